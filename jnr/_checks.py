@@ -1,0 +1,89 @@
+"""Checks of what users pass in. Every message names the argument, the rule and what was got."""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether the numbers can be looked at, which a traced array's cannot."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def as_float(value: Any, name: str) -> jax.Array:
+    """An array of floating point numbers; integers become the default float."""
+    array = _as_array(value, name)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        array = array.astype(jnp.result_type(float))
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
+    return array
+
+
+def as_compute(value: Any, name: str) -> jax.Array:
+    """Like `as_float`, with the 16-bit and 8-bit floats widened to float32, in which jnr computes."""
+    array = as_float(value, name)
+    return array if array.dtype in (jnp.float32, jnp.float64) else array.astype(jnp.float32)
+
+
+def check_shape(array: jax.Array, name: str, *shape: int | str) -> None:
+    """Raises unless `array` has the shape, in which a string stands for any size."""
+    fits = array.ndim == len(shape) and all(
+        isinstance(want, str) or want == size for want, size in zip(shape, array.shape, strict=False)
+    )
+    if not fits:
+        wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}.")
+
+
+def as_faces(faces: Any, num_vertices: int) -> jax.Array:
+    """An int32 array `(faces, 3)` whose indices, where they can be looked at, are in range."""
+    array = _as_array(faces, "faces")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"faces must be integers, got dtype {array.dtype}.")
+    check_shape(array, "faces", "faces", 3)
+    if is_concrete(array) and array.size:
+        numbers = np.asarray(array)
+        low, high = int(numbers.min()), int(numbers.max())
+        if low < -1 or high >= num_vertices:
+            raise ValueError(
+                f"faces must hold vertex indices from 0 to {num_vertices - 1} (or -1 for padding), "
+                f"got {low} to {high}."
+            )
+    return array.astype(jnp.int32)
+
+
+def as_image_size(image_size: Any) -> tuple[int, int]:
+    """Height and width from an int or a pair of them."""
+    sizes = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    try:
+        height, width = (operator.index(size) for size in sizes)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"image_size must be an int or a (height, width) pair of them, got {image_size!r}.") from error
+    if height < 1 or width < 1:
+        raise ValueError(f"image_size must be at least 1 each way, got {image_size!r}.")
+    if height * width > 2**30:
+        raise ValueError(f"image_size must be at most 2**30 pixels in all, got {height} x {width}.")
+    return height, width
+
+
+def check_choice(value: Any, name: str, choices: tuple) -> None:
+    """Raises unless `value` is one of the choices."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+def check_finite(value: Any, name: str) -> None:
+    """Raises if the numbers can be looked at and one of them is infinite or NaN."""
+    if is_concrete(value) and not np.all(np.isfinite(np.asarray(value))):
+        raise ValueError(f"{name} must be finite, got {np.asarray(value).tolist()}.")
+
+
+def _as_array(value, name):
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__}.") from error

@@ -1,0 +1,1 @@
+"""The ops: public functions, their checks, and the primitives behind them."""

@@ -1,0 +1,77 @@
+"""Primitives that carry a batch of their own, so that `vmap` of any depth is one call."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+
+def batched_primitive(
+    name: str, implementation: Callable[..., jax.Array], shape: Callable[..., tuple[tuple[int, ...], Any]]
+) -> Primitive:
+    """A primitive whose operands all have a leading batch axis, of one size or of size 1 where shared.
+
+    `vmap` folds the mapped axes of every operand into that axis. An operand that no `vmap` maps keeps its
+    size of 1: it is neither copied nor repeated.
+
+    Args:
+        name: Shown in jaxprs.
+        implementation: The op in plain JAX; keyword arguments are the primitive's parameters without `backend`.
+        shape: Shape without the batch axis, and dtype, of the result from the operands' and the parameters.
+    """
+    primitive = Primitive(name)
+
+    def abstract(*operands, **params):
+        result, dtype = shape(*operands, **params)
+        return jax.core.ShapedArray((batch_size(operands), *result), dtype)
+
+    def plain(*operands, backend, **params):
+        del backend
+        return implementation(*operands, **params)
+
+    @functools.lru_cache(maxsize=None)
+    def compiled(params):
+        return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+    primitive.def_abstract_eval(abstract)
+    primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
+    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    return primitive
+
+
+def batch_size(operands) -> int:
+    """The size of the operands' common batch axis."""
+    return _common({operand.shape[0] for operand in operands})
+
+
+def _common(sizes):
+    sizes = sizes - {1}
+    assert len(sizes) <= 1, sizes
+    return sizes.pop() if sizes else 1
+
+
+def _batch(primitive, operands, axes, **params):
+    mapped = next(x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None)
+    moved = [
+        x if a is None else jnp.moveaxis(x, a, 0) for x, a in zip(operands, axes, strict=True)
+    ]
+    is_mapped = [a is not None for a in axes]
+    inner = _common({x.shape[1] if m else x.shape[0] for x, m in zip(moved, is_mapped, strict=True)})
+
+    def fold(x, m):
+        own = x.shape[1] if m else x.shape[0]
+        if not m and own == 1:
+            return x
+        if not m:
+            x = jnp.broadcast_to(x, (mapped, *x.shape))
+        elif own != inner:
+            x = jnp.broadcast_to(x, (mapped, inner, *x.shape[2:]))
+        return x.reshape(mapped * inner, *x.shape[2:])
+
+    out = primitive.bind(*(fold(x, m) for x, m in zip(moved, is_mapped, strict=True)), **params)
+    return out.reshape(mapped, inner, *out.shape[1:]), 0

@@ -1,0 +1,50 @@
+"""An identity that lets reverse mode through and tells whoever asks for forward mode why there is none."""
+
+import functools
+
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+_reverse_only_p = Primitive("jnr_reverse_only")
+_tangent_p = Primitive("jnr_reverse_only_tangent")
+
+
+def reverse_only(x: jax.Array, *, op: str) -> jax.Array:
+    """`x`, whose tangent cannot be evaluated: asking for it raises `forward_mode_error(op)`."""
+    return _reverse_only_p.bind(x, op=op)
+
+
+def forward_mode_error(op: str) -> TypeError:
+    """Why the op has no forward mode."""
+    return TypeError(
+        f"{op} has no forward-mode derivative (jvp, jacfwd, linearize, hessian): its backward pass keeps only the "
+        "changes that lower the loss, so it depends on the cotangent, is not linear in it, and belongs to no tangent "
+        "map. Use reverse mode (grad, vjp, value_and_grad), or gradient=None for the interior derivative alone."
+    )
+
+
+def _refuse(*_, op):
+    raise forward_mode_error(op)
+
+
+def _jvp(primals, tangents, *, op):
+    (x,), (tangent,) = primals, tangents
+    out = _reverse_only_p.bind(x, op=op)
+    return out, tangent if isinstance(tangent, ad.Zero) else _tangent_p.bind(tangent, op=op)
+
+
+def _batch(primitive, operands, axes, *, op):
+    return primitive.bind(operands[0], op=op), axes[0]
+
+
+for _primitive in (_reverse_only_p, _tangent_p):
+    _primitive.def_abstract_eval(lambda x, *, op: x)
+    batching.primitive_batchers[_primitive] = functools.partial(_batch, _primitive)
+_reverse_only_p.def_impl(lambda x, *, op: x)
+mlir.register_lowering(_reverse_only_p, lambda context, x, *, op: [x])
+ad.primitive_jvps[_reverse_only_p] = _jvp
+_tangent_p.def_impl(_refuse)
+mlir.register_lowering(_tangent_p, _refuse)
+ad.primitive_jvps[_tangent_p] = _refuse
+ad.primitive_transposes[_tangent_p] = lambda cotangent, x, *, op: [cotangent]

@@ -1,0 +1,305 @@
+"""Backward pass of the edge sweep in plain JAX, from the pixels' point of view.
+
+The derivation is in triton_kernels/README.md, "Edge sweep". One axis at a time: the lines are the image's rows;
+columns are done as the rows of the transposed image.
+"""
+
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jnr._xla.compaction import WORD, pack, select
+from jnr._xla.geometry import batch_offset, pixel_space, power_of_two_scale, take
+
+# Pixels whose inside terms are computed at once.
+INSIDE_BLOCK = 2048
+# Sweeps are computed in chunks of LANES that share a line, CHUNKS of them at once, COLUMNS pixels a step.
+LANES = 32
+CHUNKS = 128
+COLUMNS = 16
+# Fractions added over one common denominator. Distances are counted in sixteenths of the line, so that the
+# product of eight neither overflows nor underflows.
+FRACTIONS = 8
+UNITS = 16
+
+
+def edge_sweep_bwd(
+    image: jax.Array,
+    cotangent: jax.Array,
+    clip_positions: jax.Array,
+    faces: jax.Array,
+    face_index: jax.Array,
+    *,
+    eps: float,
+) -> jax.Array:
+    """Cotangent of the clip positions.
+
+    Args:
+        image: `(1 or batch, height, width, channels)`.
+        cotangent: The loss's derivative by the image, shaped like it.
+        clip_positions: `(1 or batch, vertices, 4)`.
+        faces: `(1 or batch, faces, 3)`.
+        face_index: `(1 or batch, height, width)`.
+        eps: Added to the distance a vertex has to move, in NDC.
+
+    Returns:
+        `(batch, vertices, 4)`; the z column is zero.
+    """
+    batch = max(a.shape[0] for a in (image, cotangent, clip_positions, faces, face_index))
+    height, width, _ = image.shape[1:]
+    num_vertices = clip_positions.shape[1]
+    if 0 in (batch, num_vertices, faces.shape[1], image.size):
+        return jnp.zeros((batch, num_vertices, 4), clip_positions.dtype)
+    image, cotangent = (jnp.broadcast_to(a, (batch, *a.shape[1:])) for a in (image, cotangent))
+    face_index = jnp.broadcast_to(face_index, (batch, height, width))
+    x, y, w = pixel_space(clip_positions, height, width)
+    z = clip_positions[..., 2]
+
+    def sweep(image, cotangent, face_index, along, across):
+        corners = jnp.stack([along, across, w, z], axis=-1)
+        return _sweep_rows(image, cotangent, face_index, corners, faces, eps)
+
+    grad_x = sweep(image, cotangent, face_index, x, y)
+    # Rows grow downwards and y upwards.
+    grad_y = -sweep(*(a.swapaxes(1, 2) for a in (image, cotangent, face_index)), y, x)
+
+    # NDC x is x / w. A vertex behind the near plane has no place in the image, so its w gets nothing.
+    in_front = (z >= -w) & (w > 0)
+    toward = grad_x * clip_positions[..., 0] + grad_y * clip_positions[..., 1]
+    grad_w = jnp.where(in_front, -toward / jnp.where(in_front, w, 1), 0)
+    return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+
+
+def _sweep_rows(image, cotangent, face_index, corners, faces, eps):
+    """Cotangent of clip x `(batch, vertices)` from all rows."""
+    batch, height, width, channels = image.shape
+    lines = batch * height
+    image, cotangent = (a.reshape(lines, width, channels) for a in (image, cotangent))
+    face_index = face_index.reshape(lines, width)
+    grad = jnp.zeros(batch * corners.shape[1], corners.dtype)
+    scene = _Scene(image, cotangent, face_index, corners, faces, height, eps)
+    grad = _inside_terms(scene, grad)
+    grad = _outside_sweeps(scene, grad)
+    return grad.reshape(batch, corners.shape[1])
+
+
+class _Scene:
+    """What both kinds of term look up."""
+
+    def __init__(self, image, cotangent, face_index, corners, faces, height, eps):
+        self.image, self.cotangent, self.face_index = image, cotangent, face_index
+        self.eps, self.height = eps, height
+        self.num_vertices, self.num_faces = corners.shape[1], faces.shape[1]
+        self.shared_corners, self.shared_faces = corners.shape[0] == 1, faces.shape[0] == 1
+        self.corners, self.faces = corners.reshape(-1, 4), faces.reshape(-1, 3)
+        self.lines, self.width = face_index.shape
+        self.pixel_ndc = 2 / self.width
+        self.unit_ndc = 2 / UNITS
+
+    def pixel_geometry(self, line, column):
+        """The corners of the faces that pixels show, relative to them, and the corners' rows in the gradient."""
+        face = jnp.maximum(take(self.face_index, (line, column)), 0)
+        item = line // self.height
+        vertex = take(self.faces, face if self.shared_faces else item * self.num_faces + face)
+        # Padding faces are never seen, but an unused lane may look one up.
+        vertex = jnp.clip(vertex, 0, self.num_vertices - 1)
+        row = vertex if self.shared_corners else vertex + (item * self.num_vertices)[:, None]
+        target = vertex + (item * self.num_vertices)[:, None]
+        corner = take(self.corners, row)
+        corner, target = lax.optimization_barrier((corner, target))
+        x, y, w, z = ([corner[:, k, i] for k in range(3)] for i in range(4))
+        scale = power_of_two_scale(*x, *y, *w)
+        across = (line - item * self.height).astype(scale.dtype)
+        x, y, w, z = ([v * scale for v in values] for values in (x, y, w, z))
+        x = [x[k] - column.astype(scale.dtype) * w[k] for k in range(3)]
+        y = [y[k] - across * w[k] for k in range(3)]
+        return (x, y, w, z), scale, target
+
+
+def _exit_crossing(geometry, direction, limit):
+    """Where the line through a pixel leaves the pixel's face in a direction (+1 or -1, per pixel).
+
+    Returns:
+        distance: From the pixel to the crossing, in pixels, at most `limit`; `limit` if there is none in view.
+        share: Per corner, how far the crossing moves in NDC when the corner does.
+        slope: Per corner, the same by the corner's clip position, finite where `w` is zero.
+    """
+    x, y, w, z = geometry
+    pairs = ((1, 2), (2, 0), (0, 1))
+    # The edge functions along the line: constant + slope * step.
+    constant = [y[i] * x[j] - x[i] * y[j] for i, j in pairs]
+    gradient = [w[i] * y[j] - y[i] * w[j] for i, j in pairs]
+    det = sum(constant[k] * w[k] for k in range(3))
+    facing = jnp.sign(det) * direction
+    best = jnp.full_like(det, limit)
+    share, slope = [jnp.zeros_like(det)] * 3, [jnp.zeros_like(det)] * 3
+    for k, (a, b) in enumerate(pairs):
+        fall = -facing * gradient[k]
+        leaves = fall > 0
+        distance = jnp.maximum(jnp.sign(det) * constant[k], 0) / jnp.where(leaves, fall, 1)
+        nearer = leaves & (distance < best)
+        # The crossing is the homogeneous point a * y_b - b * y_a.
+        w_cross, z_cross = w[a] * y[b] - w[b] * y[a], z[a] * y[b] - z[b] * y[a]
+        in_view = (z_cross >= -w_cross) & (z_cross <= w_cross)
+        in_view = jnp.where(y[b] < y[a], (z_cross <= -w_cross) & (z_cross >= w_cross), in_view)
+        divisor = jnp.where(nearer, w_cross, 1)
+        best = jnp.where(nearer, distance, best)
+        for corner in range(3):
+            numerator = {a: y[b], b: -y[a]}.get(corner)
+            value = jnp.zeros_like(det) if numerator is None else jnp.where(in_view, numerator / divisor, 0)
+            slope[corner] = jnp.where(nearer, value, slope[corner])
+            share[corner] = jnp.where(nearer, value * w[corner], share[corner])
+    return best, share, slope
+
+
+def _inside_terms(scene, grad):
+    """Pixels between a crossing and the face's other side: they would take the colour beyond the crossing."""
+    lines, width = scene.lines, scene.width
+    wanted = (scene.face_index >= 0) & jnp.any(scene.cotangent != 0, axis=-1)
+    padded = -(-width // WORD) * WORD
+    flags = pack(jnp.pad(wanted, ((0, 0), (0, padded - width))))
+    words = flags._replace(**dict(zip(("words", "end"), lax.optimization_barrier(tuple(flags)), strict=True)))
+
+    def block(state):
+        first, grad = state
+        rank = first + lax.iota(jnp.int32, INSIDE_BLOCK)
+        valid = rank < words.total
+        line, column = jnp.divmod(jnp.where(valid, select(words, rank), 0), padded)
+        line, column = lax.optimization_barrier((line, column))
+        geometry, scale, target = scene.pixel_geometry(line, column)
+        own, weight = take(scene.image, (line, column)), take(scene.cotangent, (line, column))
+        total = [jnp.zeros_like(scale)] * 3
+        for direction in (-1, 1):
+            distance, share, slope = _exit_crossing(geometry, jnp.asarray(direction, scale.dtype), width + 1.0)
+            beyond = column + direction * (jnp.floor(distance).astype(jnp.int32) + 1)
+            exists = valid & (beyond >= 0) & (beyond < width)
+            colour = take(scene.image, (line, jnp.clip(beyond, 0, width - 1)))
+            saving = jnp.sum((own - colour) * weight, axis=-1)
+            saving = jnp.where(exists, jnp.maximum(saving, 0), 0)
+            for k in range(3):
+                reach = distance * scene.pixel_ndc + scene.eps * jnp.abs(share[k])
+                push = saving * slope[k] / jnp.where(reach > 0, reach, 1)
+                total[k] += jnp.where(reach > 0, direction * push, 0)
+        update = jnp.stack([t * scale for t in total], axis=-1)
+        return first + INSIDE_BLOCK, grad.at[target].add(jnp.where(valid[:, None], update, 0))
+
+    return lax.while_loop(lambda state: state[0] < words.total, block, (jnp.int32(0), grad))[1]
+
+
+def _outside_sweeps(scene, grad):
+    """Pixels beyond a crossing: they would take the colour of the last pixel before it."""
+    lines, width = scene.lines, scene.width
+    channels = scene.image.shape[-1]
+    padded = -(-width // (WORD // 2)) * (WORD // 2)
+    # A face ends between two pixels only where they see different faces.
+    differs = scene.face_index[:, 1:] != scene.face_index[:, :-1]
+    edge = jnp.zeros((lines, 1), bool)
+    covered = scene.face_index >= 0
+    # Nothing to find beyond the line's first and last pixel that has a cotangent.
+    wanted = jnp.any(scene.cotangent != 0, axis=2)
+    column = lax.broadcasted_iota(jnp.int32, wanted.shape, 1)
+    first_wanted = jnp.min(jnp.where(wanted, column, width), axis=1, keepdims=True)
+    last_wanted = jnp.max(jnp.where(wanted, column, -1), axis=1, keepdims=True)
+    leftward = covered & jnp.concatenate([edge, differs], axis=1) & (column > first_wanted)
+    rightward = covered & jnp.concatenate([differs, edge], axis=1) & (column < last_wanted)
+    flags = pack(jnp.pad(jnp.stack([leftward, rightward], axis=-1), ((0, 0), (0, padded - width), (0, 0))))
+
+    line_end = flags.end.reshape(lines, -1)[:, -1]
+    line_start = jnp.concatenate([jnp.zeros(1, jnp.int32), line_end[:-1]])
+    chunks = (line_end - line_start + LANES - 1) // LANES
+    chunk_end = jnp.cumsum(chunks, dtype=jnp.int32)
+    words, end, line_start, line_end, chunk_end, chunks = lax.optimization_barrier(
+        (*flags, line_start, line_end, chunk_end, chunks)
+    )
+    flags = flags._replace(words=words, end=end)
+
+    def block(state):
+        first, grad = state
+        chunk = first + lax.iota(jnp.int32, CHUNKS)
+        line = jnp.searchsorted(chunk_end, chunk, side="right").astype(jnp.int32)
+        line = jnp.minimum(line, lines - 1)
+        within = chunk - (take(chunk_end, line) - take(chunks, line))
+        rank = (take(line_start, line) + within * LANES)[:, None] + lax.iota(jnp.int32, LANES)
+        valid = (chunk < chunk_end[-1])[:, None] & (rank < take(line_end, line)[:, None])
+        flag = jnp.where(valid, select(flags, rank), 0).reshape(-1)
+        lane_line, rest = jnp.divmod(flag, 2 * padded)
+        column, side = jnp.divmod(rest, 2)
+        lane_line, column, side, line = lax.optimization_barrier((lane_line, column, side, line))
+
+        geometry, scale, target = scene.pixel_geometry(lane_line, column)
+        direction = (2 * side - 1).astype(scale.dtype)
+        distance, share, slope = _exit_crossing(geometry, direction, 1.0)
+        own = jnp.moveaxis(take(scene.image, (lane_line, column)), -1, 0)
+        # The two corners of the crossing's edge: the third has slope zero and is passed over.
+        exists = valid.reshape(-1) & (distance < 1)
+        third = [(slope[k] == 0) & (share[k] == 0) for k in range(3)]
+        pick = jnp.where(third[0], 1, 0), jnp.where(third[2], 1, 2)
+        near = [scene.eps / scene.unit_ndc * jnp.abs(_pick(share, p)) for p in pick]
+        lanes = distance, column.astype(scale.dtype), direction, *near
+        lanes = [v.reshape(CHUNKS, LANES) for v in lanes]
+        own = own.reshape(channels, CHUNKS, LANES)
+        rows = [_columns_first(take(a, line)) for a in (scene.image, scene.cotangent)]
+        lanes, own, rows = lax.optimization_barrier((lanes, own, rows))
+
+        for p, total in zip(pick, _sum_columns(rows, lanes, own, UNITS / width), strict=True):
+            update = -direction * _pick(slope, p) * scale * total.reshape(-1) / scene.unit_ndc
+            row = jnp.take_along_axis(target, p[:, None], axis=1)[:, 0]
+            grad = grad.at[row].add(jnp.where(exists, update, 0))
+        return first + CHUNKS, grad
+
+    return lax.while_loop(lambda state: state[0] < chunk_end[-1], block, (jnp.int32(0), grad))[1]
+
+
+def _columns_first(rows):
+    """`(chunks, width, channels)` to `(width, channels, chunks)`, the width padded to whole steps."""
+    padding = -rows.shape[1] % COLUMNS
+    return jnp.pad(jnp.moveaxis(rows, 0, -1), ((0, padding), (0, 0), (0, 0)))
+
+
+def _sum_columns(rows, lanes, own, unit):
+    """Per lane, the sum over the pixels beyond its crossing of saving / (distance + near), for both corners."""
+    distance, column, direction, near_a, near_b = lanes
+    steps = rows[0].shape[0] // COLUMNS
+    # Only the columns where some line has a cotangent.
+    active = jnp.any(rows[1].reshape(steps, -1) != 0, axis=1)
+    order = jnp.argsort(~active, stable=True).astype(jnp.int32)
+
+    def step(i, sums):
+        first = order[i] * COLUMNS
+        image, cotangent = (lax.dynamic_slice_in_dim(a, first, COLUMNS) for a in rows)
+        terms = []
+        for j in range(COLUMNS):
+            reach = direction * ((first + j).astype(column.dtype) - column) - distance
+            beyond = reach > 0
+            saving = _dot([(image[j, c][:, None] - own[c], cotangent[j, c][:, None]) for c in range(own.shape[0])])
+            reach = jnp.where(beyond, reach * unit, 1)
+            terms.append((jnp.where(beyond, jnp.maximum(saving, 0), 0), reach))
+        for k in range(0, COLUMNS, FRACTIONS):
+            some = terms[k : k + FRACTIONS]
+            sums = tuple(
+                total + _sum_fractions([(saving, reach + near) for saving, reach in some])
+                for total, near in zip(sums, (near_a, near_b), strict=True)
+            )
+        return sums
+
+    zero = jnp.zeros_like(distance)
+    return lax.fori_loop(0, jnp.sum(active, dtype=jnp.int32), step, (zero, zero))
+
+
+def _dot(pairs):
+    return reduce(lambda total, pair: total + pair[0] * pair[1], pairs[1:], pairs[0][0] * pairs[0][1])
+
+
+def _sum_fractions(fractions):
+    """The sum of numerator / denominator with one division, which costs as much as ten products."""
+    while len(fractions) > 1:
+        fractions = [
+            (a * d + c * b, b * d) for (a, b), (c, d) in zip(fractions[::2], fractions[1::2], strict=True)
+        ]
+    return fractions[0][0] / fractions[0][1]
+
+
+def _pick(values, index):
+    return jnp.where(index == 0, values[0], jnp.where(index == 1, values[1], values[2]))

@@ -1,0 +1,58 @@
+"""The point of its face that each pixel sees, in plain JAX that differentiates itself."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jnr._xla.geometry import pixel_space, power_of_two_scale, take
+
+
+def face_corners(faces: jax.Array, face_index: jax.Array, num_vertices: int) -> list[jax.Array]:
+    """Vertex index of each corner of the face a pixel sees, each `(height, width)`; anything on background."""
+    rows = take(faces, jnp.maximum(face_index, 0))
+    return [jnp.clip(rows[..., k], 0, num_vertices - 1) for k in range(3)]
+
+
+def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Perspective-correct barycentrics and clip-space w at each pixel, zero on background.
+
+    Args:
+        clip_positions: `(vertices, 4)`.
+        faces: `(faces, 3)`.
+        face_index: `(height, width)`, -1 on background.
+
+    Returns:
+        `(height, width, 3)` and `(height, width)`.
+    """
+    height, width = face_index.shape
+    if 0 in (faces.shape[0], clip_positions.shape[0]):
+        zero = jnp.zeros((height, width, 3), clip_positions.dtype)
+        return zero, zero[..., 0]
+    covered = face_index >= 0
+    vertices = jnp.stack(pixel_space(clip_positions, height, width), axis=-1)
+    column = lax.broadcasted_iota(vertices.dtype, (height, width), 1)
+    row = lax.broadcasted_iota(vertices.dtype, (height, width), 0)
+    # On background any sound triangle, so that nothing unsound is differentiated.
+    spare = [(0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0)]
+    corners = []
+    for index, sound in zip(face_corners(faces, face_index, clip_positions.shape[0]), spare, strict=True):
+        corner = take(vertices, index)
+        corners.append([jnp.where(covered, corner[..., i], sound[i]) for i in range(3)])
+    scale = lax.stop_gradient(power_of_two_scale(*(v for corner in corners for v in corner)))
+    local = []
+    for x, y, w in corners:
+        w = w * scale
+        local.append((x * scale - column * w, y * scale - row * w, w))
+    # The pixel's ray meets the face at sum(b * corner): the weights are three-by-three minors.
+    minors = []
+    for i, j in ((1, 2), (2, 0), (0, 1)):
+        (xi, yi, _), (xj, yj, _) = local[i], local[j]
+        minors.append(xi * yj - yi * xj)
+    total = minors[0] + minors[1] + minors[2]
+    sound = covered & (total != 0)
+    weights = [jnp.where(sound, jnp.maximum(m / jnp.where(sound, total, 1), 0), 0) for m in minors]
+    # A pixel on an edge may lie outside by a rounding error; its weights are brought back to sum to one.
+    total = weights[0] + weights[1] + weights[2]
+    weights = [w / jnp.where(total > 0, total, 1) for w in weights]
+    depth = sum(weight * corner[2] for weight, corner in zip(weights, corners, strict=True))
+    return jnp.stack(weights, axis=-1), jnp.where(covered, depth, 0)

@@ -1,0 +1,163 @@
+"""Textures and lights: what colour a pixel's point has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+from jax import lax
+
+from jnr import _checks
+from jnr._ops.interpolate import interpolate
+from jnr._ops.rasterize import Fragments
+from jnr._pytree import pytree
+from jnr._xla.geometry import take
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float, Int
+
+
+@pytree()
+class AmbientLight:
+    """Light from everywhere.
+
+    Attributes:
+        intensity: Factor on the colour.
+        color: One number or one a channel.
+    """
+
+    intensity: ArrayLike = 0.5
+    color: ArrayLike = 1.0
+
+
+@pytree()
+class DirectionalLight:
+    """Light from far away.
+
+    A surface gets `intensity * color * max(0, normal . direction)`.
+
+    Attributes:
+        intensity: Factor on the colour.
+        color: One number or one a channel.
+        direction: From the surface towards the light. Used as given: its length scales the light.
+    """
+
+    intensity: ArrayLike = 0.5
+    color: ArrayLike = 1.0
+    direction: ArrayLike = (0.0, 1.0, 0.0)
+
+
+Light = AmbientLight | DirectionalLight
+
+# From the upper right behind the default camera, so that a mesh shows its relief.
+DEFAULT_LIGHTS = (AmbientLight(0.4), DirectionalLight(0.6, direction=(0.4243, 0.5657, 0.7071)))
+
+
+def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, "faces 3"]:
+    """Unit normals of faces, towards the side from which they are counter-clockwise; zero for degenerate faces.
+
+    Gradients: reach `vertices`; zero at degenerate faces.
+    """
+    vertices = _checks.as_compute(vertices, "vertices")
+    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    faces = _checks.as_faces(faces, vertices.shape[0])
+    if 0 in (vertices.shape[0], faces.shape[0]):
+        return jnp.zeros((faces.shape[0], 3), vertices.dtype)
+    corner = [take(vertices, jnp.clip(faces[:, k], 0, vertices.shape[0] - 1)) for k in range(3)]
+    normal = jnp.cross(corner[1] - corner[0], corner[2] - corner[0])
+    squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
+    sound = (squared > 0) & jnp.isfinite(squared) & jnp.all(faces >= 0, axis=-1, keepdims=True)
+    return jnp.where(sound, normal, 0) * lax.rsqrt(jnp.where(sound, squared, 1))
+
+
+def face_light(
+    vertices: Float[Array, "vertices 3"],
+    faces: Int[Array, "faces 3"],
+    lights: Sequence[Light],
+    clip_from_world: Float[Array, "4 4"],
+    clip_positions: Float[Array, "vertices 4"],
+) -> Float[Array, "faces channels"]:
+    """Light on the side of each face that the camera sees, one or several channels."""
+    normals = face_normals(vertices, faces)
+    # A face seen from behind shows its other side. In the image it is then clockwise, or, if the camera mirrors,
+    # counter-clockwise.
+    x, y, w = (clip_positions[:, i] for i in (0, 1, 3))
+    corner = [jnp.clip(faces[:, k], 0, vertices.shape[0] - 1) for k in range(3)]
+    (x0, x1, x2), (y0, y1, y2), (w0, w1, w2) = ([take(v, i) for i in corner] for v in (x, y, w))
+    turn = x0 * (y1 * w2 - y2 * w1) + x1 * (y2 * w0 - y0 * w2) + x2 * (y0 * w1 - y1 * w0)
+    mirrored = jnp.linalg.det(lax.stop_gradient(clip_from_world[:3, :3])) > 0
+    side = jnp.where((turn < 0) != mirrored, -1, 1).astype(normals.dtype)
+    normals = normals * lax.stop_gradient(side)[:, None]
+
+    total = jnp.zeros((faces.shape[0], 1), normals.dtype)
+    for light in lights:
+        color = jnp.atleast_1d(_checks.as_compute(light.color, "color")) * _checks.as_compute(
+            light.intensity, "intensity"
+        )
+        if isinstance(light, DirectionalLight):
+            direction = _checks.as_compute(light.direction, "direction")
+            _checks.check_shape(direction, "direction", 3)
+            color = color * jnp.maximum(jnp.sum(normals * direction, axis=-1, keepdims=True), 0)
+        total = total + color
+    return total
+
+
+def sample_cubes(
+    cubes: Float[Array, "faces size size size channels"], fragments: Fragments
+) -> Float[Array, "height width channels"]:
+    """Samples a texture cube per face, trilinear in the barycentrics; zero on background.
+
+    Axis k of a face's cube runs with the weight of its corner k, from 0 to 1. Only the part near the plane where
+    the weights sum to one is ever seen.
+
+    Gradients: reach `cubes` and, through the barycentrics, the positions.
+
+    References:
+        Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 3.1.
+    """
+    cubes = _checks.as_float(cubes, "textures")
+    num_faces, size, channels = cubes.shape[0], cubes.shape[1], cubes.shape[-1]
+    _checks.check_shape(cubes, "textures", "faces", size, size, size, "channels")
+    covered = fragments.face_index >= 0
+    if 0 in cubes.shape:
+        return jnp.zeros((*covered.shape, channels), cubes.dtype)
+    table = cubes.reshape(-1, channels)
+    position = fragments.barycentric.astype(cubes.dtype) * (size - 1)
+    low = jnp.clip(jnp.floor(lax.stop_gradient(position)).astype(jnp.int32), 0, max(size - 2, 0))
+    fraction = position - low.astype(position.dtype)
+    face = jnp.clip(fragments.face_index, 0, num_faces - 1)
+    total = jnp.zeros((*covered.shape, channels), cubes.dtype)
+    for corner in range(8 if size > 1 else 1):
+        bits = [(corner >> k) & 1 for k in range(3)]
+        weight = jnp.ones(covered.shape, cubes.dtype)
+        index = face
+        for k in range(3):
+            weight = weight * (fraction[..., k] if bits[k] else 1 - fraction[..., k])
+            index = index * size + low[..., k] + bits[k]
+        texel = jnp.where(covered[..., None], take(table, index), 0)
+        total = total + weight[..., None] * texel
+    return total
+
+
+def sample_texture(
+    textures: Float[Array, "vertices channels"] | Float[Array, "faces size size size channels"] | None,
+    faces: Int[Array, "faces 3"],
+    fragments: Fragments,
+    num_vertices: int,
+) -> Float[Array, "height width channels"]:
+    """Colour of each pixel's point from vertex colours, texture cubes, or white where there is no texture."""
+    if textures is None:
+        covered = (fragments.face_index >= 0)[..., None]
+        return jnp.broadcast_to(covered, (*covered.shape[:2], 3)).astype(fragments.barycentric.dtype)
+    textures = _checks.as_float(textures, "textures")
+    if textures.ndim == 2:
+        _checks.check_shape(textures, "textures", num_vertices, "channels")
+        return interpolate(textures, faces, fragments)
+    if textures.ndim == 5:
+        _checks.check_shape(textures, "textures", faces.shape[0], *textures.shape[1:])
+        return sample_cubes(textures, fragments)
+    raise ValueError(
+        "textures must be vertex colours (vertices, channels) or texture cubes (faces, t, t, t, channels), "
+        f"got shape {textures.shape}."
+    )
