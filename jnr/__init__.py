@@ -21,4 +21,4 @@ from jnr.render import (
 )
 from jnr.shading import AmbientLight as AmbientLight, DirectionalLight as DirectionalLight
 
-__version__ = "0.1.0"
+from jnr._version import __version__ as __version__

@@ -50,8 +50,7 @@ def as_faces(faces: Any, num_vertices: int) -> jax.Array:
         low, high = int(numbers.min()), int(numbers.max())
         if low < -1 or high >= num_vertices:
             raise ValueError(
-                f"faces must hold vertex indices from 0 to {num_vertices - 1} (or -1 for padding), "
-                f"got {low} to {high}."
+                f"faces must hold vertex indices from 0 to {num_vertices - 1} (or -1 for padding), got {low} to {high}."
             )
     return array.astype(jnp.int32)
 

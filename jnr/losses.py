@@ -52,7 +52,9 @@ def unique_edges(faces: Int[Array, "faces 3"]) -> tuple[Int[Array, "edges 2"], I
         Vertex indices of each edge once, lower first; and for each edge of exactly two faces, the two faces.
     """
     if not _checks.is_concrete(faces):
-        raise TypeError("faces must be concrete to find their edges: call unique_edges outside jit and pass the result.")
+        raise TypeError(
+            "faces must be concrete to find their edges: call unique_edges outside jit and pass the result."
+        )
     array = np.asarray(_checks.as_faces(faces, 2**31 - 1))
     number = np.flatnonzero(np.all(array >= 0, axis=1))
     kept = array[number]

@@ -65,7 +65,8 @@ def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((faces.shape[0], 3), vertices.dtype)
     corner = [take(vertices, jnp.clip(faces[:, k], 0, vertices.shape[0] - 1)) for k in range(3)]
-    normal = jnp.cross(corner[1] - corner[0], corner[2] - corner[0])
+    # Around corner 1 as in Neural Renderer: where a face lies along the light, the last bit decides.
+    normal = jnp.cross(corner[2] - corner[1], corner[0] - corner[1])
     squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
     sound = (squared > 0) & jnp.isfinite(squared) & jnp.all(faces >= 0, axis=-1, keepdims=True)
     return jnp.where(sound, normal, 0) * lax.rsqrt(jnp.where(sound, squared, 1))
@@ -98,7 +99,9 @@ def face_light(
         if isinstance(light, DirectionalLight):
             direction = _checks.as_compute(light.direction, "direction")
             _checks.check_shape(direction, "direction", 3)
-            color = color * jnp.maximum(jnp.sum(normals * direction, axis=-1, keepdims=True), 0)
+            cosine = jnp.sum(normals * direction, axis=-1, keepdims=True)
+            # Not maximum: faces exactly along the light are common, and there it would have half a derivative.
+            color = color * jnp.where(cosine > 0, cosine, 0)
         total = total + color
     return total
 

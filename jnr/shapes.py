@@ -178,7 +178,7 @@ def teapot(divisions: int = 6) -> Mesh:
                 for (x0, y0), (x1, y1), width in zip(upper, lower, half_width, strict=True):
                     patch.append([(x0, y0, 0), (x0, y0, side * width), (x1, y1, side * width), (x1, y1, 0)])
                 # Along the spout the lower curve is outside, along the handle too; both turn the same way.
-                turned = np.array(patch)[:, :: -side] if tube is _SPOUT else np.array(patch)[:, ::side]
+                turned = np.array(patch)[:, ::-side] if tube is _SPOUT else np.array(patch)[:, ::side]
                 quads.append(_patch(turned, divisions))
     corners = np.concatenate(quads)
     rounded = np.round(corners.reshape(-1, 3), 9) + 0.0
@@ -201,9 +201,7 @@ def _grid_faces(rows, columns, wrap):
     """Two faces a cell of a grid of vertices in row-major order: rows go down and columns right, seen from outside."""
     row, column = np.meshgrid(np.arange(rows - (not wrap[0])), np.arange(columns - (not wrap[1])), indexing="ij")
     below, right = (row + 1) % rows, (column + 1) % columns
-    a, b, c, d = (
-        (r * columns + k).ravel() for r, k in ((row, column), (below, column), (below, right), (row, right))
-    )
+    a, b, c, d = ((r * columns + k).ravel() for r, k in ((row, column), (below, column), (below, right), (row, right)))
     return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
 
 

@@ -57,9 +57,7 @@ def _common(sizes):
 
 def _batch(primitive, operands, axes, **params):
     mapped = next(x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None)
-    moved = [
-        x if a is None else jnp.moveaxis(x, a, 0) for x, a in zip(operands, axes, strict=True)
-    ]
+    moved = [x if a is None else jnp.moveaxis(x, a, 0) for x, a in zip(operands, axes, strict=True)]
     is_mapped = [a is not None for a in axes]
     inner = _common({x.shape[1] if m else x.shape[0] for x, m in zip(moved, is_mapped, strict=True)})
 

@@ -295,9 +295,7 @@ def _dot(pairs):
 def _sum_fractions(fractions):
     """The sum of numerator / denominator with one division, which costs as much as ten products."""
     while len(fractions) > 1:
-        fractions = [
-            (a * d + c * b, b * d) for (a, b), (c, d) in zip(fractions[::2], fractions[1::2], strict=True)
-        ]
+        fractions = [(a * d + c * b, b * d) for (a, b), (c, d) in zip(fractions[::2], fractions[1::2], strict=True)]
     return fractions[0][0] / fractions[0][1]
 
 

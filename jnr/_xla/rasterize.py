@@ -194,9 +194,7 @@ def _pair_coefficients(corners, vertex, origin_y, origin_x, cull):
     x = [x[k] * scale - origin_x.astype(w[k].dtype) * w[k] for k in range(3)]
     y = [y[k] * scale - origin_y.astype(w[k].dtype) * w[k] for k in range(3)]
     corner = list(zip(x, y, w, strict=True))
-    edges = [
-        edge_function(corner[i], corner[j], vertex[:, i] > vertex[:, j]) for i, j in ((1, 2), (2, 0), (0, 1))
-    ]
+    edges = [edge_function(corner[i], corner[j], vertex[:, i] > vertex[:, j]) for i, j in ((1, 2), (2, 0), (0, 1))]
     det = sum(edges[k][2] * w[k] for k in range(3))
     drawable = jnp.isfinite(1 / det) & (det != 0)
     if cull is not None:

@@ -50,7 +50,8 @@ def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) 
         minors.append(xi * yj - yi * xj)
     total = minors[0] + minors[1] + minors[2]
     sound = covered & (total != 0)
-    weights = [jnp.where(sound, jnp.maximum(m / jnp.where(sound, total, 1), 0), 0) for m in minors]
+    weights = [m / jnp.where(sound, total, 1) for m in minors]
+    weights = [jnp.where(sound & (w > 0), w, 0) for w in weights]
     # A pixel on an edge may lie outside by a rounding error; its weights are brought back to sum to one.
     total = weights[0] + weights[1] + weights[2]
     weights = [w / jnp.where(total > 0, total, 1) for w in weights]
