@@ -4,6 +4,7 @@ from jnr import losses as losses, shapes as shapes
 from jnr._ops.edge_sweep import edge_sweep as edge_sweep
 from jnr._ops.interpolate import interpolate as interpolate
 from jnr._ops.rasterize import Fragments as Fragments, rasterize as rasterize
+from jnr._version import __version__ as __version__
 from jnr.camera import (
     Camera as Camera,
     LookAlong as LookAlong,
@@ -20,5 +21,3 @@ from jnr.render import (
     render_silhouette as render_silhouette,
 )
 from jnr.shading import AmbientLight as AmbientLight, DirectionalLight as DirectionalLight
-
-from jnr._version import __version__ as __version__

@@ -33,7 +33,7 @@ def batched_primitive(
         del backend
         return implementation(*operands, **params)
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def compiled(params):
         return jax.jit(functools.partial(primitive.bind, **dict(params)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 

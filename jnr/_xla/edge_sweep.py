@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jnr._xla.compaction import WORD, pack, select
-from jnr._xla.geometry import batch_offset, pixel_space, power_of_two_scale, take
+from jnr._xla.geometry import pixel_space, power_of_two_scale, take
 
 # Pixels whose inside terms are computed at once.
 INSIDE_BLOCK = 2048
