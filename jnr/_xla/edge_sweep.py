@@ -1,7 +1,7 @@
 """Backward pass of the edge sweep in plain JAX, from the pixels' point of view.
 
-The derivation is in triton_kernels/README.md, "Edge sweep". One axis at a time: the lines are the image's rows;
-columns are done as the rows of the transposed image.
+The derivation is in triton_kernels/README.md, "Edge sweep". The lines are the image's rows; its columns are done as
+the rows of the transposed image.
 """
 
 from functools import reduce
@@ -57,55 +57,61 @@ def edge_sweep_bwd(
     x, y, w = pixel_space(clip_positions, height, width)
     z = clip_positions[..., 2]
 
-    def sweep(image, cotangent, face_index, along, across):
-        corners = jnp.stack([along, across, w, z], axis=-1)
-        return _sweep_rows(image, cotangent, face_index, corners, faces, eps)
+    by_row = image, cotangent, face_index, jnp.stack([x, y, w, z], axis=-1)
+    by_column = *(a.swapaxes(1, 2) for a in by_row[:3]), jnp.stack([y, x, w, z], axis=-1)
+    if height == width:
+        # Rows and columns are one batch of lines: half the program to compile.
+        both = (jnp.concatenate(pair) for pair in zip(by_row, by_column, strict=True))
+        grad_x, grad_y = jnp.split(_sweep_lines(*both, faces, eps), 2)
+    else:
+        grad_x, grad_y = _sweep_lines(*by_row, faces, eps), _sweep_lines(*by_column, faces, eps)
+    grad_y = -grad_y  # rows grow downwards and y upwards
 
-    grad_x = sweep(image, cotangent, face_index, x, y)
-    # Rows grow downwards and y upwards.
-    grad_y = -sweep(*(a.swapaxes(1, 2) for a in (image, cotangent, face_index)), y, x)
-
-    # NDC x is x / w. A vertex behind the near plane has no place in the image, so its w gets nothing.
-    in_front = (z >= -w) & (w > 0)
+    # NDC x is x / w. A vertex behind the camera has no place in the image, so its w gets nothing.
     toward = grad_x * clip_positions[..., 0] + grad_y * clip_positions[..., 1]
-    grad_w = jnp.where(in_front, -toward / jnp.where(in_front, w, 1), 0)
+    grad_w = jnp.where(w > 0, -toward / jnp.where(w > 0, w, 1), 0)
     return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
 
 
-def _sweep_rows(image, cotangent, face_index, corners, faces, eps):
-    """Cotangent of clip x `(batch, vertices)` from all rows."""
-    batch, height, width, channels = image.shape
-    lines = batch * height
-    image, cotangent = (a.reshape(lines, width, channels) for a in (image, cotangent))
-    face_index = face_index.reshape(lines, width)
-    grad = jnp.zeros(batch * corners.shape[1], corners.dtype)
-    scene = _Scene(image, cotangent, face_index, corners, faces, height, eps)
-    grad = _inside_terms(scene, grad)
-    grad = _outside_sweeps(scene, grad)
-    return grad.reshape(batch, corners.shape[1])
+def _sweep_lines(image, cotangent, face_index, corners, faces, eps):
+    """Cotangent of the clip coordinate along the lines, `(items, vertices)`, from all rows of all items.
+
+    Args:
+        image: `(items, rows, columns, channels)`.
+        cotangent: Like `image`.
+        face_index: `(items, rows, columns)`.
+        corners: Pixel-space coordinate along the rows, across them, w, and clip z: `(sets, vertices, 4)`. Each set
+            serves as many consecutive items.
+        faces: `(1 or batch, faces, 3)`, used in turn.
+        eps: As above.
+    """
+    scene = _Scene(image, cotangent, face_index, corners, faces, eps)
+    grad = jnp.zeros(image.shape[0] * corners.shape[1], corners.dtype)
+    grad = _outside_sweeps(scene, _inside_terms(scene, grad))
+    return grad.reshape(image.shape[0], corners.shape[1])
 
 
 class _Scene:
     """What both kinds of term look up."""
 
-    def __init__(self, image, cotangent, face_index, corners, faces, height, eps):
-        self.image, self.cotangent, self.face_index = image, cotangent, face_index
-        self.eps, self.height = eps, height
+    def __init__(self, image, cotangent, face_index, corners, faces, eps):
+        items, self.height, self.width, channels = image.shape
+        self.lines = items * self.height
+        self.image, self.cotangent = (a.reshape(self.lines, self.width, channels) for a in (image, cotangent))
+        self.face_index = face_index.reshape(self.lines, self.width)
+        self.items_per_set, self.face_sets = items // corners.shape[0], faces.shape[0]
         self.num_vertices, self.num_faces = corners.shape[1], faces.shape[1]
-        self.shared_corners, self.shared_faces = corners.shape[0] == 1, faces.shape[0] == 1
         self.corners, self.faces = corners.reshape(-1, 4), faces.reshape(-1, 3)
-        self.lines, self.width = face_index.shape
-        self.pixel_ndc = 2 / self.width
-        self.unit_ndc = 2 / UNITS
+        self.eps, self.pixel_ndc, self.unit_ndc = eps, 2 / self.width, 2 / UNITS
 
     def pixel_geometry(self, line, column):
         """The corners of the faces that pixels show, relative to them, and the corners' rows in the gradient."""
         face = jnp.maximum(take(self.face_index, (line, column)), 0)
         item = line // self.height
-        vertex = take(self.faces, face if self.shared_faces else item * self.num_faces + face)
+        vertex = take(self.faces, item % self.face_sets * self.num_faces + face)
         # Padding faces are never seen, but an unused lane may look one up.
         vertex = jnp.clip(vertex, 0, self.num_vertices - 1)
-        row = vertex if self.shared_corners else vertex + (item * self.num_vertices)[:, None]
+        row = vertex + (item // self.items_per_set * self.num_vertices)[:, None]
         target = vertex + (item * self.num_vertices)[:, None]
         corner = take(self.corners, row)
         corner, target = lax.optimization_barrier((corner, target))
@@ -156,7 +162,7 @@ def _exit_crossing(geometry, direction, limit):
 
 def _inside_terms(scene, grad):
     """Pixels between a crossing and the face's other side: they would take the colour beyond the crossing."""
-    lines, width = scene.lines, scene.width
+    width = scene.width
     wanted = (scene.face_index >= 0) & jnp.any(scene.cotangent != 0, axis=-1)
     padded = -(-width // WORD) * WORD
     flags = pack(jnp.pad(wanted, ((0, 0), (0, padded - width))))

@@ -1,0 +1,357 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import jnr
+
+HANDS = ["right", "left"]
+
+
+def view_matrix(eye, forward, up, handedness):
+    """World to camera, written from the definition: columns of the inverse are right, up, back and eye."""
+    back = -forward / np.linalg.norm(forward)
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    above = np.cross(back, right)
+    inverse = np.eye(4)
+    inverse[:3] = np.stack([right if handedness == "right" else -right, above, back, eye], axis=1)
+    return np.linalg.inv(inverse)
+
+
+def project(camera, point, aspect=1.0):
+    """NDC of one point."""
+    matrix = np.asarray(camera.clip_from_world(aspect), np.float64)
+    clip = matrix @ [*point, 1]
+    return clip[:3] / clip[3]
+
+
+def random_poses(count):
+    rng = np.random.default_rng(0)
+    return [tuple(rng.normal(0, 2, (3, 3)).astype(np.float32)) for _ in range(count)]
+
+
+# --- poses
+
+
+@pytest.mark.parametrize("handedness", HANDS)
+def test_look_at_equals_the_direct_formula(handedness):
+    for eye, at, up in random_poses(5):
+        matrix = jnr.LookAt(eye, at, up, handedness).camera_from_world()
+        assert matrix.dtype == jnp.float32
+        # float32 products of numbers up to 5
+        np.testing.assert_allclose(matrix, view_matrix(eye, at - eye, up, handedness), atol=5e-6)
+
+
+@pytest.mark.parametrize("handedness", HANDS)
+def test_look_along_equals_the_direct_formula(handedness):
+    for eye, direction, up in random_poses(5):
+        matrix = jnr.LookAlong(eye, direction, up, handedness).camera_from_world()
+        np.testing.assert_allclose(matrix, view_matrix(eye, direction, up, handedness), atol=5e-6)
+
+
+@pytest.mark.parametrize("handedness", HANDS)
+def test_length_of_direction_and_up_does_not_matter(handedness):
+    eye, direction, up = random_poses(1)[0]
+    matrix = jnr.LookAlong(eye, direction, up, handedness).camera_from_world()
+    longer = jnr.LookAlong(eye, direction * 30, up * 0.01, handedness).camera_from_world()
+    np.testing.assert_allclose(longer, matrix, atol=5e-6)
+
+
+def test_look_along_towards_a_point_equals_look_at():
+    eye, at, up = random_poses(1)[0]
+    along, to = jnr.LookAlong(eye, at - eye, up), jnr.LookAt(eye, at, up)
+    np.testing.assert_array_equal(along.camera_from_world(), to.camera_from_world())
+
+
+@pytest.mark.parametrize("handedness", HANDS)
+@pytest.mark.parametrize("projection", [jnr.Perspective(), jnr.Orthographic(far=20.0)], ids=["perspective", "ortho"])
+def test_point_looked_at_lands_in_the_image_centre(handedness, projection):
+    for eye, at, up in random_poses(5):
+        camera = jnr.Camera(jnr.LookAt(eye, at, up, handedness), projection)
+        ndc = project(camera, at, aspect=1.5)
+        np.testing.assert_allclose(ndc[:2], 0, atol=1e-5)  # float32
+        assert -1 < ndc[2] < 1
+
+
+@pytest.mark.parametrize("projection", [jnr.Perspective(), jnr.Orthographic()], ids=["perspective", "orthographic"])
+@pytest.mark.parametrize(("handedness", "sign"), [("right", 1), ("left", -1)])
+def test_x_is_right_and_y_is_up_in_the_image(handedness, sign, projection):
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0), handedness=handedness), projection)
+    x, y, _ = project(camera, (0.3, 0.2, 0.0))
+    assert x * sign > 0
+    assert y > 0
+
+
+def test_left_handed_image_is_the_mirror_of_the_right_handed():
+    eye, at, up = random_poses(1)[0]
+    right, left = (jnr.Camera(jnr.LookAt(eye, at, up, h)).clip_from_world(1.5) for h in HANDS)
+    np.testing.assert_array_equal(left, np.asarray(right) * np.array([-1, 1, 1, 1])[:, None])
+    mesh = jnr.shapes.teapot(2)
+    images = [
+        jnr.render(
+            mesh.vertices,
+            mesh.faces,
+            lights=(),
+            camera=jnr.Camera(jnr.LookAt((1.0, 1.0, 2.5), handedness=h)),
+            image_size=(24, 32),
+        )
+        for h in HANDS
+    ]
+    assert 0.05 < images[0].alpha.mean() < 0.5
+    assert not np.array_equal(images[0].alpha, images[0].alpha[:, ::-1])
+    np.testing.assert_array_equal(images[0].alpha, images[1].alpha[:, ::-1])
+    # float32 depths of about 2.5
+    np.testing.assert_allclose(images[0].depth, images[1].depth[:, ::-1], rtol=1e-5)
+
+
+# --- projections
+
+
+@pytest.mark.parametrize("fov", [20.0, 60.0, 120.0])
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 16 / 9])
+def test_field_of_view_ends_at_the_upper_border(fov, aspect):
+    camera = jnr.Camera(jnr.LookAlong((0.0, 0.0, 0.0)), jnr.Perspective(fov=fov))
+    for distance in (0.5, 20.0):
+        half = distance * np.tan(np.deg2rad(fov) / 2)
+        # float32 tangent
+        np.testing.assert_allclose(project(camera, (0, half, -distance), aspect)[:2], [0, 1], atol=2e-6)
+        np.testing.assert_allclose(project(camera, (half * aspect, -half, -distance), aspect)[:2], [1, -1], atol=2e-6)
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 16 / 9])
+def test_half_height_ends_at_the_upper_border(aspect):
+    camera = jnr.Camera(jnr.LookAlong((0.0, 0.0, 0.0)), jnr.Orthographic(half_height=2.5, far=30.0))
+    for distance in (0.5, 20.0):
+        np.testing.assert_allclose(project(camera, (0, 2.5, -distance), aspect)[:2], [0, 1], atol=1e-6)
+        np.testing.assert_allclose(project(camera, (2.5 * aspect, -2.5, -distance), aspect)[:2], [1, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "projection",
+    [jnr.Perspective(near=0.5, far=8.0), jnr.Orthographic(near=0.5, far=8.0), jnr.Orthographic(near=-2.0, far=8.0)],
+    ids=["perspective", "orthographic", "near_behind"],
+)
+def test_near_and_far_planes_are_the_ends_of_clip_space(projection):
+    camera = jnr.Camera(jnr.LookAlong((0.0, 0.0, 0.0)), projection)
+    # float32 matrix
+    assert project(camera, (0.1, 0.2, -projection.near))[2] == pytest.approx(-1, abs=1e-6)
+    assert project(camera, (0.1, 0.2, -projection.far))[2] == pytest.approx(1, abs=1e-6)
+    middle = (projection.near + projection.far) / 2
+    assert -1 < project(camera, (0, 0, -middle))[2] < 1
+
+
+def test_clip_w_is_the_distance_of_perspective_and_one_of_orthographic():
+    eye, at, up = random_poses(1)[0]
+    points = np.random.default_rng(1).normal(0, 3, (20, 3)).astype(np.float32)
+    homogeneous = np.concatenate([points, np.ones((20, 1))], axis=1)
+    along = homogeneous @ np.asarray(jnr.Camera(jnr.LookAt(eye, at, up)).clip_from_world()[3], np.float64)
+    forward = (at - eye) / np.linalg.norm(at - eye)
+    np.testing.assert_allclose(along, (points - eye) @ forward, atol=1e-5)  # float32 products of up to 10
+    ortho = jnr.Camera(jnr.LookAt(eye, at, up), jnr.Orthographic()).clip_from_world()
+    np.testing.assert_array_equal(ortho[3], [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("handedness", HANDS)
+@pytest.mark.parametrize("projection", [jnr.Perspective(), jnr.Orthographic()], ids=["perspective", "orthographic"])
+def test_depth_is_the_distance_along_the_view_axis(handedness, projection):
+    eye, at, up = random_poses(1)[0]
+    points = np.random.default_rng(1).normal(0, 3, (20, 3)).astype(np.float32)
+    depth = jnr.Camera(jnr.LookAt(eye, at, up, handedness), projection).depth(jnp.asarray(points))
+    expected = (points - eye) @ (at - eye) / np.linalg.norm(at - eye)
+    assert expected.min() < 0 < expected.max()
+    np.testing.assert_allclose(depth, expected, atol=1e-5)  # float32 products of up to 10
+
+
+# --- gradients
+
+CAMERAS = {
+    "look_at_perspective": lambda eye, at, up, a, near, far: jnr.Camera(
+        jnr.LookAt(eye, at, up), jnr.Perspective(a * 20, near, far)
+    ),
+    "look_at_orthographic": lambda eye, at, up, a, near, far: jnr.Camera(
+        jnr.LookAt(eye, at, up, "left"), jnr.Orthographic(a, near, far)
+    ),
+    "look_along": lambda eye, at, up, a, near, far: jnr.Camera(jnr.LookAlong(eye, at, up), jnr.Perspective(a * 20)),
+}
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_gradient_to_every_field_equals_finite_differences(name):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        fields = [*rng.normal(0, 2, (3, 3)), np.array(2.5), np.array(0.5), np.array(9.0)]
+        points = rng.normal(0, 1, (4, 4))
+
+        @jax.jit
+        def outputs(*fields):
+            camera = CAMERAS[name](*fields)
+            return camera.clip_from_world(1.5) @ points, camera.depth(points[:, :3])
+
+        # Central differences of step 1e-6 in float64: wrong by 1e-9 or so.
+        check_grads(
+            lambda *f: outputs(*map(jnp.asarray, f)), fields, 1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-6, eps=1e-6
+        )
+        total = sum(jnp.sum(o**2) for o in outputs(*map(jnp.asarray, fields)))
+        gradients = jax.grad(lambda f: sum(jnp.sum(o**2) for o in outputs(*f)))([jnp.asarray(f) for f in fields])
+        assert total > 0
+        used = gradients if name != "look_along" else gradients[:4]  # near and far stay at their defaults there
+        for gradient in used:
+            assert np.all(np.isfinite(gradient))
+            assert np.any(gradient != 0)
+
+
+@pytest.mark.parametrize(
+    "pose",
+    [jnr.LookAt(jnp.array([0.0, 0.0, 3.0])), jnr.LookAlong(jnp.array([0.0, 0.0, 3.0]))],
+    ids=["look_at", "look_along"],
+)
+def test_gradient_on_the_axis_is_finite(pose):
+    with jax.debug_nans(True):
+        gradient = jax.grad(lambda p: jnp.sum(jnr.Camera(p).clip_from_world()))(jax.tree.map(jnp.asarray, pose))
+    for leaf in jax.tree.leaves(gradient):
+        assert np.all(np.isfinite(leaf))
+
+
+# --- pytrees
+
+
+def test_camera_is_a_pytree_of_its_numbers():
+    camera = jnr.Camera(jnr.LookAt((1.0, 2.0, 3.0), handedness="left"), jnr.Perspective(50.0))
+    assert sorted(jax.tree.leaves(camera)) == sorted([1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 50.0, 0.1, 100.0])
+    arrays = jax.tree.map(lambda x: jnp.asarray(x) * 2, camera)
+    assert isinstance(arrays, jnr.Camera)
+    assert arrays.pose.handedness == "left"
+    assert arrays.projection.fov == 100
+    np.testing.assert_array_equal(arrays.pose.eye, [2, 4, 6])
+
+
+def test_camera_is_an_argument_of_jit_and_its_handedness_a_constant():
+    traces = []
+
+    @jax.jit
+    def matrix(camera):
+        traces.append(camera.pose.handedness)
+        return camera.clip_from_world(2.0)
+
+    for handedness in ("right", "right", "left"):
+        for x in (1.0, 2.0):
+            camera = jnr.Camera(jnr.LookAt(jnp.array([x, 2.0, 3.0]), handedness=handedness))
+            # float32; jit may order products otherwise
+            np.testing.assert_allclose(matrix(camera), camera.clip_from_world(2.0), rtol=1e-5, atol=1e-6)
+    assert traces == ["right", "left"]
+
+
+def test_camera_can_not_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        jnr.Camera().pose.eye = (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("projection", [jnr.Perspective(), jnr.Orthographic(far=50.0)], ids=["perspective", "ortho"])
+def test_vmap_over_stacked_cameras_equals_a_loop(projection):
+    cameras = [jnr.Camera(jnr.LookAt(*map(jnp.asarray, pose)), projection) for pose in random_poses(4)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *cameras)
+    matrices = jax.vmap(lambda camera: camera.clip_from_world(1.5))(stacked)
+    # float32 products of numbers up to 5, in another order
+    np.testing.assert_allclose(matrices, [c.clip_from_world(1.5) for c in cameras], atol=1e-5)
+
+
+def test_vmap_over_one_field_leaves_the_others_shared():
+    eyes = jnp.asarray(np.stack([pose[0] for pose in random_poses(4)]))
+    matrices = jax.vmap(lambda eye: jnr.Camera(jnr.LookAt(eye)).clip_from_world())(eyes)
+    np.testing.assert_allclose(matrices, [jnr.Camera(jnr.LookAt(e)).clip_from_world() for e in eyes], atol=1e-5)
+
+
+def test_integers_and_numpy_arrays_are_taken_as_numbers():
+    plain = jnr.Camera(jnr.LookAt((1.0, 2.0, 3.0)), jnr.Perspective(60.0, 1.0, 10.0)).clip_from_world()
+    mixed = jnr.Camera(jnr.LookAt(np.array([1, 2, 3])), jnr.Perspective(60, 1, np.float32(10))).clip_from_world()
+    np.testing.assert_array_equal(plain, mixed)
+
+
+def test_float64_fields_give_a_float64_matrix():
+    with jax.enable_x64(True):
+        eye = jnp.array([1.0, 2.0, 3.0], jnp.float64)
+        matrix = jnr.Camera(jnr.LookAt(eye)).clip_from_world()
+        assert matrix.dtype == jnp.float64
+        expected = view_matrix(np.array([1.0, 2, 3]), np.array([-1.0, -2, -3]), np.array([0.0, 1, 0]), "right")
+        np.testing.assert_allclose(jnr.LookAt(eye).camera_from_world(), expected, atol=1e-15)
+
+
+# --- errors
+
+
+def matrix_of(pose=None, projection=None):
+    return jnr.Camera(pose or jnr.LookAt((0.0, 0.0, 3.0)), projection or jnr.Perspective()).clip_from_world()
+
+
+NAN, INF = float("nan"), float("inf")
+BAD_NUMBERS = [
+    ("eye", lambda: jnr.LookAt((0.0, NAN, 1.0)), r"eye must be finite, got \[0\.0, nan, 1\.0\]\."),
+    ("eye_inf", lambda: jnr.LookAlong((0.0, INF, 1.0)), r"eye must be finite, got \[0\.0, inf, 1\.0\]\."),
+    ("at", lambda: jnr.LookAt((0.0, 0.0, 1.0), (NAN, 0.0, 0.0)), r"at must be finite, got \[nan, 0\.0, 0\.0\]\."),
+    ("direction", lambda: jnr.LookAlong((0.0, 0.0, 1.0), (0.0, 0.0, -INF)), r"direction must be finite, got "),
+    ("up", lambda: jnr.LookAt((0.0, 0.0, 1.0), up=(0.0, NAN, 0.0)), r"up must be finite, got "),
+    ("fov", lambda: jnr.Perspective(NAN), r"fov must be finite, got nan\."),
+    ("near", lambda: jnr.Perspective(near=NAN), r"near must be finite, got nan\."),
+    ("far", lambda: jnr.Perspective(far=INF), r"far must be finite, got inf\."),
+    ("half_height", lambda: jnr.Orthographic(NAN), r"half_height must be finite, got nan\."),
+    ("ortho_near", lambda: jnr.Orthographic(near=-INF), r"near must be finite, got -inf\."),
+    ("ortho_far", lambda: jnr.Orthographic(far=NAN), r"far must be finite, got nan\."),
+    ("fov_zero", lambda: jnr.Perspective(0.0), r"fov must lie between 0 and 180 degrees, got 0\."),
+    ("fov_half_turn", lambda: jnr.Perspective(180.0), r"fov must lie between 0 and 180 degrees, got 180\."),
+    ("near_zero", lambda: jnr.Perspective(near=0.0), r"near must be positive, got 0\."),
+    ("near_beyond_far", lambda: jnr.Perspective(near=5.0, far=5.0), r"far must be greater than near, got 0\."),
+    ("ortho_near_beyond_far", lambda: jnr.Orthographic(1.0, 5.0, 4.0), r"far must be greater than near, got -1\."),
+    ("half_height_zero", lambda: jnr.Orthographic(0.0), r"half_height must be positive, got 0\."),
+    ("at_is_eye", lambda: jnr.LookAt((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)), r"at must differ from eye, got 0\."),
+    ("no_direction", lambda: jnr.LookAlong((0.0, 0.0, 1.0), (0.0, 0.0, 0.0)), r"direction must not be zero, got 0\."),
+    ("no_up", lambda: jnr.LookAt((0.0, 0.0, 1.0), up=(0.0, 0.0, 0.0)), r"up must not be zero nor along the view, got "),
+    ("up_along_view", lambda: jnr.LookAt((0.0, 3.0, 0.0)), r"up must not be zero nor along the view, got "),
+    ("handedness", lambda: jnr.LookAt((0.0, 0.0, 1.0), handedness="Left"), r"handedness must be .*, got 'Left'\."),
+    ("eye_size", lambda: jnr.LookAt((0.0, 0.0)), r"eye must have shape \(3,\), got \(2,\)\."),
+    ("eye_rank", lambda: jnr.LookAt(np.zeros((1, 3))), r"eye must have shape \(3,\), got \(1, 3\)\."),
+    ("fov_rank", lambda: jnr.Perspective(np.full(2, 60.0)), r"fov must have shape \(\), got \(2,\)\."),
+    ("half_height_rank", lambda: jnr.Orthographic((1.0,)), r"half_height must have shape \(\), got \(1,\)\."),
+]
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("make", "message"), [b[1:] for b in BAD_NUMBERS], ids=[b[0] for b in BAD_NUMBERS])
+def test_impossible_camera_is_an_error_that_names_the_field(make, message):
+    part = make()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        matrix_of(**{"projection" if hasattr(part, "near") else "pose": part})
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: {"pose": jnr.LookAt("here")}, r"eye must be an array of numbers, got str\."),
+        (lambda: {"pose": jnr.LookAt(None)}, r"eye must be an array of numbers, got NoneType\."),
+        (lambda: {"pose": jnr.LookAt((0j, 0j, 1j))}, r"eye must be real numbers, got dtype complex64\."),
+        (lambda: {"projection": jnr.Perspective(True)}, r"fov must be real numbers, got dtype bool\."),
+    ],
+    ids=["string", "none", "complex", "bool"],
+)
+def test_camera_of_something_else_than_numbers_is_an_error_that_names_the_field(make, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        matrix_of(**make())
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: {"pose": jnr.LookAt((0.0, NAN, 1.0))}, r"eye must be finite, got \[0\.0, nan, 1\.0\]\."),
+        (lambda: {"pose": jnr.LookAt(np.array([0.0, NAN, 1.0]))}, r"eye must be finite, got \[0\.0, nan, 1\.0\]\."),
+        (lambda: {"projection": jnr.Perspective(-5.0)}, r"fov must lie between 0 and 180 degrees, got -5\."),
+    ],
+    ids=["tuple", "numpy", "fov"],
+)
+def test_constant_of_impossible_camera_is_found_under_jit(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        jax.jit(lambda: matrix_of(**make()))()

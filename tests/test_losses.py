@@ -1,0 +1,340 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import jnr
+from jnr import losses
+
+
+def square(size, row, column, side):
+    image = np.zeros((size, size), np.float32)
+    image[row : row + side, column : column + side] = 1
+    return jnp.asarray(image)
+
+
+def wobbly_mesh(seed):
+    """An icosphere whose vertices are moved at random, in float64."""
+    mesh = jnr.shapes.icosphere(1)
+    rng = np.random.default_rng(seed)
+    return np.asarray(mesh.vertices, np.float64) + rng.normal(0, 0.1, mesh.vertices.shape), mesh.faces
+
+
+def check(f, *args):
+    """Compares both modes with central differences of step 1e-6 in float64: wrong by 1e-9 or so."""
+    check_grads(lambda *a: f(*map(jnp.asarray, a)), args, order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-6, eps=1e-6)
+
+
+# --- silhouette_iou
+
+
+def test_iou_of_equal_silhouettes_is_zero():
+    assert losses.silhouette_iou(square(8, 1, 2, 4), square(8, 1, 2, 4)) == 0
+
+
+def test_iou_of_disjoint_silhouettes_is_one():
+    assert losses.silhouette_iou(square(8, 0, 0, 4), square(8, 4, 4, 4)) == 1
+
+
+def test_iou_of_overlapping_squares_is_one_minus_shared_over_all():
+    # 4 x 4 squares shifted by (1, 2) share 3 x 2 pixels of 16 + 16 - 6.
+    loss = losses.silhouette_iou(square(8, 0, 0, 4), square(8, 1, 2, 4))
+    assert loss == pytest.approx(1 - 6 / 26, abs=1e-7)  # one float32 rounding
+
+
+def test_iou_of_partly_covered_pixels_uses_products():
+    # 0.5 and 0.25 everywhere: both 0.125, either 0.625.
+    loss = losses.silhouette_iou(jnp.full((2, 3), 0.5), jnp.full((2, 3), 0.25))
+    assert loss == pytest.approx(0.8, abs=1e-7)
+
+
+def test_iou_of_empty_silhouettes_is_zero_and_so_is_its_gradient():
+    empty = jnp.zeros((4, 4))
+    loss, (gradient, _) = jax.value_and_grad(losses.silhouette_iou, argnums=(0, 1))(empty, empty)
+    assert loss == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_iou_of_empty_against_something_is_one():
+    assert losses.silhouette_iou(jnp.zeros((8, 8)), square(8, 2, 2, 4)) == 1
+    assert losses.silhouette_iou(square(8, 2, 2, 4), jnp.zeros((8, 8))) == 1
+
+
+def test_iou_of_batch_is_the_mean_of_its_images():
+    alpha = jnp.stack([square(8, 0, 0, 4), square(8, 0, 0, 4), jnp.zeros((8, 8))])
+    target = jnp.stack([square(8, 1, 2, 4), square(8, 4, 4, 4), jnp.zeros((8, 8))])
+    single = [losses.silhouette_iou(a, t) for a, t in zip(alpha, target, strict=True)]
+    assert losses.silhouette_iou(alpha, target) == pytest.approx(float(np.mean(single)), abs=1e-7)
+    nested = losses.silhouette_iou(alpha[:, None], target[:, None])
+    assert nested == losses.silhouette_iou(alpha, target)
+
+
+def test_iou_takes_integer_masks():
+    masks = np.asarray(square(8, 0, 0, 4), np.int32), np.asarray(square(8, 1, 2, 4), np.int32)
+    assert losses.silhouette_iou(*masks) == losses.silhouette_iou(square(8, 0, 0, 4), square(8, 1, 2, 4))
+
+
+def test_iou_gradient_equals_finite_differences():
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        check(losses.silhouette_iou, rng.uniform(0, 1, (2, 3, 4)), rng.uniform(0, 1, (2, 3, 4)))
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("alpha", "target"), [((4, 4), (4, 5)), ((2, 4, 4), (4, 4)), ((4,), (4,)), ((), ())])
+def test_iou_of_unlike_shapes_is_an_error_that_names_both(alpha, target):
+    with pytest.raises(ValueError, match=r"^alpha and target must have one shape .*, got \(.*\) and \(.*\)\.$"):
+        losses.silhouette_iou(jnp.zeros(alpha), jnp.zeros(target))
+
+
+@pytest.mark.validation
+def test_iou_of_complex_numbers_is_an_error_that_names_the_argument():
+    with pytest.raises(TypeError, match=r"^target must be real numbers, got dtype complex64\.$"):
+        losses.silhouette_iou(jnp.zeros((4, 4)), jnp.zeros((4, 4), jnp.complex64))
+
+
+# --- unique_edges
+
+
+def test_edges_of_two_triangles_and_the_pair_that_shares_one():
+    edges, pairs = losses.unique_edges(jnp.array([[2, 0, 1], [2, 1, 3]]))
+    np.testing.assert_array_equal(edges, [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]])
+    np.testing.assert_array_equal(np.sort(pairs, axis=1), [[0, 1]])
+    assert edges.dtype == pairs.dtype == jnp.int32
+
+
+def test_edges_of_closed_mesh_are_three_halves_of_its_faces_and_pair_them_all():
+    mesh = jnr.shapes.torus(rows=5, columns=7)
+    edges, pairs = (np.asarray(a) for a in losses.unique_edges(mesh.faces))
+    faces = np.asarray(mesh.faces)
+    assert edges.shape == pairs.shape == (len(faces) * 3 // 2, 2)
+    assert np.all(edges[:, 0] < edges[:, 1])
+    assert len(np.unique(edges, axis=0)) == len(edges)
+    assert len(np.unique(np.sort(pairs, axis=1), axis=0)) == len(pairs)
+    # Every face is in three pairs, and the two of a pair have two vertices in common.
+    np.testing.assert_array_equal(np.bincount(pairs.ravel()), 3)
+    for first, second in pairs:
+        assert len(set(faces[first]) & set(faces[second])) == 2
+
+
+def test_edge_of_three_faces_is_listed_once_and_pairs_none():
+    edges, pairs = losses.unique_edges(jnp.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]]))
+    assert np.asarray(edges).tolist().count([0, 1]) == 1
+    assert edges.shape == (7, 2)
+    assert pairs.shape == (0, 2)
+
+
+def test_padding_faces_add_no_edges_and_keep_the_numbers_of_the_others():
+    padded = jnp.array([[-1, -1, -1], [2, 0, 1], [-1, -1, -1], [2, 1, 3], [-1, -1, -1]])
+    edges, pairs = losses.unique_edges(padded)
+    np.testing.assert_array_equal(edges, losses.unique_edges(padded[jnp.array([1, 3])])[0])
+    np.testing.assert_array_equal(np.sort(pairs, axis=1), [[1, 3]])
+
+
+@pytest.mark.parametrize("faces", [np.zeros((0, 3), np.int32), np.full((2, 3), -1, np.int32)], ids=["none", "padding"])
+def test_edges_of_no_faces_are_empty(faces):
+    edges, pairs = losses.unique_edges(faces)
+    assert edges.shape == pairs.shape == (0, 2)
+    assert edges.dtype == pairs.dtype == jnp.int32
+
+
+@pytest.mark.validation
+def test_edges_of_traced_faces_are_an_error_that_says_what_to_do():
+    with pytest.raises(TypeError, match=r"^faces must be concrete .*outside jit"):
+        jax.jit(losses.unique_edges)(jnp.array([[0, 1, 2]]))
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("faces", "error", "message"),
+    [
+        (np.zeros((2, 4), np.int32), ValueError, r"faces must have shape \(faces, 3\), got \(2, 4\)\."),
+        (np.zeros((2, 3), np.float32), TypeError, r"faces must be integers, got dtype float32\."),
+        (np.full((2, 3), -2, np.int32), ValueError, r"faces must hold vertex indices .*, got -2 to -2\."),
+        ("faces", TypeError, r"faces must be an array of numbers, got str\."),
+    ],
+    ids=["columns", "dtype", "index", "kind"],
+)
+def test_edges_of_bad_faces_are_an_error_that_names_them(faces, error, message):
+    with pytest.raises(error, match=f"^{message}$"):
+        losses.unique_edges(faces)
+
+
+# --- laplacian
+
+
+def test_laplacian_is_zero_where_every_vertex_is_the_mean_of_its_neighbours():
+    # A closed line of edges through one point, and one through the same two points in turn.
+    vertices = jnp.array([[1.0, 2, 3]] * 3)
+    assert losses.laplacian(vertices, jnp.array([[0, 1], [1, 2], [0, 2]])) == 0
+
+
+def test_laplacian_of_square_ring_is_known():
+    # Corners of a square of side 2: the mean of a corner's two neighbours is the centre, at squared distance 2.
+    vertices = jnp.array([[1.0, 1, 0], [-1, 1, 0], [-1, -1, 0], [1, -1, 0]])
+    edges = jnp.array([[0, 1], [1, 2], [2, 3], [0, 3]])
+    assert losses.laplacian(vertices, edges) == pytest.approx(2, abs=1e-6)  # float32
+    assert losses.laplacian(vertices + 5, edges) == pytest.approx(2, abs=1e-5)
+    assert losses.laplacian(vertices * 3, edges) == pytest.approx(18, abs=1e-5)
+
+
+def test_laplacian_of_middle_point_of_a_line_counts_only_its_ends():
+    # Ends are 1 from their one neighbour, the middle is the mean of its two: (1 + 0 + 1) / 3.
+    vertices = jnp.array([[-1.0, 0, 0], [0, 0, 0], [1, 0, 0]])
+    assert losses.laplacian(vertices, jnp.array([[0, 1], [1, 2]])) == pytest.approx(2 / 3, abs=1e-7)
+
+
+def test_laplacian_leaves_out_vertices_without_an_edge():
+    vertices, faces = wobbly_mesh(1)
+    edges, _ = losses.unique_edges(faces)
+    more = jnp.concatenate([jnp.asarray(vertices, jnp.float32), jnp.full((5, 3), 100.0)])
+    expected = losses.laplacian(jnp.asarray(vertices, jnp.float32), edges)
+    assert losses.laplacian(more, edges) == pytest.approx(float(expected), rel=1e-6)  # order of float32 sums
+    np.testing.assert_array_equal(jax.grad(losses.laplacian)(more, edges)[-5:], 0)
+
+
+def test_laplacian_equals_a_direct_loop():
+    vertices, faces = wobbly_mesh(2)
+    neighbours = [set() for _ in vertices]
+    for a, b, c in np.asarray(faces):
+        for vertex, others in ((a, (b, c)), (b, (c, a)), (c, (a, b))):
+            neighbours[vertex].update(others)
+    offsets = [v - vertices[list(near)].mean(axis=0) for v, near in zip(vertices, neighbours, strict=True)]
+    expected = np.mean(np.sum(np.square(offsets), axis=1))
+    edges, _ = losses.unique_edges(faces)
+    # float32 coordinates near 1, offsets near 0.3
+    assert losses.laplacian(jnp.asarray(vertices, jnp.float32), edges) == pytest.approx(expected, rel=1e-5)
+
+
+# --- edge_length
+
+
+def test_edge_length_of_cube_is_the_mean_square_of_sides_and_diagonals():
+    mesh = jnr.shapes.cube()
+    edges, _ = losses.unique_edges(mesh.faces)
+    # Twelve sides of squared length 1 and six face diagonals of squared length 2.
+    assert losses.edge_length(mesh.vertices, edges) == pytest.approx(24 / 18, abs=1e-6)
+    assert losses.edge_length(mesh.vertices * 3, edges) == pytest.approx(9 * 24 / 18, abs=1e-5)
+
+
+# --- normal_consistency
+
+
+def test_normal_consistency_of_plane_is_zero():
+    mesh = jnr.shapes.plane(2, 3)
+    _, pairs = losses.unique_edges(mesh.faces)
+    # Cosines of float32 unit vectors
+    assert losses.normal_consistency(mesh.vertices, mesh.faces, pairs) == pytest.approx(0, abs=1e-6)
+
+
+def test_normal_consistency_of_cube_counts_its_right_angles():
+    mesh = jnr.shapes.cube()
+    _, pairs = losses.unique_edges(mesh.faces)
+    # Twelve sides between faces at right angles, six diagonals within flat ones.
+    assert losses.normal_consistency(mesh.vertices, mesh.faces, pairs) == pytest.approx(12 / 18, abs=1e-6)
+
+
+def test_normal_consistency_of_faces_turned_against_each_other_is_two():
+    vertices = jnp.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    faces = jnp.array([[0, 1, 2], [1, 2, 3]])
+    _, pairs = losses.unique_edges(faces)
+    assert losses.normal_consistency(vertices, faces, pairs) == pytest.approx(2, abs=1e-6)
+
+
+def test_normal_consistency_of_degenerate_face_has_a_finite_gradient():
+    vertices = jnp.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]])
+    faces = jnp.array([[0, 1, 2], [2, 1, 3]])  # the second has no area
+    _, pairs = losses.unique_edges(faces)
+    with jax.debug_nans(True):
+        loss, gradient = jax.value_and_grad(losses.normal_consistency)(vertices, faces, pairs)
+    assert loss == 1
+    assert np.all(np.isfinite(gradient))
+
+
+def test_normal_consistency_passes_over_padding_faces():
+    mesh = jnr.shapes.cube()
+    _, pairs = losses.unique_edges(mesh.faces)
+    padded = jnp.concatenate([mesh.faces, jnp.full((3, 3), -1, jnp.int32)])
+    _, padded_pairs = losses.unique_edges(padded)
+    expected = losses.normal_consistency(mesh.vertices, mesh.faces, pairs)
+    assert losses.normal_consistency(mesh.vertices, padded, padded_pairs) == expected
+
+
+# --- what the three on meshes share
+
+MESH_LOSSES = {
+    "laplacian": lambda vertices, faces, edges, pairs: losses.laplacian(vertices, edges),
+    "edge_length": lambda vertices, faces, edges, pairs: losses.edge_length(vertices, edges),
+    "normal_consistency": lambda vertices, faces, edges, pairs: losses.normal_consistency(vertices, faces, pairs),
+}
+
+
+@pytest.mark.parametrize("name", MESH_LOSSES)
+def test_gradient_equals_finite_differences(name):
+    vertices, faces = wobbly_mesh(3)
+    edges, pairs = losses.unique_edges(faces)
+    with jax.enable_x64(True):
+        check(jax.jit(lambda v: MESH_LOSSES[name](v, faces, edges, pairs)), vertices)
+
+
+@pytest.mark.parametrize("name", MESH_LOSSES)
+def test_vmap_over_meshes_equals_a_loop(name):
+    faces = wobbly_mesh(0)[1]
+    batch = jnp.asarray(np.stack([wobbly_mesh(seed)[0] for seed in range(3)]), jnp.float32)
+    edges, pairs = losses.unique_edges(faces)
+    loss = jax.jit(lambda v: MESH_LOSSES[name](v, faces, edges, pairs))
+    # The order of float32 sums
+    np.testing.assert_allclose(jax.vmap(loss)(batch), [loss(v) for v in batch], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MESH_LOSSES)
+def test_loss_of_no_edges_is_zero(name):
+    none = jnp.zeros((0, 2), jnp.int32)
+    vertices = jnp.ones((4, 3))
+    loss = MESH_LOSSES[name]
+    value, gradient = jax.value_and_grad(loss)(vertices, jnp.zeros((0, 3), jnp.int32), none, none)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("name", MESH_LOSSES)
+def test_vertices_of_wrong_shape_are_named_in_the_error(name):
+    some = jnp.zeros((1, 2), jnp.int32)
+    with pytest.raises(ValueError, match=r"^vertices must have shape \(vertices, 3\), got \(4, 2\)\.$"):
+        MESH_LOSSES[name](jnp.ones((4, 2)), jnp.zeros((1, 3), jnp.int32), some, some)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("loss", [losses.laplacian, losses.edge_length])
+@pytest.mark.parametrize(
+    ("edges", "error", "message"),
+    [
+        (np.zeros((3, 3), np.int32), ValueError, r"edges must have shape \(edges, 2\), got \(3, 3\)\."),
+        (np.array([[0, 4]]), ValueError, r"edges must index the 4 vertices, got 0 to 4\."),
+        (np.array([[-1, 2]]), ValueError, r"edges must index the 4 vertices, got -1 to 2\."),
+        (np.zeros((3, 2), np.float32), TypeError, r"edges must be integers, got dtype float32\."),
+    ],
+    ids=["columns", "too_large", "negative", "dtype"],
+)
+def test_bad_edges_are_named_in_the_error(loss, edges, error, message):
+    with pytest.raises(error, match=f"^{message}$"):
+        loss(jnp.ones((4, 3)), edges)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("pairs", "error", "message"),
+    [
+        (np.zeros((3, 3), np.int32), ValueError, r"pairs must have shape \(pairs, 2\), got \(3, 3\)\."),
+        (np.array([[0, 12]]), ValueError, r"pairs must .*12.*, got 0 to 12\."),
+        (np.array([[-1, 2]]), ValueError, r"pairs must .*12.*, got -1 to 2\."),
+        (np.zeros((3, 2), np.float32), TypeError, r"pairs must be integers, got dtype float32\."),
+    ],
+    ids=["columns", "too_large", "negative", "dtype"],
+)
+def test_bad_pairs_are_named_in_the_error(pairs, error, message):
+    mesh = jnr.shapes.cube()
+    with pytest.raises(error, match=f"^{message}$"):
+        losses.normal_consistency(mesh.vertices, mesh.faces, pairs)
