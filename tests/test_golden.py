@@ -33,15 +33,26 @@ def _render_soup(xyz, textures, background, *, size, near, far):
     return clip, faces, fragments, rgb, alpha, depth
 
 
-def _loss(xyz, textures, item, kind, eps, **options):
+def _loss(xyz, textures, item, weights, eps, **options):
+    """Weighted sum of the images; a channel whose weight is zero does not count in the edge sweep either."""
     clip, faces, fragments, rgb, alpha, depth = _render_soup(xyz, textures, item["background"], **options)
-    if kind == "depth":
-        return jnp.sum(depth * item["g_depth"])
-    images = {"alpha": [alpha], "rgb": [rgb], "rgba": [rgb, alpha]}[kind]
-    weights = {"alpha": ["g_alpha"], "rgb": ["g_rgb"], "rgba": ["g_rgb", "g_alpha"]}[kind]
-    weight = jnp.concatenate([jnp.atleast_3d(item[name]) for name in weights], axis=-1)
-    image = jnr.edge_sweep(jnp.concatenate(images, axis=-1), clip, faces, fragments, eps=eps)
-    return jnp.sum(image * weight)
+    image = jnr.edge_sweep(jnp.concatenate([rgb, alpha], axis=-1), clip, faces, fragments, eps=eps)
+    weight = jnp.concatenate([item["g_rgb"] * weights["rgb"], item["g_alpha"][..., None] * weights["alpha"]], axis=-1)
+    return jnp.sum(image * weight) + weights["depth"] * jnp.sum(depth * item["g_depth"])
+
+
+@cache
+def _gradient(name):
+    """The case's compiled gradient: of which images -> cotangents of xyz and textures."""
+    case, xyz, textures, items, _ = _inputs(name)
+    loss = partial(_loss, eps=float(case["eps"]), **_options(case))
+    compiled = jax.jit(jax.vmap(jax.grad(loss, argnums=(0, 1)), in_axes=(0, 0, 0, None)))
+
+    def gradient(*images):
+        weights = {key: jnp.float32(key in images) for key in ("rgb", "alpha", "depth")}
+        return [np.asarray(grad) for grad in compiled(xyz, textures, items, weights)]
+
+    return gradient
 
 
 def _options(case):
@@ -96,32 +107,29 @@ def test_forward_equals_the_original(name):
     np.testing.assert_array_equal(np.asarray(rgb)[kept][~covered], golden.top_down(case["rgb_map"])[kept][~covered])
 
 
-@pytest.mark.parametrize("kind", ["alpha", "rgb", "rgba"])
+@pytest.mark.parametrize("images", [("alpha",), ("rgb",), ("rgb", "alpha")], ids=["alpha", "rgb", "rgba"])
 @pytest.mark.parametrize("name", SOUND)
-def test_edge_sweep_gradient_equals_the_original(name, kind):
-    case, xyz, textures, items, keep = _inputs(name)
-    loss = partial(_loss, kind=kind, eps=float(case["eps"]), **_options(case))
-    grad, grad_textures = jax.jit(jax.vmap(jax.grad(loss, argnums=(0, 1))))(xyz, textures, items)
-    grad = np.asarray(grad)
+def test_edge_sweep_gradient_equals_the_original(name, images):
+    case, xyz, _, _, keep = _inputs(name)
+    grad, grad_textures = _gradient(name)(*images)
     assert np.all(np.isfinite(grad))
+    kind = "rgba" if len(images) == 2 else images[0]
     value, reference = grad[keep], case[f"grad_faces_{kind}"][keep]
     # golden/README.md, section 6: re-runs of the original with other rounding stay below 6.1e-4.
     assert golden.relative_l2(value, reference) < 2e-3
     largest = np.abs(reference).max(initial=0)
     assert np.all(np.abs(value - reference) <= 5e-3 * np.abs(reference) + 5e-3 * largest)
-    # z has no gradient, but it arrives here as x * (w x) terms that cancel.
     untouched = np.all(reference == 0, axis=(1, 2))
     np.testing.assert_array_equal(value[untouched], 0)
     if kind == "rgb":
         kept = _kept_items(name, xyz.shape[0])
-        assert golden.relative_l2(np.asarray(grad_textures)[kept], case["grad_textures"][kept]) < 3e-3
+        assert golden.relative_l2(grad_textures[kept], case["grad_textures"][kept]) < 3e-3
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_depth_gradient_equals_the_original(name):
-    case, xyz, textures, items, keep = _inputs(name)
-    loss = partial(_loss, kind="depth", eps=0.0, **_options(case))
-    value = np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(xyz, textures, items))[keep]
+    case, _, _, _, keep = _inputs(name)
+    value = _gradient(name)("depth")[0][keep]
     reference, again = case["grad_faces_depth"][keep], case["grad_faces_depth_f64"][keep]
     # The original's own float64 run says how well conditioned a case is: pixel-sized faces lose digits in float32.
     bound = max(1e-3, 2 * golden.relative_l2(again, reference))
@@ -131,24 +139,20 @@ def test_depth_gradient_equals_the_original(name):
 
 @pytest.mark.parametrize("name", ILL_CONDITIONED)
 def test_ill_conditioned_cases_are_finite_and_zero_where_they_must_be(name):
-    case, xyz, textures, items, _ = _inputs(name)
-    for kind in ("rgba", "depth"):
-        loss = partial(_loss, kind=kind, eps=float(case["eps"]), **_options(case))
-        grad = np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(xyz, textures, items))
+    for images in (("rgb", "alpha"), ("depth",)):
+        grad, _ = _gradient(name)(*images)
         assert np.all(np.isfinite(grad))
         if name == "illcond_degenerate":
             np.testing.assert_array_equal(grad[:, 0], 0)  # the face without area
             assert np.all(np.abs(grad[:, 1]).max(axis=(1, 2)) > 0)
 
 
-@pytest.mark.parametrize(("name", "sign"), [("single_tri_case1", -1), ("single_tri_case2", 1)])
-def test_published_single_triangle_gradients_are_reproduced(name, sign):
-    case, xyz, textures, items, _ = _inputs(name)
-    del sign
-    loss = partial(_loss, kind="alpha", eps=float(case["eps"]), **_options(case))
-    grad = np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(xyz, textures, items))[0]
+@pytest.mark.parametrize("name", ["single_tri_case1", "single_tri_case2"])
+def test_published_single_triangle_gradients_are_reproduced(name):
+    case = golden.load(name)
+    grad, _ = _gradient(name)("alpha")
     vertices = np.zeros((case["vertices"].shape[1], 3))
-    np.add.at(vertices, case["faces"][0], grad)
+    np.add.at(vertices, case["faces"][0], grad[0])
     # The original test's tolerance; it compares x and y.
     np.testing.assert_allclose(vertices[:3, :2], case["expected_grad_vertices"][:, :2], rtol=1e-2, atol=1e-4)
 
@@ -184,16 +188,24 @@ def _e2e(case):
     return lambda vertices, textures, eps: jax.vmap(partial(jnr.render, eps=eps, **options))(vertices, faces, textures)
 
 
-E2E_LOSSES = {
-    "rgba": lambda picture, case: _dot_rgb(picture, case) + jnp.sum(picture.alpha * case["g_alpha"]),
-    "rgb": lambda picture, case: _dot_rgb(picture, case),
-    "silhouettes": lambda picture, case: jnp.sum(picture.alpha * case["g_alpha"]),
-    "depth": lambda picture, case: jnp.sum(picture.depth * case["g_depth"]),
-}
+E2E_WEIGHTS = {"rgba": (1, 1, 0), "rgb": (1, 0, 0), "silhouettes": (0, 1, 0), "depth": (0, 0, 1)}
 
 
-def _dot_rgb(picture, case):
-    return jnp.sum(picture.rgb * jnp.moveaxis(jnp.asarray(case["g_rgb"]), 1, -1))
+@cache
+def _e2e_gradient(name, eps):
+    case = golden.load(name)
+    render = partial(_e2e(case), eps=eps)
+    g_rgb = jnp.moveaxis(jnp.asarray(case["g_rgb"]), 1, -1)
+
+    def loss(vertices, textures, weights):
+        picture = render(vertices, textures)
+        terms = jnp.sum(picture.rgb * g_rgb * weights[0]), jnp.sum(picture.alpha * case["g_alpha"] * weights[1])
+        return sum(terms) + jnp.sum(picture.depth * case["g_depth"] * weights[2])
+
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    return lambda *weights: compiled(
+        jnp.asarray(case["vertices"]), jnp.asarray(case["textures"]), jnp.asarray(weights, jnp.float32)
+    )
 
 
 @pytest.mark.parametrize("name", golden.E2E_CASES)
@@ -221,25 +233,21 @@ def test_orthographic_original_is_reproduced_with_its_perspective_interpolation(
     fragments = jnr.rasterize(golden.clip_from_screen(screen, near, far), faces, size, cull="back")
     depth = jnp.where(fragments.face_index >= 0, fragments.depth, far)
     np.testing.assert_allclose(depth.reshape(size // 2, 2, size // 2, 2).mean((1, 3)), case["depth"][0], atol=1e-4)
-    linear = jnr.render_depth(
-        vertices, faces, camera=camera, image_size=size // 2, antialias=2, cull="back"
-    )
+    linear = jnr.render_depth(vertices, faces, camera=camera, image_size=size // 2, antialias=2, cull="back")
     inside = case["alpha"][0] == 1
     # Linear and hyperbolic interpolation agree at corners and differ by the face's relief in between.
     assert 1e-3 < np.abs(linear - case["depth"][0])[inside].max() < 3e-2
 
 
-@pytest.mark.parametrize("kind", E2E_LOSSES)
+@pytest.mark.parametrize("kind", E2E_WEIGHTS)
 @pytest.mark.parametrize("name", golden.E2E_CASES)
 def test_rendered_gradients_equal_the_original(name, kind):
     case = golden.load(name)
     if not case.get("cfg_perspective", True) and kind != "silhouettes":
         kind = "silhouettes"  # colours and depths differ, see above; coverage does not
     # Silhouettes ignore the renderer's eps in the original.
-    eps = 1e-4 if kind == "silhouettes" else 1e-3
-    render = partial(_e2e(case), eps=eps)
-    loss = jax.jit(jax.grad(lambda v, t: E2E_LOSSES[kind](render(v, t), case), argnums=(0, 1)))
-    grad, grad_textures = loss(jnp.asarray(case["vertices"]), jnp.asarray(case["textures"]))
+    gradient = _e2e_gradient(name, 1e-4 if kind == "silhouettes" else 1e-3)
+    grad, grad_textures = gradient(*E2E_WEIGHTS[kind])
     assert golden.relative_l2(np.asarray(grad), case[f"grad_vertices_{kind}"]) < 2e-3
     if kind == "rgb":
         assert golden.relative_l2(np.asarray(grad_textures), case["grad_textures"]) < 3e-3

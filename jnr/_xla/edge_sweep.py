@@ -55,10 +55,9 @@ def edge_sweep_bwd(
     image, cotangent = (jnp.broadcast_to(a, (batch, *a.shape[1:])) for a in (image, cotangent))
     face_index = jnp.broadcast_to(face_index, (batch, height, width))
     x, y, w = pixel_space(clip_positions, height, width)
-    z = clip_positions[..., 2]
 
-    by_row = image, cotangent, face_index, jnp.stack([x, y, w, z], axis=-1)
-    by_column = *(a.swapaxes(1, 2) for a in by_row[:3]), jnp.stack([y, x, w, z], axis=-1)
+    by_row = image, cotangent, face_index, jnp.stack([x, y, w], axis=-1)
+    by_column = *(a.swapaxes(1, 2) for a in by_row[:3]), jnp.stack([y, x, w], axis=-1)
     if height == width:
         # Rows and columns are one batch of lines: half the program to compile.
         both = (jnp.concatenate(pair) for pair in zip(by_row, by_column, strict=True))
@@ -80,7 +79,7 @@ def _sweep_lines(image, cotangent, face_index, corners, faces, eps):
         image: `(items, rows, columns, channels)`.
         cotangent: Like `image`.
         face_index: `(items, rows, columns)`.
-        corners: Pixel-space coordinate along the rows, across them, w, and clip z: `(sets, vertices, 4)`. Each set
+        corners: Pixel-space coordinate along the rows, across them, and w: `(sets, vertices, 3)`. Each set
             serves as many consecutive items.
         faces: `(1 or batch, faces, 3)`, used in turn.
         eps: As above.
@@ -101,7 +100,7 @@ class _Scene:
         self.face_index = face_index.reshape(self.lines, self.width)
         self.items_per_set, self.face_sets = items // corners.shape[0], faces.shape[0]
         self.num_vertices, self.num_faces = corners.shape[1], faces.shape[1]
-        self.corners, self.faces = corners.reshape(-1, 4), faces.reshape(-1, 3)
+        self.corners, self.faces = corners.reshape(-1, 3), faces.reshape(-1, 3)
         self.eps, self.pixel_ndc, self.unit_ndc = eps, 2 / self.width, 2 / UNITS
 
     def pixel_geometry(self, line, column):
@@ -115,24 +114,24 @@ class _Scene:
         target = vertex + (item * self.num_vertices)[:, None]
         corner = take(self.corners, row)
         corner, target = lax.optimization_barrier((corner, target))
-        x, y, w, z = ([corner[:, k, i] for k in range(3)] for i in range(4))
+        x, y, w = ([corner[:, k, i] for k in range(3)] for i in range(3))
         scale = power_of_two_scale(*x, *y, *w)
         across = (line - item * self.height).astype(scale.dtype)
-        x, y, w, z = ([v * scale for v in values] for values in (x, y, w, z))
+        x, y, w = ([v * scale for v in values] for values in (x, y, w))
         x = [x[k] - column.astype(scale.dtype) * w[k] for k in range(3)]
         y = [y[k] - across * w[k] for k in range(3)]
-        return (x, y, w, z), scale, target
+        return (x, y, w), scale, target
 
 
 def _exit_crossing(geometry, direction, limit):
     """Where the line through a pixel leaves the pixel's face in a direction (+1 or -1, per pixel).
 
     Returns:
-        distance: From the pixel to the crossing, in pixels, at most `limit`; `limit` if there is none in view.
+        distance: From the pixel to the crossing, in pixels, at most `limit`.
         share: Per corner, how far the crossing moves in NDC when the corner does.
         slope: Per corner, the same by the corner's clip position, finite where `w` is zero.
     """
-    x, y, w, z = geometry
+    x, y, w = geometry
     pairs = ((1, 2), (2, 0), (0, 1))
     # The edge functions along the line: constant + slope * step.
     constant = [y[i] * x[j] - x[i] * y[j] for i, j in pairs]
@@ -147,14 +146,11 @@ def _exit_crossing(geometry, direction, limit):
         distance = jnp.maximum(jnp.sign(det) * constant[k], 0) / jnp.where(leaves, fall, 1)
         nearer = leaves & (distance < best)
         # The crossing is the homogeneous point a * y_b - b * y_a.
-        w_cross, z_cross = w[a] * y[b] - w[b] * y[a], z[a] * y[b] - z[b] * y[a]
-        in_view = (z_cross >= -w_cross) & (z_cross <= w_cross)
-        in_view = jnp.where(y[b] < y[a], (z_cross <= -w_cross) & (z_cross >= w_cross), in_view)
-        divisor = jnp.where(nearer, w_cross, 1)
+        divisor = jnp.where(nearer, w[a] * y[b] - w[b] * y[a], 1)
         best = jnp.where(nearer, distance, best)
         for corner in range(3):
             numerator = {a: y[b], b: -y[a]}.get(corner)
-            value = jnp.zeros_like(det) if numerator is None else jnp.where(in_view, numerator / divisor, 0)
+            value = jnp.zeros_like(det) if numerator is None else numerator / divisor
             slope[corner] = jnp.where(nearer, value, slope[corner])
             share[corner] = jnp.where(nearer, value * w[corner], share[corner])
     return best, share, slope
