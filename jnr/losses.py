@@ -123,8 +123,8 @@ def _vertices_and_edges(vertices, edges) -> tuple[jax.Array, jax.Array]:
     _checks.check_shape(vertices, "vertices", "vertices", 3)
     edges = jnp.asarray(edges)
     _checks.check_shape(edges, "edges", "edges", 2)
-    if _checks.is_concrete(edges) and edges.size and not 0 <= int(edges.min()) <= int(edges.max()) < vertices.shape[0]:
-        raise ValueError(
-            f"edges must index the {vertices.shape[0]} vertices, got {int(edges.min())} to {int(edges.max())}."
-        )
+    if _checks.is_concrete(edges) and edges.size:
+        low, high = int(np.asarray(edges).min()), int(np.asarray(edges).max())
+        if low < 0 or high >= vertices.shape[0]:
+            raise ValueError(f"edges must index the {vertices.shape[0]} vertices, got {low} to {high}.")
     return vertices, edges.T

@@ -1,0 +1,798 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import jnr
+
+HEIGHT, WIDTH = 20, 28
+SIZE = HEIGHT, WIDTH
+BALL = jnr.shapes.icosphere(1)
+CAMERA = jnr.Camera(jnr.LookAt((1.2, 0.8, 2.2), (0.1, 0.0, 0.0)), jnr.Perspective(50.0))
+COLORS = jnp.asarray(np.random.default_rng(0).uniform(size=(len(BALL.vertices), 3)), jnp.float32)
+
+render = functools.partial(jnr.render, camera=CAMERA, image_size=SIZE)
+render_silhouette = functools.partial(jnr.render_silhouette, camera=CAMERA, image_size=SIZE)
+render_depth = functools.partial(jnr.render_depth, camera=CAMERA, image_size=SIZE)
+
+
+def ndc_centres(height, width):
+    x, y = np.meshgrid((2 * np.arange(width) + 1) / width - 1, 1 - (2 * np.arange(height) + 1) / height)
+    return x, y
+
+
+def assert_same_picture(a, b, atol=1e-6):
+    # float32; compiled apart, so products and sums may be contracted differently
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_allclose(one, other, atol=atol, rtol=1e-6)
+
+
+# --- the picture
+
+
+def test_default_call_draws_a_sensible_picture():
+    picture = jnr.render(BALL.vertices, BALL.faces)
+    assert picture.rgb.shape == (256, 256, 3)
+    assert picture.alpha.shape == picture.depth.shape == (256, 256)
+    assert picture.rgb.dtype == picture.alpha.dtype == picture.depth.dtype == jnp.float32
+    # The unit sphere from 2.732: its outline has the radius 0.68 of the image's half, minus what facets cut off.
+    assert 0.3 < picture.alpha.mean() < np.pi / 4 * 0.69**2
+    covered = np.asarray(picture.alpha) == 1
+    np.testing.assert_array_equal(picture.alpha[~covered], 0)
+    np.testing.assert_array_equal(picture.rgb[~covered], 0)
+    np.testing.assert_array_equal(picture.depth[~covered], 100)
+    colors = np.asarray(picture.rgb)[covered]
+    assert colors.min() >= 0.4 - 1e-6  # ambient light
+    assert colors.max() <= 1 + 1e-4
+    assert np.ptp(colors) > 0.3  # relief
+    depth = np.asarray(picture.depth)[covered]
+    assert 2.732 - 1 - 1e-5 <= depth.min() < 1.85
+    assert depth.max() < 2.732
+
+
+def test_light_comes_from_the_upper_right():
+    rgb = np.asarray(jnr.render(BALL.vertices, BALL.faces, image_size=SIZE).rgb[..., 0])
+    lit = np.where(rgb > 0, rgb, np.nan)
+    assert np.nanmean(lit[: HEIGHT // 2]) > np.nanmean(lit[HEIGHT // 2 :]) + 0.05
+    assert np.nanmean(lit[:, WIDTH // 2 :]) > np.nanmean(lit[:, : WIDTH // 2]) + 0.05
+
+
+@pytest.mark.parametrize("antialias", [1, 2])
+@pytest.mark.parametrize("cull", [None, "back", "front"])
+def test_silhouette_and_depth_are_those_of_the_full_picture(antialias, cull):
+    options = {"antialias": antialias, "cull": cull}
+    faces = BALL.faces[:60]  # open, so that culling is seen
+    picture = render(BALL.vertices, faces, COLORS, **options)
+    np.testing.assert_array_equal(render_silhouette(BALL.vertices, faces, **options), picture.alpha)
+    np.testing.assert_array_equal(render_depth(BALL.vertices, faces, **options), picture.depth)
+    assert 0 < picture.alpha.mean() < 1
+
+
+def test_jit_draws_the_same_picture():
+    jitted = jax.jit(lambda v, c, camera: jnr.render(v, BALL.faces, c, camera=camera, image_size=SIZE))
+    assert_same_picture(jitted(BALL.vertices, COLORS, CAMERA), render(BALL.vertices, BALL.faces, COLORS))
+
+
+@pytest.mark.parametrize("antialias", [2, 3])
+def test_antialiased_picture_is_the_mean_of_the_larger_one(antialias):
+    background = jnp.asarray(np.random.default_rng(1).uniform(size=(*SIZE, 3)), jnp.float32)
+    larger = background.repeat(antialias, axis=0).repeat(antialias, axis=1)
+    big = render(
+        BALL.vertices,
+        BALL.faces,
+        COLORS,
+        image_size=(HEIGHT * antialias, WIDTH * antialias),
+        background=larger,
+    )
+    picture = render(BALL.vertices, BALL.faces, COLORS, antialias=antialias, background=background)
+    assert np.any((picture.alpha > 0) & (picture.alpha < 1))
+    for image, big_image in zip(picture, big, strict=True):
+        blocks = np.asarray(big_image, np.float64).reshape(HEIGHT, antialias, WIDTH, antialias, -1)
+        expected = blocks.mean(axis=(1, 3)).reshape(image.shape)
+        # float32 means of up to nine numbers up to 100
+        np.testing.assert_allclose(image, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_gradient_of_antialiased_picture_is_that_of_the_mean_of_the_larger_one():
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(*SIZE, 3)), jnp.float32)
+
+    def by_antialias(vertices):
+        return jnp.sum(weights * render(vertices, BALL.faces, COLORS, antialias=2).rgb)
+
+    def by_mean(vertices):
+        rgb = render(vertices, BALL.faces, COLORS, image_size=(HEIGHT * 2, WIDTH * 2)).rgb
+        return jnp.sum(weights * rgb.reshape(HEIGHT, 2, WIDTH, 2, 3).mean(axis=(1, 3)))
+
+    one, other = jax.grad(by_antialias)(BALL.vertices), jax.grad(by_mean)(BALL.vertices)
+    assert np.abs(one).max() > 0.1
+    # float32 sums in another order
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "background",
+    [0.25, 1, np.float32(0.5), jnp.array([0.7]), (0.1, 0.2, 0.3), np.random.default_rng(3).uniform(size=(*SIZE, 3))],
+    ids=["number", "int", "numpy_number", "one_channel", "color", "image"],
+)
+def test_background_shows_where_there_is_no_mesh(background):
+    picture = render(BALL.vertices, BALL.faces, COLORS, background=background)
+    black = render(BALL.vertices, BALL.faces, COLORS)
+    empty = np.asarray(picture.alpha) == 0
+    expected = np.broadcast_to(np.asarray(background, np.float32), (*SIZE, 3))
+    np.testing.assert_array_equal(picture.rgb[empty], expected[empty])
+    np.testing.assert_array_equal(picture.rgb[~empty], black.rgb[~empty])
+    np.testing.assert_array_equal(picture.alpha, black.alpha)
+
+
+def test_gradient_to_background_is_the_part_of_each_pixel_that_shows_it():
+    image = jnp.zeros((*SIZE, 3))
+    alpha = render_silhouette(BALL.vertices, BALL.faces, antialias=2)
+
+    def total(background):
+        return jnp.sum(render(BALL.vertices, BALL.faces, COLORS, antialias=2, background=background).rgb)
+
+    expected = np.repeat(1 - np.asarray(alpha)[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(jax.grad(total)(image), expected)
+    # float32 sum of 560 quarters is exact
+    assert jax.grad(total)(jnp.array(0.0)) == expected.sum()
+
+
+def test_pixel_is_covered_where_its_ray_meets_the_triangle_and_rows_run_downwards():
+    # Without a camera's tilt, in the plane z = 0 seen from 3: NDC times half the height of the view is a position.
+    triangle = np.array([[-0.9, 0.1, 0], [0.3, 0.9, 0], [-0.2, 0.95, 0]])
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0)))
+    alpha = jnr.render_silhouette(triangle, np.array([[0, 1, 2]]), camera=camera, image_size=SIZE)
+    x, y = ndc_centres(*SIZE)
+    half = 3 * np.tan(np.pi / 6)
+    points = np.stack([x * half * WIDTH / HEIGHT, y * half], axis=-1)
+    sides = []
+    for k in range(3):
+        a, b = triangle[k, :2], triangle[(k + 1) % 3, :2]
+        offset = points - a
+        sides.append((b - a)[0] * offset[..., 1] - (b - a)[1] * offset[..., 0])
+    inside = np.all(np.array(sides) > 0, axis=0)
+    assert inside.sum() > 5
+    np.testing.assert_array_equal(alpha, inside)
+    assert not np.any(np.asarray(alpha)[HEIGHT // 2 :])  # all of it is in the upper half
+
+
+def test_vertex_index_dtypes_and_number_dtypes_do_not_change_the_picture():
+    expected = render(BALL.vertices, BALL.faces)
+    for dtype in (np.int8, np.uint16, np.int64):
+        faces = np.asarray(BALL.faces).astype(dtype)
+        assert_same_picture(render(np.asarray(BALL.vertices, np.float64), faces), expected)
+    half = render(BALL.vertices.astype(jnp.bfloat16), BALL.faces)
+    rounded = render(BALL.vertices.astype(jnp.bfloat16).astype(jnp.float32), BALL.faces)
+    assert_same_picture(half, rounded)
+    assert half.rgb.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_textures_may_have_any_number_of_channels(channels):
+    colors = jnp.tile(COLORS[:, :1], channels)
+    picture = render(BALL.vertices, BALL.faces, colors, background=0.5)
+    three = render(BALL.vertices, BALL.faces, jnp.tile(COLORS[:, :1], 3), background=0.5)
+    np.testing.assert_array_equal(picture.rgb, np.tile(three.rgb[..., :1], channels))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e4])
+def test_unit_of_length_does_not_matter(scale):
+    picture = render(BALL.vertices, BALL.faces, COLORS)
+    projection = jnr.Perspective(50.0, 0.1 * scale, 100.0 * scale)
+    eye, at = (scale * np.asarray(v) for v in (CAMERA.pose.eye, CAMERA.pose.at))
+    scaled = render(
+        BALL.vertices * np.float32(scale), BALL.faces, COLORS, camera=jnr.Camera(jnr.LookAt(eye, at), projection)
+    )
+    np.testing.assert_array_equal(scaled.alpha, picture.alpha)
+    # float32
+    np.testing.assert_allclose(scaled.depth, picture.depth * np.float32(scale), rtol=1e-5)
+    np.testing.assert_allclose(scaled.rgb, picture.rgb, atol=2e-5)
+
+
+# --- depth
+
+BOTH = {
+    "perspective": jnr.Perspective(50.0, far=30.0),
+    "orthographic": jnr.Orthographic(1.3, far=30.0),
+}
+
+
+def rays(camera, height, width):
+    """Start and direction of each pixel's ray, with unit depth along the view axis, from the definition."""
+    x, y = ndc_centres(height, width)
+    inverse = np.linalg.inv(np.asarray(camera.pose.camera_from_world(), np.float64))
+    ones, zeros = np.ones_like(x), np.zeros_like(x)
+    if isinstance(camera.projection, jnr.Perspective):
+        half = np.tan(np.deg2rad(camera.projection.fov) / 2)
+        start, along = np.stack([zeros] * 3, -1), np.stack([x * half * width / height, y * half, -ones], -1)
+    else:
+        half = camera.projection.half_height
+        start, along = np.stack([x * half * width / height, y * half, zeros], -1), np.stack([zeros, zeros, -ones], -1)
+    return start @ inverse[:3, :3].T + inverse[:3, 3], along @ inverse[:3, :3].T
+
+
+@pytest.mark.parametrize("handedness", ["right", "left"])
+@pytest.mark.parametrize("projection", BOTH.values(), ids=BOTH)
+def test_depth_of_a_plane_is_the_analytic_distance(projection, handedness):
+    plane = jnr.shapes.plane()
+    camera = jnr.Camera(jnr.LookAt((1.0, 0.8, 2.0), (0.1, 0.1, 0.0), handedness=handedness), projection)
+    depth = np.asarray(jnr.render_depth(plane.vertices * 3, plane.faces, camera=camera, image_size=SIZE))
+    start, along = rays(camera, *SIZE)
+    if handedness == "left":  # the inverse of a mirrored pose mirrors x as well, so the rays already fit
+        assert np.linalg.det(np.asarray(camera.pose.camera_from_world())[:3, :3]) < 0
+    distance = -start[..., 2] / along[..., 2]
+    hit = start + distance[..., None] * along
+    edge = 1.5 - np.abs(hit[..., :2]).max(axis=-1)
+    assert 0.2 < np.mean(edge > 1e-4) < 0.95
+    # float32 depths up to 4
+    np.testing.assert_allclose(depth[edge > 1e-4], distance[edge > 1e-4], rtol=5e-6)
+    np.testing.assert_array_equal(depth[edge < -1e-4], 30)
+
+
+@pytest.mark.parametrize("projection", BOTH.values(), ids=BOTH)
+def test_depth_of_a_sphere_is_the_analytic_distance(projection):
+    ball = jnr.shapes.icosphere(3)
+    camera = jnr.Camera(jnr.LookAt((1.2, 0.8, 2.2), (0.1, 0.0, 0.0)), projection)
+    depth = np.asarray(jnr.render_depth(ball.vertices, ball.faces, camera=camera, image_size=SIZE))
+    start, along = rays(camera, *SIZE)
+    a, b, c = (np.sum(p * q, axis=-1) for p, q in ((along, along), (start, along), (start, start)))
+    root = b**2 - a * (c - 1)
+    nearest = (-b - np.sqrt(np.maximum(root, 0))) / a
+    # Facets lie up to 0.0035 below the sphere (the square of half an edge of 0.16, halved, at most 0.0046), along
+    # the ray more the more it grazes; a fifth of the outline is left out.
+    inner = root > 0.2 * root.max()
+    assert inner.sum() > 100
+    below = depth[inner] - nearest[inner]
+    assert below.min() > -1e-5
+    assert below.max() < 0.012
+    assert below.mean() < 0.005
+    np.testing.assert_array_equal(depth[root < -0.05 * root.max()], 30)
+
+
+def test_depth_of_a_pixel_with_background_is_the_mean_of_its_samples():
+    depth, alpha = (f(BALL.vertices, BALL.faces, antialias=2) for f in (render_depth, render_silhouette))
+    mixed = np.asarray((alpha > 0) & (alpha < 1))
+    assert mixed.any()
+    samples = np.asarray(render_depth(BALL.vertices, BALL.faces, image_size=(2 * HEIGHT, 2 * WIDTH)))
+    np.testing.assert_allclose(depth, samples.reshape(HEIGHT, 2, WIDTH, 2).mean(axis=(1, 3)), rtol=1e-6)
+    assert np.all(np.asarray(depth)[mixed] > 20)
+
+
+# --- culling
+
+
+@pytest.mark.parametrize("handedness", ["right", "left"])
+def test_culling_back_faces_of_a_closed_mesh_changes_nothing_and_of_front_faces_shows_the_far_side(handedness):
+    sides = {"right": ("back", "front"), "left": ("front", "back")}  # a mirrored image turns faces round
+    hide_far, hide_near = sides[handedness]
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0), handedness=handedness), jnr.Orthographic(1.2))
+    plain, far_hidden, near_hidden = (
+        jnr.render_depth(BALL.vertices, BALL.faces, camera=camera, image_size=SIZE, cull=cull)
+        for cull in (None, hide_far, hide_near)
+    )
+    np.testing.assert_array_equal(far_hidden, plain)
+    covered = np.asarray(plain) < 100
+    np.testing.assert_array_equal(np.asarray(near_hidden) < 100, covered)
+    # The sphere and its far side are symmetric about the centre, at 3: this icosphere has that symmetry.
+    np.testing.assert_allclose((plain + near_hidden)[covered], 6, atol=1e-5)  # float32
+
+
+def test_culled_faces_get_no_gradient():
+    # Two squares: the nearer one faces away.
+    vertices = jnp.array([[-1.0, -1, 0], [1, -1, 0], [0, 1, 0], [-1, -1, 1], [1, -1, 1], [0, 1, 1]])
+    faces = jnp.array([[0, 1, 2], [3, 5, 4]])
+
+    def total(v):
+        picture = jnr.render(v, faces, image_size=SIZE, cull="back")
+        return jnp.sum(picture.alpha * jnp.linspace(-1, 1, WIDTH)) + jnp.sum(picture.depth)
+
+    gradient = jax.grad(total)(vertices)
+    assert np.abs(gradient[:3]).max() > 0
+    np.testing.assert_array_equal(gradient[3:], 0)
+
+
+# --- gradients
+
+
+def test_derivatives_to_everything_equal_finite_differences():
+    """Without visibility's gradient, the picture is a smooth function of everything while no pixel changes its face."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(5)
+        vertices = np.asarray(BALL.vertices, np.float64) + rng.normal(0, 0.05, BALL.vertices.shape)
+        colors = rng.uniform(size=(len(vertices), 3))
+        eye, at, fov = np.array([1.2, 0.8, 2.2]), np.array([0.1, 0.0, 0.0]), np.array(50.0)
+        strength, direction = np.array(0.7), np.array([0.5, 0.6, 0.7])
+
+        @jax.jit
+        def image(vertices, colors, eye, at, fov, strength, direction):
+            picture = jnr.render(
+                vertices,
+                BALL.faces,
+                colors,
+                camera=jnr.Camera(jnr.LookAt(eye, at), jnr.Perspective(fov, far=10.0)),
+                lights=(jnr.AmbientLight(0.3), jnr.DirectionalLight(strength, direction=direction)),
+                image_size=12,
+                gradient=None,
+            )
+            return picture.rgb, picture.depth
+
+        arguments = vertices, colors, eye, at, fov, strength, direction
+        assert 0.2 < np.mean(np.asarray(image(*map(jnp.asarray, arguments))[1]) < 10) < 0.9
+        # Central differences of step 1e-6 in float64 of numbers up to 10: wrong by 1e-8 or so.
+        check_grads(
+            lambda *a: image(*map(jnp.asarray, a)), arguments, 1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6, eps=1e-6
+        )
+
+
+def test_depth_derivatives_of_orthographic_camera_equal_finite_differences():
+    with jax.enable_x64(True):
+        vertices = np.asarray(BALL.vertices, np.float64)
+        eye, half_height = np.array([1.2, 0.8, 2.2]), np.array(1.3)
+
+        @jax.jit
+        def depth(vertices, eye, half_height):
+            camera = jnr.Camera(jnr.LookAt(eye), jnr.Orthographic(half_height, far=10.0))
+            return jnr.render_depth(vertices, BALL.faces, camera=camera, image_size=12)
+
+        check_grads(
+            lambda *a: depth(*map(jnp.asarray, a)),
+            (vertices, eye, half_height),
+            1,
+            modes=("fwd", "rev"),
+            atol=1e-6,
+            rtol=1e-6,
+            eps=1e-6,
+        )
+
+
+def test_background_depth_hands_its_gradient_to_far():
+    far = jnp.array(10.0)
+
+    def total(far):
+        camera = jnr.Camera(CAMERA.pose, jnr.Perspective(50.0, far=far))
+        return jnp.sum(render_depth(BALL.vertices, BALL.faces, camera=camera))
+
+    empty = np.sum(np.asarray(render_silhouette(BALL.vertices, BALL.faces)) == 0)
+    assert float(jax.grad(total)(far)) == empty
+
+
+def test_silhouette_gradient_pulls_a_vertex_towards_pixels_that_want_the_mesh():
+    vertices = jnp.array([[-0.5, -0.5, 0.0], [0.5, -0.5, 0.0], [0.0, 0.5, 0.0]])
+    faces = jnp.array([[0, 1, 2]])
+    target = jnp.zeros(SIZE).at[: HEIGHT // 4].set(1.0)  # all along the top, far from the triangle
+
+    def loss(v):
+        return -jnp.sum(target * jnr.render_silhouette(v, faces, image_size=SIZE))
+
+    gradient = jax.grad(loss)(vertices)
+    assert gradient[2, 1] < 0  # down the gradient is upwards for the apex
+    # Nothing pulls the base down.
+    assert np.all(gradient[:2, 1] <= 0)
+
+
+def test_silhouette_without_gradient_of_visibility_has_none():
+    gradient = jax.grad(lambda v: render_silhouette(v, BALL.faces, gradient=None).sum())(BALL.vertices)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_interior_adds_the_derivative_through_the_barycentrics():
+    weights = jnp.asarray(np.random.default_rng(6).normal(size=(*SIZE, 3)), jnp.float32)
+
+    def gradient(**options):
+        # Without lights, whose angles reach the vertices either way.
+        return jax.grad(lambda v: jnp.sum(weights * render(v, BALL.faces, COLORS, lights=(), **options).rgb))(
+            BALL.vertices
+        )
+
+    sweep, inside, both = gradient(), gradient(gradient=None), gradient(interior=True)
+    assert np.abs(sweep).max() > 0.1
+    assert np.abs(inside).max() > 0.1
+    # float32 sums of a few hundred terms
+    np.testing.assert_allclose(both, sweep + inside, rtol=1e-4, atol=1e-4)
+
+
+def test_camera_gets_the_gradient_of_visibility():
+    def loss(pose):
+        alpha = render_silhouette(BALL.vertices, BALL.faces, camera=jnr.Camera(pose, CAMERA.projection))
+        return jnp.sum(alpha * jnp.linspace(-1, 1, WIDTH))
+
+    gradient = jax.grad(loss)(jax.tree.map(jnp.asarray, CAMERA.pose))
+    for leaf in (gradient.eye, gradient.at):
+        assert np.all(np.isfinite(leaf))
+        assert np.abs(leaf).max() > 0.1
+
+
+def test_forward_mode_of_visibility_is_an_error_that_says_why():
+    tangent = jnp.ones_like(BALL.vertices)
+    for draw in (render, render_silhouette):
+        with pytest.raises(TypeError, match=r"forward-mode .*depends on the cotangent"):
+            jax.jvp(lambda v, draw=draw: draw(v, BALL.faces), (BALL.vertices,), (tangent,))
+
+
+# --- what is not used costs nothing
+
+
+def compiled_flops(f):
+    return jax.jit(f).lower(BALL.vertices, COLORS).compile().cost_analysis()["flops"]
+
+
+def test_unused_outputs_cost_nothing_under_jit():
+    everything = compiled_flops(lambda v, c: render(v, BALL.faces, c))
+    alpha = compiled_flops(lambda v, c: render(v, BALL.faces, c).alpha)
+    depth = compiled_flops(lambda v, c: render(v, BALL.faces, c).depth)
+    assert alpha == pytest.approx(compiled_flops(lambda v, c: render_silhouette(v, BALL.faces)), rel=0.02)
+    assert depth == pytest.approx(compiled_flops(lambda v, c: render_depth(v, BALL.faces)), rel=0.02)
+    assert alpha < depth < everything
+
+
+def test_edge_sweep_of_one_output_sees_its_channels_only():
+    def channels(pick):
+        jaxpr = jax.make_jaxpr(jax.grad(lambda v: sum(jnp.sum(o) for o in pick(render(v, BALL.faces, COLORS)))))
+        found = [e for e in walk(jaxpr(BALL.vertices).jaxpr) if e.primitive.name == "jnr_edge_sweep_bwd"]
+        return [e.invars[0].aval.shape[-1] for e in found]
+
+    assert channels(lambda picture: [picture.alpha]) == [1]
+    assert channels(lambda picture: [picture.rgb]) == [3]
+    assert channels(lambda picture: [picture.rgb, picture.alpha]) == [4]
+    assert channels(lambda picture: [picture.depth]) == []
+
+
+def walk(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for parameter in equation.params.values():
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from walk(inner)
+
+
+# --- vmap
+
+
+def test_vmap_over_meshes_and_cameras_equals_a_loop():
+    rng = np.random.default_rng(7)
+    batch = BALL.vertices + jnp.asarray(rng.normal(0, 0.05, (3, *BALL.vertices.shape)), jnp.float32)
+    cameras = [
+        jnr.Camera(jnr.LookAt(jnp.asarray(eye)), jnr.Perspective(50.0))
+        for eye in np.array([[0.0, 0, 3], [3, 0, 1], [1, 2, 1]])
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *cameras)
+
+    def draw(vertices, camera):
+        return render(vertices, BALL.faces, COLORS, camera=camera)
+
+    def loop(vertices, cameras):
+        return jax.tree.map(lambda *o: jnp.stack(o), *map(draw, vertices, cameras))
+
+    assert_same_picture(jax.vmap(draw)(batch, stacked), loop(batch, cameras), atol=2e-5)
+    assert_same_picture(jax.vmap(draw, (0, None))(batch, CAMERA), loop(batch, [CAMERA] * 3), atol=2e-5)
+    assert_same_picture(
+        jax.vmap(draw, (None, 0))(BALL.vertices, stacked), loop([BALL.vertices] * 3, cameras), atol=2e-5
+    )
+
+
+# --- awkward meshes
+
+
+def awkward_mesh(finite):
+    """The ball and faces that must not be seen, with CAMERA in mind; the ball's faces come last."""
+    eye, at = np.array(CAMERA.pose.eye), np.array(CAMERA.pose.at)
+    forward = (at - eye) / np.linalg.norm(at - eye)
+    side = np.cross(forward, [0, 1, 0])
+    rng = np.random.default_rng(8)
+    behind = eye - 2 * forward + rng.normal(0, 0.5, (3, 3))
+    at_eye = eye + 0.05 * forward + 0.01 * rng.normal(size=(3, 3))  # nearer than near
+    beyond = eye + 150 * forward + 30 * rng.normal(size=(3, 3))  # farther than far
+    beside = eye + 2 * forward + 9 * side + rng.normal(0, 0.5, (3, 3))
+    crossing_beside = np.stack([eye - forward - 9 * side, eye + forward - 9 * side, eye + forward - 12 * side])
+    line = np.stack([at + 0.9 * side, at + 1.0 * side, at + 1.1 * side])
+    in_camera_plane = np.stack([eye, eye + side, eye - side + np.array([0, 1, 0])])
+    huge = 1e15 * behind
+    broken = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf]]) if not finite else np.zeros((3, 3))
+    extra = np.concatenate([behind, at_eye, beyond, beside, crossing_beside, line, in_camera_plane, huge, broken])
+    count = len(BALL.vertices)
+    faces = [[count + 3 * k, count + 3 * k + 1, count + 3 * k + 2] for k in range(8)]
+    faces += [[0, 0, 1], [2, 2, 2], [5, 9, 5], [-1, -1, -1], [0, 1, -1], [-1, 3, 7]]
+    if not finite:
+        faces += [[count + 24 + k, 3, 7] for k in range(3)] + [[count + 24, count + 25, count + 26]]
+    vertices = jnp.concatenate([BALL.vertices, jnp.asarray(extra, jnp.float32)])
+    return vertices, jnp.concatenate([jnp.asarray(faces, jnp.int32), BALL.faces])
+
+
+@pytest.mark.parametrize("finite", [True, False], ids=["finite", "nan_and_inf"])
+def test_faces_that_cannot_be_seen_change_neither_picture_nor_gradient(finite):
+    vertices, faces = awkward_mesh(finite)
+    count, extra = len(BALL.vertices), len(vertices) - len(BALL.vertices)
+    colors = jnp.concatenate([COLORS, jnp.full((extra, 3), 0.5 if finite else jnp.nan)])
+    weights = jnp.asarray(np.random.default_rng(9).normal(size=SIZE), jnp.float32)
+
+    def loss(vertices, colors, faces, **options):
+        picture = render(vertices, faces, colors, **options)
+        total = jnp.sum(weights * (picture.rgb.sum(axis=-1) + picture.alpha + picture.depth))
+        return total, picture
+
+    # With NaN on, every operation is watched, not only the results.
+    with jax.debug_nans(finite):
+        for options in ({}, {"gradient": None}, {"interior": True, "cull": "back"}):
+            gradient = jax.grad(functools.partial(loss, **options), argnums=(0, 1), has_aux=True)
+            (to_vertices, to_colors), picture = gradient(vertices, colors, faces)
+            (ball_vertices, ball_colors), expected = gradient(BALL.vertices, COLORS, BALL.faces)
+            assert_same_picture(picture, expected)
+            for got, wanted in ((to_vertices, ball_vertices), (to_colors, ball_colors)):
+                np.testing.assert_array_equal(got[count:], 0)
+                assert np.abs(wanted).max() > 0
+                # float32 sums of a few hundred terms, in another order
+                np.testing.assert_allclose(got[:count], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_camera_gradient_with_faces_that_cannot_be_seen_is_finite():
+    vertices, faces = awkward_mesh(finite=False)
+
+    def loss(camera):
+        picture = render(vertices, faces, camera=camera)
+        return jnp.sum(picture.rgb) + jnp.sum(picture.alpha) + jnp.sum(picture.depth)
+
+    for leaf in jax.tree.leaves(jax.grad(loss)(jax.tree.map(jnp.asarray, CAMERA))):
+        assert np.all(np.isfinite(leaf))
+
+
+def brute_force(camera, vertices, faces):
+    """Face and depth at each pixel, and how clear they are, by a linear solve for every pixel and face in float64."""
+    matrix = np.asarray(camera.clip_from_world(WIDTH / HEIGHT), np.float64)
+    clip = np.concatenate([vertices, np.ones((len(vertices), 1))], axis=1) @ matrix.T
+    ndc_x, ndc_y = ndc_centres(*SIZE)
+    seen, depth, clear = np.full(SIZE, -1), np.full(SIZE, 100.0), np.ones(SIZE, bool)
+    nearest = np.full(SIZE, np.inf)
+    for number, face in enumerate(faces):
+        x, y, z, w = clip[face].T
+        for pixel in np.ndindex(SIZE):
+            system = np.stack([x - ndc_x[pixel] * w, y - ndc_y[pixel] * w, np.ones(3)])
+            weights = np.linalg.solve(system, [0, 0, 1])
+            at_w, at_z = weights @ w, weights @ z
+            margins = [*weights, at_w, at_z + at_w, at_w - at_z]
+            if min(margins) > -1e-3:
+                clear[pixel] &= min(margins) > 1e-3
+            if min(margins) >= 0:
+                clear[pixel] &= abs(at_z / at_w - nearest[pixel]) > 1e-5 or not np.isfinite(nearest[pixel])
+                if at_z / at_w < nearest[pixel]:
+                    nearest[pixel], seen[pixel], depth[pixel] = at_z / at_w, number, at_w
+    return seen, depth, clear
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_faces_across_the_near_plane_are_drawn_where_their_rays_meet_them(seed):
+    rng = np.random.default_rng(seed)
+    # The camera stands within the cloud of corners, so many faces reach behind it.
+    vertices = rng.normal(0, 1.5, (15, 3)).astype(np.float32)
+    faces = np.arange(15).reshape(5, 3)
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 1.0)), jnr.Perspective(75.0, near=0.3))
+    distance = np.asarray(camera.depth(jnp.asarray(vertices))).reshape(5, 3)
+    assert np.any((distance.min(axis=1) < 0.3) & (distance.max(axis=1) > 0.3))
+    seen, depth, clear = brute_force(camera, vertices.astype(np.float64), faces)
+    assert clear.mean() > 0.8
+    colors = jnp.repeat(jnp.eye(5), 3, axis=0)  # a channel a face
+    picture = jnr.render(vertices, faces, colors, camera=camera, lights=(), image_size=SIZE)
+    np.testing.assert_array_equal(np.asarray(picture.alpha)[clear], seen[clear] >= 0)
+    got = np.where(np.asarray(picture.alpha) > 0, np.argmax(np.asarray(picture.rgb), axis=-1), -1)
+    np.testing.assert_array_equal(got[clear], seen[clear])
+    # float32 planes of faces seen at grazing angles
+    np.testing.assert_allclose(np.asarray(picture.depth)[clear], depth[clear], rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_faces_across_the_near_plane_have_finite_gradients(seed):
+    rng = np.random.default_rng(seed)
+    vertices = jnp.asarray(rng.normal(0, 1.5, (15, 3)), jnp.float32)
+    faces = np.arange(15).reshape(5, 3)
+    camera = jnr.Camera(jnr.LookAt(jnp.array([0.0, 0.0, 1.0])), jnr.Perspective(75.0, near=0.3))
+    camera = jax.tree.map(jnp.asarray, camera)
+
+    def loss(vertices, camera):
+        picture = jnr.render(vertices, faces, camera=camera, image_size=SIZE)
+        return jnp.sum(picture.rgb * 0.3 - picture.alpha[..., None]) + jnp.sum(picture.depth)
+
+    with jax.debug_nans(True):
+        gradients = jax.grad(loss, argnums=(0, 1))(vertices, camera)
+    for leaf in jax.tree.leaves(gradients):
+        assert np.all(np.isfinite(leaf))
+    assert np.abs(gradients[0]).max() > 0
+
+
+def test_camera_inside_a_mesh_sees_its_inner_side_everywhere():
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 0.2), (0.3, 0.2, 0.0)), jnr.Perspective(100.0, near=0.01))
+    picture = render(BALL.vertices, BALL.faces, COLORS, camera=camera)
+    np.testing.assert_array_equal(picture.alpha, 1)
+    assert picture.depth.max() < 1.25
+    assert picture.rgb.min() > 0
+
+
+def test_camera_that_looks_away_sees_the_background():
+    camera = jnr.Camera(jnr.LookAlong((0.0, 0.0, 3.0), (0.0, 0.0, 1.0)))
+
+    def loss(v):
+        picture = render(v, BALL.faces, COLORS, camera=camera, background=0.3)
+        return jnp.sum(picture.rgb) + jnp.sum(picture.alpha) + jnp.sum(picture.depth), picture
+
+    gradient, picture = jax.grad(loss, has_aux=True)(BALL.vertices)
+    np.testing.assert_array_equal(picture.rgb, np.float32(0.3))
+    np.testing.assert_array_equal(picture.alpha, 0)
+    np.testing.assert_array_equal(picture.depth, 100)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize(
+    ("num_vertices", "num_faces"), [(0, 0), (5, 0), (0, 3)], ids=["nothing", "no_faces", "only_padding"]
+)
+def test_empty_mesh_is_all_background(num_vertices, num_faces):
+    vertices = jnp.ones((num_vertices, 3))
+    faces = jnp.full((num_faces, 3), -1, jnp.int32)
+    for textures in (None, jnp.ones((num_vertices, 3)), jnp.ones((num_faces, 2, 2, 2, 3))):
+
+        def loss(v, textures=textures):
+            picture = render(v, faces, textures, background=0.3)
+            return jnp.sum(picture.rgb) + jnp.sum(picture.alpha) + jnp.sum(picture.depth), picture
+
+        gradient, picture = jax.grad(loss, has_aux=True)(vertices)
+        np.testing.assert_array_equal(picture.rgb, np.full((*SIZE, 3), np.float32(0.3)))
+        np.testing.assert_array_equal(picture.alpha, np.zeros(SIZE))
+        np.testing.assert_array_equal(picture.depth, np.full(SIZE, 100))
+        np.testing.assert_array_equal(gradient, jnp.zeros_like(vertices))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
+def test_image_of_one_row_or_column_is_drawn_and_has_a_finite_gradient(size):
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0)), jnr.Orthographic(1.5))
+
+    def loss(v):
+        picture = jnr.render(v, BALL.faces, COLORS, camera=camera, image_size=size)
+        weights = jnp.arange(np.prod(size), dtype=jnp.float32).reshape(size)
+        return jnp.sum(weights * (picture.alpha + picture.rgb[..., 0] + picture.depth)), picture
+
+    with jax.debug_nans(True):
+        gradient, picture = jax.grad(loss, has_aux=True)(BALL.vertices)
+    assert picture.rgb.shape == (*size, 3)
+    # Of nine columns one is as wide as the image is high, of nine rows they are nine.
+    x, y = ndc_centres(*size)
+    x, y = x * 1.5 * size[1] / size[0], y * 1.5
+    expected = x**2 + y**2 < 0.85  # clear of the facets' outline
+    beyond = x**2 + y**2 > 1
+    assert np.all(np.asarray(picture.alpha)[expected] == 1)
+    assert np.all(np.asarray(picture.alpha)[beyond] == 0)
+    assert np.all(np.isfinite(gradient))
+
+
+# --- errors
+
+NAN, INF = float("nan"), float("inf")
+# Name, what is passed instead, error, message. All three functions take these.
+BAD_FOR_ALL = [
+    ("vertices_rank", {"vertices": np.zeros(3)}, ValueError, r"vertices must have shape \(vertices, 3\), got \(3,\)\."),
+    ("vertices_batch", {"vertices": np.zeros((2, 42, 3))}, ValueError, r"vertices .*, got \(2, 42, 3\)\."),
+    ("vertices_flat", {"vertices": np.zeros((42, 2))}, ValueError, r"vertices .*, got \(42, 2\)\."),
+    ("vertices_clip", {"vertices": np.zeros((42, 4))}, ValueError, r"vertices .*, got \(42, 4\)\."),
+    ("vertices_complex", {"vertices": np.zeros((42, 3), complex)}, TypeError, r"vertices .* got dtype complex"),
+    ("vertices_bool", {"vertices": np.zeros((42, 3), bool)}, TypeError, r"vertices .* got dtype bool\."),
+    ("vertices_none", {"vertices": None}, TypeError, r"vertices must be an array of numbers, got NoneType\."),
+    ("vertices_name", {"vertices": "ball"}, TypeError, r"vertices must be an array of numbers, got str\."),
+    ("vertices_ragged", {"vertices": [[1.0, 2.0], [3.0]]}, TypeError, r"vertices must be an array .*, got list\."),
+    ("vertices_mesh", {"vertices": BALL}, TypeError, r"vertices must be an array of numbers, got Mesh\."),
+    ("faces_rank", {"faces": np.zeros(3, int)}, ValueError, r"faces must have shape \(faces, 3\), got \(3,\)\."),
+    ("faces_batch", {"faces": np.zeros((2, 80, 3), int)}, ValueError, r"faces .*, got \(2, 80, 3\)\."),
+    ("faces_quads", {"faces": np.zeros((80, 4), int)}, ValueError, r"faces .*, got \(80, 4\)\."),
+    (
+        "faces_float",
+        {"faces": np.zeros((80, 3), np.float32)},
+        TypeError,
+        r"faces must be integers, got dtype float32\.",
+    ),
+    ("faces_bool", {"faces": np.zeros((80, 3), bool)}, TypeError, r"faces must be integers, got dtype bool\."),
+    ("faces_none", {"faces": None}, TypeError, r"faces must be an array of numbers, got NoneType\."),
+    ("faces_high", {"faces": np.array([[0, 1, 42]])}, ValueError, r"faces .* from 0 to 41 .*, got 0 to 42\."),
+    ("faces_low", {"faces": np.array([[0, 1, -2]])}, ValueError, r"faces .* from 0 to 41 .*, got -2 to 1\."),
+    ("faces_wrap", {"faces": np.array([[0, 1, 2**32 + 2]])}, (TypeError, ValueError), r"faces .*"),
+    (
+        "faces_of_nothing",
+        {"vertices": np.zeros((0, 3)), "faces": np.zeros((1, 3), int)},
+        ValueError,
+        r"faces .* 0 to 0",
+    ),
+    ("size_zero", {"image_size": 0}, ValueError, r"image_size must be at least 1 each way, got 0\."),
+    ("size_negative", {"image_size": (8, -1)}, ValueError, r"image_size must be at least 1 each way, got \(8, -1\)\."),
+    ("size_float", {"image_size": 8.0}, TypeError, r"image_size must be an int or a .* pair of them, got 8\.0\."),
+    ("size_three", {"image_size": (8, 8, 3)}, TypeError, r"image_size must be .*, got \(8, 8, 3\)\."),
+    ("size_one", {"image_size": (8,)}, TypeError, r"image_size must be .*, got \(8,\)\."),
+    ("size_none", {"image_size": None}, TypeError, r"image_size must be .*, got None\."),
+    ("size_name", {"image_size": "256"}, TypeError, r"image_size must be .*, got '256'\."),
+    ("size_huge", {"image_size": 2**16}, ValueError, r"image_size must be at most 2\*\*30 pixels .*65536 x 65536\."),
+    ("antialias_zero", {"antialias": 0}, ValueError, r"antialias must be an int of at least 1, got 0\."),
+    ("antialias_float", {"antialias": 2.0}, ValueError, r"antialias must be an int of at least 1, got 2\.0\."),
+    ("antialias_bool", {"antialias": True}, ValueError, r"antialias must be an int of at least 1, got True\."),
+    ("antialias_huge", {"antialias": 2**15}, ValueError, r"(antialias|image_size) .*, got .*\."),
+    ("cull", {"cull": "both"}, ValueError, r"cull must be one of None, 'back', 'front', got 'both'\."),
+    ("cull_true", {"cull": True}, ValueError, r"cull must be one of None, 'back', 'front', got True\."),
+    ("backend", {"backend": "cuda"}, ValueError, r"backend must be None or one of .*, got 'cuda'\."),
+    ("backend_number", {"backend": 3}, ValueError, r"backend must be None or one of .*, got 3\."),
+    ("camera_name", {"camera": "front"}, TypeError, r"camera must be a jnr\.Camera or None, got str\."),
+    ("camera_pose", {"camera": jnr.LookAt((0.0, 0.0, 3.0))}, TypeError, r"camera must be .*, got LookAt\."),
+    ("camera_matrix", {"camera": np.eye(4)}, TypeError, r"camera must be .*, got ndarray\."),
+    ("eye_nan", {"camera": jnr.Camera(jnr.LookAt((NAN, 0.0, 1.0)))}, ValueError, r"eye must be finite, got \[nan"),
+    ("fov_inf", {"camera": jnr.Camera(CAMERA.pose, jnr.Perspective(INF))}, ValueError, r"fov must be finite, got inf"),
+    ("far", {"camera": jnr.Camera(CAMERA.pose, jnr.Perspective(far=NAN))}, ValueError, r"far must be finite, got nan"),
+]
+BAD_FOR_SWEEP = [
+    ("gradient", {"gradient": "soft"}, ValueError, r"gradient must be one of None, 'edge_sweep', got 'soft'\."),
+    ("gradient_true", {"gradient": True}, ValueError, r"gradient must be one of None, 'edge_sweep', got True\."),
+    ("eps_negative", {"eps": -1e-3}, ValueError, r"eps must be a finite number that is not negative, got -0\.001\."),
+    ("eps_nan", {"eps": NAN}, ValueError, r"eps must be a finite number that is not negative, got nan\."),
+    ("eps_inf", {"eps": INF}, ValueError, r"eps must be a finite number that is not negative, got inf\."),
+    ("eps_none", {"eps": None}, (TypeError, ValueError), r"eps must be a finite number .*, got None\."),
+    ("eps_name", {"eps": "small"}, (TypeError, ValueError), r"eps must be a finite number .*, got 'small'\."),
+    ("eps_array", {"eps": np.zeros(2)}, (TypeError, ValueError), r"eps must be a finite number .*, got array"),
+]
+BAD_BACKGROUND = [
+    ("two_channels", (0.1, 0.2), ValueError, r"background must .* the 3 channels, .* got shape \(2,\)\."),
+    ("rank_2", np.zeros(SIZE), ValueError, r"background must .*, got shape \(20, 28\)\."),
+    ("rank_4", np.zeros((1, *SIZE, 3)), ValueError, r"background must .*, got shape \(1, 20, 28, 3\)\."),
+    (
+        "turned",
+        np.zeros((WIDTH, HEIGHT, 3)),
+        ValueError,
+        r"background must have shape \(20, 28, 3\), got \(28, 20, 3\)",
+    ),
+    ("gray_image", np.zeros((*SIZE, 1)), ValueError, r"background must have shape \(20, 28, 3\), got \(20, 28, 1\)"),
+    ("complex", 1j, TypeError, r"background must be real numbers, got dtype complex64\."),
+    ("name", "black", TypeError, r"background must be an array of numbers, got str\."),
+    ("none", None, TypeError, r"background must be an array of numbers, got NoneType\."),
+]
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("draw", [render, render_silhouette, render_depth], ids=["render", "silhouette", "depth"])
+@pytest.mark.parametrize(("options", "error", "message"), [b[1:] for b in BAD_FOR_ALL], ids=[b[0] for b in BAD_FOR_ALL])
+def test_bad_argument_is_named_in_the_error(draw, options, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        draw(**{"vertices": BALL.vertices, "faces": BALL.faces, **options})
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("draw", [render, render_silhouette], ids=["render", "silhouette"])
+@pytest.mark.parametrize(
+    ("options", "error", "message"), [b[1:] for b in BAD_FOR_SWEEP], ids=[b[0] for b in BAD_FOR_SWEEP]
+)
+def test_bad_gradient_option_is_named_in_the_error(draw, options, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        draw(BALL.vertices, BALL.faces, **options)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("background", "error", "message"), [b[1:] for b in BAD_BACKGROUND], ids=[b[0] for b in BAD_BACKGROUND]
+)
+def test_bad_background_is_named_in_the_error(background, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        render(BALL.vertices, BALL.faces, background=background)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("as_array", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_concrete_face_index_out_of_range_is_found_under_jit(as_array):
+    faces = as_array(np.array([[0, 1, 42]], np.int32))
+    with pytest.raises(ValueError, match=r"^faces must hold vertex indices from 0 to 41 .*, got 0 to 42\."):
+        jax.jit(lambda v: render_silhouette(v, faces))(BALL.vertices)
+
+
+def test_traced_face_index_out_of_range_is_not_drawn():
+    faces = jnp.concatenate([jnp.array([[0, 1, 42], [5, -7, 3], [10**9, 1, 2]]), BALL.faces])
+
+    def loss(v, faces):
+        picture = jnr.render(v, faces, camera=CAMERA, image_size=SIZE)
+        return jnp.sum(picture.rgb) + jnp.sum(picture.depth), picture
+
+    gradient, picture = jax.jit(jax.grad(loss, has_aux=True))(BALL.vertices, faces)
+    expected_gradient, expected = jax.grad(loss, has_aux=True)(BALL.vertices, BALL.faces)
+    assert_same_picture(picture, expected)
+    # float32 sums in another order
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
