@@ -19,6 +19,14 @@ render_silhouette = functools.partial(jnr.render_silhouette, camera=CAMERA, imag
 render_depth = functools.partial(jnr.render_depth, camera=CAMERA, image_size=SIZE)
 
 
+def padded(vertices, faces):
+    """The mesh with as many vertices and faces as the ball, so that nothing is compiled again for its shape."""
+    vertices, faces = np.asarray(vertices, np.float32), np.asarray(faces, np.int32)
+    unused = np.zeros((len(BALL.vertices) - len(vertices), 3), np.float32)
+    padding = np.full((len(BALL.faces) - len(faces), 3), -1, np.int32)
+    return jnp.asarray(np.concatenate([vertices, unused])), jnp.asarray(np.concatenate([faces, padding]))
+
+
 def ndc_centres(height, width):
     x, y = np.meshgrid((2 * np.arange(width) + 1) / width - 1, 1 - (2 * np.arange(height) + 1) / height)
     return x, y
@@ -60,11 +68,10 @@ def test_light_comes_from_the_upper_right():
     assert np.nanmean(lit[:, WIDTH // 2 :]) > np.nanmean(lit[:, : WIDTH // 2]) + 0.05
 
 
-@pytest.mark.parametrize("antialias", [1, 2])
-@pytest.mark.parametrize("cull", [None, "back", "front"])
+@pytest.mark.parametrize(("antialias", "cull"), [(1, None), (1, "back"), (1, "front"), (2, None)])
 def test_silhouette_and_depth_are_those_of_the_full_picture(antialias, cull):
     options = {"antialias": antialias, "cull": cull}
-    faces = BALL.faces[:60]  # open, so that culling is seen
+    _, faces = padded(BALL.vertices, BALL.faces[:60])  # open, so that culling is seen
     picture = render(BALL.vertices, faces, COLORS, **options)
     np.testing.assert_array_equal(render_silhouette(BALL.vertices, faces, **options), picture.alpha)
     np.testing.assert_array_equal(render_depth(BALL.vertices, faces, **options), picture.depth)
@@ -106,7 +113,7 @@ def test_gradient_of_antialiased_picture_is_that_of_the_mean_of_the_larger_one()
         rgb = render(vertices, BALL.faces, COLORS, image_size=(HEIGHT * 2, WIDTH * 2)).rgb
         return jnp.sum(weights * rgb.reshape(HEIGHT, 2, WIDTH, 2, 3).mean(axis=(1, 3)))
 
-    one, other = jax.grad(by_antialias)(BALL.vertices), jax.grad(by_mean)(BALL.vertices)
+    one, other = jax.jit(lambda v: (jax.grad(by_antialias)(v), jax.grad(by_mean)(v)))(BALL.vertices)
     assert np.abs(one).max() > 0.1
     # float32 sums in another order
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
@@ -144,7 +151,7 @@ def test_pixel_is_covered_where_its_ray_meets_the_triangle_and_rows_run_downward
     # Without a camera's tilt, in the plane z = 0 seen from 3: NDC times half the height of the view is a position.
     triangle = np.array([[-0.9, 0.1, 0], [0.3, 0.9, 0], [-0.2, 0.95, 0]])
     camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0)))
-    alpha = jnr.render_silhouette(triangle, np.array([[0, 1, 2]]), camera=camera, image_size=SIZE)
+    alpha = jnr.render_silhouette(*padded(triangle, [[0, 1, 2]]), camera=camera, image_size=SIZE)
     x, y = ndc_centres(*SIZE)
     half = 3 * np.tan(np.pi / 6)
     points = np.stack([x * half * WIDTH / HEIGHT, y * half], axis=-1)
@@ -219,7 +226,7 @@ def rays(camera, height, width):
 def test_depth_of_a_plane_is_the_analytic_distance(projection, handedness):
     plane = jnr.shapes.plane()
     camera = jnr.Camera(jnr.LookAt((1.0, 0.8, 2.0), (0.1, 0.1, 0.0), handedness=handedness), projection)
-    depth = np.asarray(jnr.render_depth(plane.vertices * 3, plane.faces, camera=camera, image_size=SIZE))
+    depth = np.asarray(jnr.render_depth(*padded(plane.vertices * 3, plane.faces), camera=camera, image_size=SIZE))
     start, along = rays(camera, *SIZE)
     if handedness == "left":  # the inverse of a mirrored pose mirrors x as well, so the rays already fit
         assert np.linalg.det(np.asarray(camera.pose.camera_from_world())[:3, :3]) < 0
@@ -281,9 +288,9 @@ def test_culling_back_faces_of_a_closed_mesh_changes_nothing_and_of_front_faces_
 
 
 def test_culled_faces_get_no_gradient():
-    # Two squares: the nearer one faces away.
-    vertices = jnp.array([[-1.0, -1, 0], [1, -1, 0], [0, 1, 0], [-1, -1, 1], [1, -1, 1], [0, 1, 1]])
-    faces = jnp.array([[0, 1, 2], [3, 5, 4]])
+    # The second, nearer triangle faces away.
+    corners = [[-1.0, -1, 0], [1, -1, 0], [0, 1, 0], [-1, -1, 1], [1, -1, 1], [0, 1, 1]]
+    vertices, faces = padded(corners, [[0, 1, 2], [3, 5, 4]])
 
     def total(v):
         picture = jnr.render(v, faces, image_size=SIZE, cull="back")
@@ -360,8 +367,7 @@ def test_background_depth_hands_its_gradient_to_far():
 
 
 def test_silhouette_gradient_pulls_a_vertex_towards_pixels_that_want_the_mesh():
-    vertices = jnp.array([[-0.5, -0.5, 0.0], [0.5, -0.5, 0.0], [0.0, 0.5, 0.0]])
-    faces = jnp.array([[0, 1, 2]])
+    vertices, faces = padded([[-0.5, -0.5, 0.0], [0.5, -0.5, 0.0], [0.0, 0.5, 0.0]], [[0, 1, 2]])
     target = jnp.zeros(SIZE).at[: HEIGHT // 4].set(1.0)  # all along the top, far from the triangle
 
     def loss(v):
@@ -490,14 +496,15 @@ def awkward_mesh(finite):
     crossing_beside = np.stack([eye - forward - 9 * side, eye + forward - 9 * side, eye + forward - 12 * side])
     line = np.stack([at + 0.9 * side, at + 1.0 * side, at + 1.1 * side])
     in_camera_plane = np.stack([eye, eye + side, eye - side + np.array([0, 1, 0])])
-    huge = 1e15 * behind
-    broken = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf]]) if not finite else np.zeros((3, 3))
-    extra = np.concatenate([behind, at_eye, beyond, beside, crossing_beside, line, in_camera_plane, huge, broken])
+    far_away = 1e6 * behind
+    broken = np.zeros((3, 3)) if finite else np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf]])
+    extra = np.concatenate([behind, at_eye, beyond, beside, crossing_beside, line, in_camera_plane, far_away, broken])
     count = len(BALL.vertices)
     faces = [[count + 3 * k, count + 3 * k + 1, count + 3 * k + 2] for k in range(8)]
     faces += [[0, 0, 1], [2, 2, 2], [5, 9, 5], [-1, -1, -1], [0, 1, -1], [-1, 3, 7]]
-    if not finite:
-        faces += [[count + 24 + k, 3, 7] for k in range(3)] + [[count + 24, count + 25, count + 26]]
+    # With corners that are not finite, or without area.
+    first = count + 24
+    faces += [[first + k, 3, 3 if finite else 7] for k in range(3)] + [[first, first + 1, first + 2]]
     vertices = jnp.concatenate([BALL.vertices, jnp.asarray(extra, jnp.float32)])
     return vertices, jnp.concatenate([jnp.asarray(faces, jnp.int32), BALL.faces])
 
@@ -514,9 +521,9 @@ def test_faces_that_cannot_be_seen_change_neither_picture_nor_gradient(finite):
         total = jnp.sum(weights * (picture.rgb.sum(axis=-1) + picture.alpha + picture.depth))
         return total, picture
 
-    # With NaN on, every operation is watched, not only the results.
+    # Outside jit every operation is watched, not only the results.
     with jax.debug_nans(finite):
-        for options in ({}, {"gradient": None}, {"interior": True, "cull": "back"}):
+        for options in ({"gradient": None}, {"interior": True}):
             gradient = jax.grad(functools.partial(loss, **options), argnums=(0, 1), has_aux=True)
             (to_vertices, to_colors), picture = gradient(vertices, colors, faces)
             (ball_vertices, ball_colors), expected = gradient(BALL.vertices, COLORS, BALL.faces)
@@ -528,6 +535,27 @@ def test_faces_that_cannot_be_seen_change_neither_picture_nor_gradient(finite):
                 np.testing.assert_allclose(got[:count], wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_face_with_huge_corners_gives_no_nan():
+    corners = [
+        [-1e15, -1e15, -1e15],
+        [1e15, -1e15, -1e15],
+        [0, 1e15, -1e15],
+        [-0.5, -0.5, 0],
+        [0.5, -0.5, 0],
+        [0, 0.5, 0],
+    ]
+    vertices, faces = padded(corners, [[0, 1, 2], [0, 1, 5], [3, 4, 5]])
+
+    def loss(v):
+        picture = render(v, faces, camera=CAMERA)
+        return jnp.sum(picture.rgb) + jnp.sum(picture.alpha) + jnp.sum(picture.depth)
+
+    with jax.debug_nans(True):
+        value, gradient = jax.value_and_grad(loss)(vertices)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+
+
 def test_camera_gradient_with_faces_that_cannot_be_seen_is_finite():
     vertices, faces = awkward_mesh(finite=False)
 
@@ -537,6 +565,21 @@ def test_camera_gradient_with_faces_that_cannot_be_seen_is_finite():
 
     for leaf in jax.tree.leaves(jax.grad(loss)(jax.tree.map(jnp.asarray, CAMERA))):
         assert np.all(np.isfinite(leaf))
+
+
+@pytest.mark.parametrize("reaches_behind", [False, True], ids=["in_front", "reaches_behind"])
+def test_part_of_a_face_nearer_than_near_or_beyond_far_is_not_drawn(reaches_behind):
+    # A floor below the camera: every pixel's ray meets it at the height over the pixel's angle.
+    back = 5.0 if reaches_behind else -0.3
+    floor = [[-40, -1, back], [40, -1, back], [40, -1, -30], [-40, -1, -30]]
+    camera = jnr.Camera(jnr.LookAlong((0.0, 0.0, 0.0)), jnr.Perspective(120.0, near=1.0, far=5.0))
+    picture = render(*padded(floor, [[0, 1, 2], [0, 2, 3]]), camera=camera)
+    _, y = ndc_centres(*SIZE)
+    distance = -1 / (y * np.tan(np.deg2rad(60)))
+    expected = (distance > 1) & (distance < 5)
+    assert 0 < expected.sum() < (y < 0).sum()
+    np.testing.assert_array_equal(picture.alpha, expected)
+    np.testing.assert_allclose(picture.depth, np.where(expected, distance, 5), rtol=1e-5)  # float32
 
 
 def brute_force(camera, vertices, faces):
@@ -573,8 +616,8 @@ def test_faces_across_the_near_plane_are_drawn_where_their_rays_meet_them(seed):
     assert np.any((distance.min(axis=1) < 0.3) & (distance.max(axis=1) > 0.3))
     seen, depth, clear = brute_force(camera, vertices.astype(np.float64), faces)
     assert clear.mean() > 0.8
-    colors = jnp.repeat(jnp.eye(5), 3, axis=0)  # a channel a face
-    picture = jnr.render(vertices, faces, colors, camera=camera, lights=(), image_size=SIZE)
+    colors = jnp.repeat(jnp.eye(14, 5), 3, axis=0)  # a channel a face
+    picture = jnr.render(*padded(vertices, faces), colors, camera=camera, lights=(), image_size=SIZE)
     np.testing.assert_array_equal(np.asarray(picture.alpha)[clear], seen[clear] >= 0)
     got = np.where(np.asarray(picture.alpha) > 0, np.argmax(np.asarray(picture.rgb), axis=-1), -1)
     np.testing.assert_array_equal(got[clear], seen[clear])
@@ -585,17 +628,14 @@ def test_faces_across_the_near_plane_are_drawn_where_their_rays_meet_them(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_faces_across_the_near_plane_have_finite_gradients(seed):
     rng = np.random.default_rng(seed)
-    vertices = jnp.asarray(rng.normal(0, 1.5, (15, 3)), jnp.float32)
-    faces = np.arange(15).reshape(5, 3)
-    camera = jnr.Camera(jnr.LookAt(jnp.array([0.0, 0.0, 1.0])), jnr.Perspective(75.0, near=0.3))
-    camera = jax.tree.map(jnp.asarray, camera)
+    vertices, faces = padded(rng.normal(0, 1.5, (15, 3)), np.arange(15).reshape(5, 3))
+    camera = jax.tree.map(jnp.asarray, jnr.Camera(jnr.LookAt((0.0, 0.0, 1.0)), jnr.Perspective(75.0, near=0.3)))
 
     def loss(vertices, camera):
         picture = jnr.render(vertices, faces, camera=camera, image_size=SIZE)
         return jnp.sum(picture.rgb * 0.3 - picture.alpha[..., None]) + jnp.sum(picture.depth)
 
-    with jax.debug_nans(True):
-        gradients = jax.grad(loss, argnums=(0, 1))(vertices, camera)
+    gradients = jax.grad(loss, argnums=(0, 1))(vertices, camera)
     for leaf in jax.tree.leaves(gradients):
         assert np.all(np.isfinite(leaf))
     assert np.abs(gradients[0]).max() > 0
@@ -651,8 +691,7 @@ def test_image_of_one_row_or_column_is_drawn_and_has_a_finite_gradient(size):
         weights = jnp.arange(np.prod(size), dtype=jnp.float32).reshape(size)
         return jnp.sum(weights * (picture.alpha + picture.rgb[..., 0] + picture.depth)), picture
 
-    with jax.debug_nans(True):
-        gradient, picture = jax.grad(loss, has_aux=True)(BALL.vertices)
+    gradient, picture = jax.jit(jax.grad(loss, has_aux=True))(BALL.vertices)
     assert picture.rgb.shape == (*size, 3)
     # Of nine columns one is as wide as the image is high, of nine rows they are nine.
     x, y = ndc_centres(*size)
@@ -785,14 +824,17 @@ def test_concrete_face_index_out_of_range_is_found_under_jit(as_array):
 
 
 def test_traced_face_index_out_of_range_is_not_drawn():
-    faces = jnp.concatenate([jnp.array([[0, 1, 42], [5, -7, 3], [10**9, 1, 2]]), BALL.faces])
+    bad = jnp.concatenate([jnp.array([[0, 1, 42], [5, -7, 3], [10**9, 1, 2]]), BALL.faces])
+    padding = jnp.concatenate([jnp.full((3, 3), -1, jnp.int32), BALL.faces])
 
-    def loss(v, faces):
-        picture = jnr.render(v, faces, camera=CAMERA, image_size=SIZE)
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient_and_picture(v, faces):
+        picture = render(v, faces)
         return jnp.sum(picture.rgb) + jnp.sum(picture.depth), picture
 
-    gradient, picture = jax.jit(jax.grad(loss, has_aux=True))(BALL.vertices, faces)
-    expected_gradient, expected = jax.grad(loss, has_aux=True)(BALL.vertices, BALL.faces)
-    assert_same_picture(picture, expected)
-    # float32 sums in another order
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
+    gradient, picture = gradient_and_picture(BALL.vertices, bad)
+    expected_gradient, expected = gradient_and_picture(BALL.vertices, padding)
+    assert 0 < picture.alpha.mean() < 1
+    for one, other in zip((*picture, gradient), (*expected, expected_gradient), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,7 +1,5 @@
 """An identity that lets reverse mode through and tells whoever asks for forward mode why there is none."""
 
-import functools
-
 import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -34,17 +32,19 @@ def _jvp(primals, tangents, *, op):
     return out, tangent if isinstance(tangent, ad.Zero) else _tangent_p.bind(tangent, op=op)
 
 
-def _batch(primitive, operands, axes, *, op):
-    return primitive.bind(operands[0], op=op), axes[0]
+def _batch(operands, axes, *, op):
+    return _reverse_only_p.bind(operands[0], op=op), axes[0]
 
 
 for _primitive in (_reverse_only_p, _tangent_p):
     _primitive.def_abstract_eval(lambda x, *, op: x)
-    batching.primitive_batchers[_primitive] = functools.partial(_batch, _primitive)
 _reverse_only_p.def_impl(lambda x, *, op: x)
 mlir.register_lowering(_reverse_only_p, lambda context, x, *, op: [x])
+batching.primitive_batchers[_reverse_only_p] = _batch
 ad.primitive_jvps[_reverse_only_p] = _jvp
 _tangent_p.def_impl(_refuse)
 mlir.register_lowering(_tangent_p, _refuse)
+# A tangent is mapped only in forward mode: reverse mode has transposed it before.
+batching.primitive_batchers[_tangent_p] = _refuse
 ad.primitive_jvps[_tangent_p] = _refuse
 ad.primitive_transposes[_tangent_p] = lambda cotangent, x, *, op: [cotangent]

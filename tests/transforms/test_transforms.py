@@ -12,6 +12,11 @@ SPHERE = jnr.shapes.icosphere(1)
 SIZE = (12, 17)  # neither square nor a multiple of the tile
 
 
+# A matrix product over a batch rounds otherwise than one by one, and the sweep's 1 / distance magnifies the last bit
+# where an edge passes close to a pixel centre; worst seen 1.1e-3.
+ROUNDING = 3e-3
+
+
 def _meshes(count, seed=0):
     noise = np.random.default_rng(seed).normal(size=(count, *SPHERE.vertices.shape))
     return SPHERE.vertices + jnp.asarray(0.1 * noise, jnp.float32)
@@ -65,6 +70,9 @@ COLORS = jnp.asarray(np.random.default_rng(1).uniform(size=(3, SPHERE.vertices.s
 EYES = jnp.asarray([(0.3, 0.4, 2.5), (-2.0, 0.5, 1.0), (0.1, 2.6, 0.3)], jnp.float32)
 FACES = jnp.stack([SPHERE.faces, SPHERE.faces[::-1], jnp.roll(SPHERE.faces, 1, axis=1)])
 
+GRAD = jax.grad(_loss, argnums=(0, 1, 2))
+SINGLE = jax.jit(GRAD)
+
 MAPPED = {
     "vertices": (0, None, None, None),
     "textures": (None, 0, None, None),
@@ -78,27 +86,24 @@ MAPPED = {
 def test_vmap_equals_a_loop(axes):
     stacked = (_meshes(3), COLORS, EYES, FACES)
     args = [value if axis == 0 else value[0] for value, axis in zip(stacked, axes, strict=True)]
-    grad = jax.grad(_loss, argnums=(0, 1, 2))
-    together = jax.jit(jax.vmap(grad, in_axes=axes))(*args)
-    single = jax.jit(grad)
+    together = jax.jit(jax.vmap(GRAD, in_axes=axes))(*args)
     for i in range(3):
-        alone = single(*(value[i] if axis == 0 else value for value, axis in zip(args, axes, strict=True)))
+        alone = SINGLE(*(value[i] if axis == 0 else value for value, axis in zip(args, axes, strict=True)))
         for value, reference in zip(together, alone, strict=True):
-            # Sums of up to a few hundred float32 terms in another order.
-            np.testing.assert_allclose(value[i], reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
+            np.testing.assert_allclose(value[i], reference, rtol=ROUNDING, atol=ROUNDING * np.abs(reference).max())
 
 
 def test_nested_vmap_over_different_arguments_equals_loops():
-    grad = jax.grad(_loss, argnums=(0, 2))
-    nested = jax.vmap(jax.vmap(grad, in_axes=(None, None, 0)), in_axes=(0, None, None))
+    nested = jax.vmap(jax.vmap(GRAD, in_axes=(None, None, 0)), in_axes=(0, None, None))
     meshes = _meshes(2)
     together = jax.jit(nested)(meshes, COLORS[0], EYES)
-    single = jax.jit(grad)
     for i in range(2):
         for j in range(3):
-            alone = single(meshes[i], COLORS[0], EYES[j])
+            alone = SINGLE(meshes[i], COLORS[0], EYES[j])
             for value, reference in zip(together, alone, strict=True):
-                np.testing.assert_allclose(value[i, j], reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
+                np.testing.assert_allclose(
+                    value[i, j], reference, rtol=ROUNDING, atol=ROUNDING * np.abs(reference).max()
+                )
 
 
 def test_vmap_over_another_axis_and_over_one_mesh():
@@ -127,10 +132,11 @@ def test_optax_loop_compiles_once_and_lowers_the_loss():
 
     vertices = SPHERE.vertices
     state = optimizer.init(vertices)
-    values = []
-    for _ in range(200):
-        vertices, state, value = step(vertices, state)
-        values.append(float(value))
+    values: list[float] = []
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        for _ in range(200):
+            vertices, state, value = step(vertices, state)
+            values.append(float(value))
     assert len(traces) == 1
     assert step._cache_size() == 1
     assert values[-1] < 0.3 * values[0]
@@ -149,7 +155,7 @@ def test_forward_mode_through_the_edge_sweep_says_why_not(transform, jitted):
         "linearize": lambda v: jax.linearize(function, v)[1](v),
         "hessian": jax.hessian(function),
     }[transform]
-    with pytest.raises(TypeError, match="edge_sweep has no forward-mode derivative .* not linear"):
+    with pytest.raises(TypeError, match=r"edge_sweep has no forward-mode derivative .* not linear"):
         run(SPHERE.vertices)
 
 
