@@ -1,10 +1,12 @@
 """Small classes that JAX can look into."""
 
 import dataclasses
+import typing
 
 import jax
 
 
+@typing.dataclass_transform(frozen_default=True)
 def pytree(*, static: tuple[str, ...] = ()):
     """Makes a class a frozen dataclass and a pytree; the named fields are constants to JAX."""
 

@@ -6,6 +6,7 @@ Every class is a pytree whose numbers can all be differentiated, mapped and opti
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import jax
@@ -35,9 +36,9 @@ class LookAt:
         >>> camera = jnr.Camera(jnr.LookAt(eye=(0, 1, 3)), jnr.Perspective(fov=50))
     """
 
-    eye: ArrayLike
-    at: ArrayLike = (0.0, 0.0, 0.0)
-    up: ArrayLike = (0.0, 1.0, 0.0)
+    eye: ArrayLike | Sequence[float]
+    at: ArrayLike | Sequence[float] = (0.0, 0.0, 0.0)
+    up: ArrayLike | Sequence[float] = (0.0, 1.0, 0.0)
     handedness: Handedness = "right"
 
     def camera_from_world(self) -> Float[Array, "4 4"]:
@@ -57,9 +58,9 @@ class LookAlong:
         handedness: As for `LookAt`.
     """
 
-    eye: ArrayLike
-    direction: ArrayLike = (0.0, 0.0, -1.0)
-    up: ArrayLike = (0.0, 1.0, 0.0)
+    eye: ArrayLike | Sequence[float]
+    direction: ArrayLike | Sequence[float] = (0.0, 0.0, -1.0)
+    up: ArrayLike | Sequence[float] = (0.0, 1.0, 0.0)
     handedness: Handedness = "right"
 
     def camera_from_world(self) -> Float[Array, "4 4"]:

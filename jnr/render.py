@@ -46,7 +46,7 @@ def render(
     camera: Camera | None = None,
     lights: Sequence[Light] | None = None,
     image_size: int | tuple[int, int] = 256,
-    background: ArrayLike = 0.0,
+    background: ArrayLike | Sequence[float] = 0.0,
     antialias: int = 1,
     cull: Cull | None = None,
     gradient: Gradient | None = "edge_sweep",
@@ -235,7 +235,7 @@ class _Scene:
             )
         return background
 
-    def with_gradient(self, *images):
+    def with_gradient(self, *images) -> tuple:
         """The images with the gradient of visibility."""
         if self.gradient is None:
             return images

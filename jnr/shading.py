@@ -28,7 +28,7 @@ class AmbientLight:
     """
 
     intensity: ArrayLike = 0.5
-    color: ArrayLike = 1.0
+    color: ArrayLike | Sequence[float] = 1.0
 
 
 @pytree()
@@ -44,8 +44,8 @@ class DirectionalLight:
     """
 
     intensity: ArrayLike = 0.5
-    color: ArrayLike = 1.0
-    direction: ArrayLike = (0.0, 1.0, 0.0)
+    color: ArrayLike | Sequence[float] = 1.0
+    direction: ArrayLike | Sequence[float] = (0.0, 1.0, 0.0)
 
 
 Light = AmbientLight | DirectionalLight

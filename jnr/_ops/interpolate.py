@@ -12,7 +12,7 @@ from jnr._xla.geometry import take
 from jnr._xla.resolve import face_corners
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, ArrayLike, Float, Int
 
 
 def interpolate(
@@ -20,7 +20,7 @@ def interpolate(
     faces: Int[Array, "faces 3"],
     fragments: Fragments,
     *,
-    background: float | Float[Array, " channels"] = 0,
+    background: ArrayLike = 0,
 ) -> Float[Array, "height width channels"]:
     """Interpolates attributes at every pixel, perspective-correct.
 
