@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def is_concrete(value: Any) -> bool:
     """Whether the numbers can be looked at, which a traced array's cannot."""
-    return not isinstance(value, jax.core.Tracer)
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
 
 
 def as_float(value: Any, name: str) -> jax.Array:
@@ -41,17 +42,22 @@ def check_shape(array: jax.Array, name: str, *shape: int | str) -> None:
 
 def as_faces(faces: Any, num_vertices: int) -> jax.Array:
     """An int32 array `(faces, 3)` whose indices, where they can be looked at, are in range."""
-    array = _as_array(faces, "faces")
+    return as_indices(faces, "faces", 3, num_vertices, "vertex indices", lowest=-1)
+
+
+def as_indices(value: Any, name: str, columns: int, size: int, what: str, *, lowest: int = 0) -> jax.Array:
+    """An int32 array of so many columns whose numbers, where they can be looked at, index `size` things."""
+    array = _as_array(value, name)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"faces must be integers, got dtype {array.dtype}.")
-    check_shape(array, "faces", "faces", 3)
-    if is_concrete(array) and array.size:
-        numbers = np.asarray(array)
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}.")
+    check_shape(array, name, name, columns)
+    # The value as it was given: under jit even a constant's array is traced.
+    if is_concrete(value) and array.size:
+        numbers = np.asarray(value)
         low, high = int(numbers.min()), int(numbers.max())
-        if low < -1 or high >= num_vertices:
-            raise ValueError(
-                f"faces must hold vertex indices from 0 to {num_vertices - 1} (or -1 for padding), got {low} to {high}."
-            )
+        if low < lowest or high >= size:
+            padding = " (or -1 for padding)" if lowest < 0 else ""
+            raise ValueError(f"{name} must hold {what} from 0 to {size - 1}{padding}, got {low} to {high}.")
     return array.astype(jnp.int32)
 
 

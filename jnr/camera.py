@@ -86,8 +86,8 @@ class Perspective:
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
         """Camera to clip space for an image whose width is `aspect` times its height."""
         fov, near, far = _scalar(self.fov, "fov"), _scalar(self.near, "near"), _scalar(self.far, "far")
-        _require(fov, lambda v: 0 < v < 180, "fov must lie between 0 and 180 degrees")
-        _require(near, lambda v: v > 0, "near must be positive")
+        _require(self.fov, lambda v: 0 < v < 180, "fov must lie between 0 and 180 degrees")
+        _require(self.near, lambda v: v > 0, "near must be positive")
         _require(far - near, lambda v: v > 0, "far must be greater than near")
         focal = 1 / jnp.tan(jnp.deg2rad(fov) / 2)
         return _projection(focal / aspect, focal, (far + near) / (near - far), 2 * far * near / (near - far), 1)
@@ -111,7 +111,7 @@ class Orthographic:
         """Camera to clip space for an image whose width is `aspect` times its height."""
         half_height = _scalar(self.half_height, "half_height")
         near, far = _scalar(self.near, "near"), _scalar(self.far, "far")
-        _require(half_height, lambda v: v > 0, "half_height must be positive")
+        _require(self.half_height, lambda v: v > 0, "half_height must be positive")
         _require(far - near, lambda v: v > 0, "far must be greater than near")
         scale = 1 / half_height
         return _projection(scale / aspect, scale, 2 / (near - far), (far + near) / (near - far), 0)
@@ -184,14 +184,14 @@ def _normalize(vector, rule):
 def _vector(value, name):
     vector = _checks.as_compute(value, name)
     _checks.check_shape(vector, name, 3)
-    _checks.check_finite(vector, name)
+    _checks.check_finite(value, name)
     return vector
 
 
 def _scalar(value, name):
     scalar = _checks.as_compute(value, name)
     _checks.check_shape(scalar, name)
-    _checks.check_finite(scalar, name)
+    _checks.check_finite(value, name)
     return scalar
 
 

@@ -48,10 +48,13 @@ def load(path: str | os.PathLike) -> Mesh:
         meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh)]
     except Exception as error:  # trimesh raises whatever its parsers meet
         raise ValueError(f"path must be a mesh file that trimesh can read, got {str(path)!r}: {error}") from error
+    if path.suffix.lower() == ".off":
+        _check_off_is_whole(path)
     if not meshes or not sum(len(m.faces) for m in meshes):
         raise ValueError(f"path must be a file with at least one triangle, got {str(path)!r}.")
     offsets = np.cumsum([0, *(len(m.vertices) for m in meshes)])
-    vertices = np.concatenate([m.vertices for m in meshes])
+    with np.errstate(over="ignore"):
+        vertices = np.concatenate([m.vertices for m in meshes]).astype(np.float32)
     faces = np.concatenate([m.faces + offset for m, offset in zip(meshes, offsets, strict=False)])
     if not np.all(np.isfinite(vertices)):
         raise ValueError(f"path must be a mesh with finite vertices, got NaN or infinity in {str(path)!r}.")
@@ -64,7 +67,7 @@ def load(path: str | os.PathLike) -> Mesh:
     if all(m.visual.kind == "vertex" for m in meshes):
         colors = np.concatenate([m.visual.vertex_colors[:, :3] for m in meshes])
         textures = jnp.asarray(colors / 255, jnp.float32)
-    return Mesh(jnp.asarray(vertices, jnp.float32), jnp.asarray(faces, jnp.int32), textures)
+    return Mesh(jnp.asarray(vertices), jnp.asarray(faces, jnp.int32), textures)
 
 
 def save(path: str | os.PathLike, mesh: Mesh) -> None:
@@ -72,7 +75,7 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
 
     Args:
         path: The file to write; its ending names the format.
-        mesh: What to write. Vertex colours are written as 8-bit numbers, in formats that have them.
+        mesh: What to write, without its padding faces. Vertex colours are written as 8-bit numbers, in formats that have them.
 
     Raises:
         ImportError: If trimesh is missing; `pip install "jnr[io]"` brings it.
@@ -82,7 +85,8 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
     trimesh = _trimesh()
     vertices = _checks.as_float(mesh.vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
-    faces = _checks.as_faces(mesh.faces, vertices.shape[0])
+    faces = np.asarray(_checks.as_faces(mesh.faces, vertices.shape[0]))
+    faces = faces[np.all(faces >= 0, axis=1)]
     colors = None
     if mesh.textures is not None:
         textures = _checks.as_float(mesh.textures, "textures")
@@ -90,7 +94,7 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
             raise ValueError(f"textures must be vertex colours (vertices, 3) to be saved, got shape {textures.shape}.")
         _checks.check_shape(textures, "textures", vertices.shape[0], 3)
         colors = np.round(np.clip(np.asarray(textures), 0, 1) * 255).astype(np.uint8)
-    out = trimesh.Trimesh(np.asarray(vertices), np.asarray(faces), vertex_colors=colors, process=False)
+    out = trimesh.Trimesh(np.asarray(vertices), faces, vertex_colors=colors, process=False)
     # Nine digits bring every float32 back.
     options = {"digits": 9} if path.suffix.lower() in (".obj", ".off") else {}
     out.export(path, **options)
@@ -101,6 +105,18 @@ def _checked_path(path, endings):
     if path.suffix.lower() not in endings:
         raise ValueError(f"path must end in one of {', '.join(endings)}, got {str(path)!r}.")
     return path
+
+
+def _check_off_is_whole(path):
+    """Trimesh takes the faces there are, however many the file's header promises."""
+    lines = [line.split("#")[0].split() for line in path.read_text(errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    counts = lines[0][1:] or lines[1]
+    promised, there = int(counts[0]) + int(counts[1]), len(lines) - (1 if len(lines[0]) > 1 else 2)
+    if there < promised:
+        raise ValueError(
+            f"path must be a whole mesh file, got {there} lines of the {promised} promised in {str(path)!r}."
+        )
 
 
 def _trimesh():

@@ -111,8 +111,7 @@ def normal_consistency(
         pairs: From `unique_edges`.
     """
     normals = face_normals(vertices, faces)
-    pairs = _checks.as_float(pairs, "pairs").astype(jnp.int32)
-    _checks.check_shape(pairs, "pairs", "pairs", 2)
+    pairs = _checks.as_indices(pairs, "pairs", 2, normals.shape[0], "face indices")
     if pairs.shape[0] == 0:
         return jnp.zeros((), normals.dtype)
     return jnp.mean(1 - jnp.sum(take(normals, pairs[:, 0]) * take(normals, pairs[:, 1]), axis=-1))
@@ -121,10 +120,5 @@ def normal_consistency(
 def _vertices_and_edges(vertices, edges) -> tuple[jax.Array, jax.Array]:
     vertices = _checks.as_compute(vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
-    edges = jnp.asarray(edges)
-    _checks.check_shape(edges, "edges", "edges", 2)
-    if _checks.is_concrete(edges) and edges.size:
-        low, high = int(np.asarray(edges).min()), int(np.asarray(edges).max())
-        if low < 0 or high >= vertices.shape[0]:
-            raise ValueError(f"edges must index the {vertices.shape[0]} vertices, got {low} to {high}.")
+    edges = _checks.as_indices(edges, "edges", 2, vertices.shape[0], "vertex indices")
     return vertices, edges.T

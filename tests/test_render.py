@@ -440,31 +440,6 @@ def walk(jaxpr):
                 yield from walk(inner)
 
 
-# --- vmap
-
-
-def test_vmap_over_meshes_and_cameras_equals_a_loop():
-    rng = np.random.default_rng(7)
-    batch = BALL.vertices + jnp.asarray(rng.normal(0, 0.05, (3, *BALL.vertices.shape)), jnp.float32)
-    cameras = [
-        jnr.Camera(jnr.LookAt(jnp.asarray(eye)), jnr.Perspective(50.0))
-        for eye in np.array([[0.0, 0, 3], [3, 0, 1], [1, 2, 1]])
-    ]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *cameras)
-
-    def draw(vertices, camera):
-        return render(vertices, BALL.faces, COLORS, camera=camera)
-
-    def loop(vertices, cameras):
-        return jax.tree.map(lambda *o: jnp.stack(o), *map(draw, vertices, cameras))
-
-    assert_same_picture(jax.vmap(draw)(batch, stacked), loop(batch, cameras), atol=2e-5)
-    assert_same_picture(jax.vmap(draw, (0, None))(batch, CAMERA), loop(batch, [CAMERA] * 3), atol=2e-5)
-    assert_same_picture(
-        jax.vmap(draw, (None, 0))(BALL.vertices, stacked), loop([BALL.vertices] * 3, cameras), atol=2e-5
-    )
-
-
 # --- awkward meshes
 
 
@@ -491,7 +466,7 @@ def awkward_mesh(finite):
     faces += [[36 + k, 3, 3 if finite else 7] for k in range(3)] + [[36, 37, 38]]
     vertices, faces = padded(np.concatenate([ball.vertices, *extra]), np.concatenate([faces, ball.faces]))
     colors = COLORS.at[12:].set(0.5 if finite else jnp.nan)
-    of_ball = np.all((faces >= 0) & (faces < 12), axis=1) & (np.asarray(faces).ptp(axis=1) > 0)
+    of_ball = np.all((faces >= 0) & (faces < 12), axis=1) & (np.ptp(np.asarray(faces), axis=1) > 0)
     return vertices, faces, colors, np.flatnonzero(of_ball)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
@@ -27,7 +28,7 @@ def batched_primitive(
 
     def abstract(*operands, **params):
         result, dtype = shape(*operands, **params)
-        return jax.core.ShapedArray((batch_size(operands), *result), dtype)
+        return ShapedArray((batch_size(operands), *result), dtype)
 
     def plain(*operands, backend, **params):
         del backend

@@ -71,12 +71,12 @@ def edge_sweep(
     return edge_sweep_images((image,), clip_positions, faces, fragments, eps=eps, backend=backend)[0]
 
 
-def edge_sweep_images(images, clip_positions, faces, fragments, *, eps, backend):
+def edge_sweep_images(images, clip_positions, faces, fragments, *, eps, backend) -> tuple:
     """`edge_sweep` of several images as if their channels were one image's; unused ones cost nothing."""
     clip_positions = _checks.as_compute(clip_positions, "clip_positions")
     _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
     faces = _checks.as_faces(faces, clip_positions.shape[0])
-    if not (np.isscalar(eps) and np.isfinite(eps) and eps >= 0):
+    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.number)) or not 0 <= float(eps) < np.inf:
         raise ValueError(f"eps must be a finite number that is not negative, got {eps!r}.")
     check_backend(backend)
     images = tuple(reverse_only(image, op="edge_sweep") for image in images)

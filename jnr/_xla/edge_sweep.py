@@ -60,10 +60,10 @@ def edge_sweep_bwd(
     by_column = *(a.swapaxes(1, 2) for a in by_row[:3]), jnp.stack([y, x, w], axis=-1)
     if height == width:
         # Rows and columns are one batch of lines: half the program to compile.
-        both = (jnp.concatenate(pair) for pair in zip(by_row, by_column, strict=True))
-        grad_x, grad_y = jnp.split(_sweep_lines(*both, faces, eps), 2)
+        both = [jnp.concatenate(pair) for pair in zip(by_row, by_column, strict=True)]
+        grad_x, grad_y = jnp.split(_sweep_lines(*both, faces=faces, eps=eps), 2)
     else:
-        grad_x, grad_y = _sweep_lines(*by_row, faces, eps), _sweep_lines(*by_column, faces, eps)
+        grad_x, grad_y = (_sweep_lines(*lines, faces=faces, eps=eps) for lines in (by_row, by_column))
     grad_y = -grad_y  # rows grow downwards and y upwards
 
     # NDC x is x / w. A vertex behind the camera has no place in the image, so its w gets nothing.
@@ -72,7 +72,7 @@ def edge_sweep_bwd(
     return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
 
 
-def _sweep_lines(image, cotangent, face_index, corners, faces, eps):
+def _sweep_lines(image, cotangent, face_index, corners, *, faces, eps):
     """Cotangent of the clip coordinate along the lines, `(items, vertices)`, from all rows of all items.
 
     Args:

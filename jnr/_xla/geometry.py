@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 
-def take(array: jax.Array, index: jax.Array) -> jax.Array:
+def take(array: jax.Array, index: jax.Array | tuple[jax.Array, ...]) -> jax.Array:
     """Gathers rows whose indices are known to be in range."""
     return array.at[index].get(mode="promise_in_bounds")
 
