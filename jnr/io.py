@@ -75,7 +75,8 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
 
     Args:
         path: The file to write; its ending names the format.
-        mesh: What to write, without its padding faces. Vertex colours are written as 8-bit numbers, in formats that have them.
+        mesh: What to write. Padding faces are left out; vertex colours are written as 8-bit numbers, in formats that
+            have them.
 
     Raises:
         ImportError: If trimesh is missing; `pip install "jnr[io]"` brings it.
