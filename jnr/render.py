@@ -15,7 +15,7 @@ from jnr._ops.interpolate import interpolate
 from jnr._ops.rasterize import Cull, Fragments, rasterize
 from jnr._xla.geometry import take
 from jnr.camera import Camera, transform
-from jnr.shading import DEFAULT_LIGHTS, Light, face_light, sample_texture
+from jnr.shading import DEFAULT_LIGHTS, Light, check_lights, face_light, sample_texture
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -104,7 +104,7 @@ def render(
         fragments = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
     covered = fragments.face_index >= 0
     color = sample_texture(textures, scene.faces, fragments, scene.vertices.shape[0])
-    lights = DEFAULT_LIGHTS if lights is None else tuple(lights)
+    lights = DEFAULT_LIGHTS if lights is None else check_lights(lights)
     if lights and 0 not in (scene.faces.shape[0], scene.vertices.shape[0]):
         light = face_light(scene.vertices, scene.faces, lights, scene.clip_from_world, scene.clip_positions)
         channels = color.shape[-1]

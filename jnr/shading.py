@@ -93,17 +93,38 @@ def face_light(
 
     total = jnp.zeros((faces.shape[0], 1), normals.dtype)
     for light in lights:
-        color = jnp.atleast_1d(_checks.as_compute(light.color, "color")) * _checks.as_compute(
-            light.intensity, "intensity"
-        )
+        color = _light_color(light)
         if isinstance(light, DirectionalLight):
             direction = _checks.as_compute(light.direction, "direction")
             _checks.check_shape(direction, "direction", 3)
             cosine = jnp.sum(normals * direction, axis=-1, keepdims=True)
             # Not maximum: faces exactly along the light are common, and there it would have half a derivative.
             color = color * jnp.where(cosine > 0, cosine, 0)
+        if color.shape[-1] != total.shape[-1] and 1 not in (color.shape[-1], total.shape[-1]):
+            raise ValueError(
+                f"lights must have colours of one number of channels, got {total.shape[-1]} and {color.shape[-1]}."
+            )
         total = total + color
     return total
+
+
+def check_lights(lights) -> tuple[Light, ...]:
+    """The lights as a tuple."""
+    if not isinstance(lights, Sequence) or isinstance(lights, str):
+        raise TypeError(f"lights must be a sequence of lights, got {type(lights).__name__}.")
+    for light in lights:
+        if not isinstance(light, AmbientLight | DirectionalLight):
+            raise TypeError(f"lights must be AmbientLight or DirectionalLight, got {type(light).__name__}.")
+    return tuple(lights)
+
+
+def _light_color(light):
+    intensity = _checks.as_compute(light.intensity, "intensity")
+    _checks.check_shape(intensity, "intensity")
+    color = _checks.as_compute(light.color, "color")
+    if color.ndim > 1:
+        raise ValueError(f"color must be a number or have one value a channel, got shape {color.shape}.")
+    return jnp.atleast_1d(color) * intensity
 
 
 def sample_cubes(
@@ -122,6 +143,8 @@ def sample_cubes(
     cubes = _checks.as_float(cubes, "textures")
     num_faces, size, channels = cubes.shape[0], cubes.shape[1], cubes.shape[-1]
     _checks.check_shape(cubes, "textures", "faces", size, size, size, "channels")
+    if size == 0:
+        raise ValueError(f"textures must have at least one texel a side, got shape {cubes.shape}.")
     covered = fragments.face_index >= 0
     if 0 in cubes.shape:
         return jnp.zeros((*covered.shape, channels), cubes.dtype)

@@ -49,8 +49,13 @@ def interpolate(
     faces = _checks.as_faces(faces, num_vertices)
     if attributes.ndim == 3:
         _checks.check_shape(attributes, "attributes", faces.shape[0], 3, "channels")
-    background = jnp.asarray(background, attributes.dtype)
     channels = attributes.shape[-1]
+    background = _checks.as_float(background, "background").astype(attributes.dtype)
+    if background.ndim > 1 or background.size not in (1, channels):
+        raise ValueError(
+            f"background must be a number or have one value for each of the {channels} channels, "
+            f"got shape {background.shape}."
+        )
     covered = fragments.face_index >= 0
     if 0 in attributes.shape or faces.shape[0] == 0:
         return jnp.broadcast_to(background, (*covered.shape, channels))
