@@ -149,10 +149,14 @@ class Camera:
 
 
 def transform(matrix: Float[Array, "4 4"], points: Float[Array, "points 3"]) -> Float[Array, "points 4"]:
-    """Homogeneous points times a matrix, `matrix @ (x, y, z, 1)` each."""
+    """Homogeneous points times a matrix, `matrix @ (x, y, z, 1)` each; NaN where the point is not finite."""
     dtype = jnp.result_type(matrix.dtype, points.dtype)
     matrix, points = matrix.astype(dtype), points.astype(dtype)
-    return jnp.matmul(points, matrix[:, :3].T, precision=jax.lax.Precision.HIGHEST) + matrix[:, 3]
+    # An unsound point must not reach the matrix's gradient, where it would be NaN times zero.
+    sound = jnp.all(jnp.isfinite(points), axis=-1, keepdims=True)
+    points = jnp.where(sound, points, 0)
+    moved = jnp.matmul(points, matrix[:, :3].T, precision=jax.lax.Precision.HIGHEST) + matrix[:, 3]
+    return jnp.where(sound, moved, jnp.nan)
 
 
 def _view(eye, direction, up, handedness, rule):

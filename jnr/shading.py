@@ -12,7 +12,7 @@ from jnr import _checks
 from jnr._ops.interpolate import interpolate
 from jnr._ops.rasterize import Fragments
 from jnr._pytree import pytree
-from jnr._xla.geometry import take
+from jnr._xla.geometry import power_of_two_scale, take
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -65,10 +65,13 @@ def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((faces.shape[0], 3), vertices.dtype)
     corner = [take(vertices, jnp.clip(faces[:, k], 0, vertices.shape[0] - 1)) for k in range(3)]
+    # Masked before the product: its derivative would be NaN times zero.
+    sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.stack([jnp.isfinite(c).all(axis=-1) for c in corner]), axis=0)
+    corner = [jnp.where(sound[:, None], c, 0) for c in corner]
     # Around corner 1 as in Neural Renderer: where a face lies along the light, the last bit decides.
     normal = jnp.cross(corner[2] - corner[1], corner[0] - corner[1])
     squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
-    sound = (squared > 0) & jnp.isfinite(squared) & jnp.all(faces >= 0, axis=-1, keepdims=True)
+    sound = (squared > 0) & jnp.isfinite(squared)
     return jnp.where(sound, normal, 0) * lax.rsqrt(jnp.where(sound, squared, 1))
 
 
@@ -83,9 +86,12 @@ def face_light(
     normals = face_normals(vertices, faces)
     # A face seen from behind shows its other side. In the image it is then clockwise, or, if the camera mirrors,
     # counter-clockwise.
-    x, y, w = (clip_positions[:, i] for i in (0, 1, 3))
+    xyw = lax.stop_gradient(clip_positions)[:, jnp.array([0, 1, 3])]
     corner = [jnp.clip(faces[:, k], 0, vertices.shape[0] - 1) for k in range(3)]
-    (x0, x1, x2), (y0, y1, y2), (w0, w1, w2) = ([take(v, i) for i in corner] for v in (x, y, w))
+    rows = [take(xyw, i) for i in corner]
+    # Rescaled, since a product of three large coordinates overflows.
+    scale = power_of_two_scale(*(row[:, i] for row in rows for i in range(3)))
+    (x0, y0, w0), (x1, y1, w1), (x2, y2, w2) = ([row[:, i] * scale for i in range(3)] for row in rows)
     turn = x0 * (y1 * w2 - y2 * w1) + x1 * (y2 * w0 - y0 * w2) + x2 * (y0 * w1 - y1 * w0)
     mirrored = jnp.linalg.det(lax.stop_gradient(clip_from_world[:3, :3])) > 0
     side = jnp.where((turn < 0) != mirrored, -1, 1).astype(normals.dtype)

@@ -177,9 +177,8 @@ def teapot(divisions: int = 6) -> Mesh:
                 patch = []
                 for (x0, y0), (x1, y1), width in zip(upper, lower, half_width, strict=True):
                     patch.append([(x0, y0, 0), (x0, y0, side * width), (x1, y1, side * width), (x1, y1, 0)])
-                # Along the spout the lower curve is outside, along the handle too; both turn the same way.
-                turned = np.array(patch)[:, ::-side] if tube is _SPOUT else np.array(patch)[:, ::side]
-                quads.append(_patch(turned, divisions))
+                # Seen from outside, one half runs from the upper to the lower curve and the other back.
+                quads.append(_patch(np.array(patch)[:, ::-side], divisions))
     corners = np.concatenate(quads)
     rounded = np.round(corners.reshape(-1, 3), 9) + 0.0
     vertices, faces = np.unique(rounded, axis=0, return_inverse=True)

@@ -204,7 +204,7 @@ def _pair_coefficients(corners, vertex, origin_y, origin_x, cull):
     # Without this a sliver's plane, extrapolated by rounding, would win over its neighbours.
     in_front = _minimum(w) > 0
     ndc = [z[k] / jnp.where(in_front, w[k], 1) for k in range(3)]
-    nearest, farthest = jnp.where(in_front, _minimum(ndc), -1), jnp.where(in_front, _maximum(ndc), 1)
+    nearest, farthest = jnp.where(in_front, _minimum(ndc), -jnp.inf), jnp.where(in_front, _maximum(ndc), jnp.inf)
     facing = jnp.sign(det)
     return jnp.stack([*(facing * c for edge in edges for c in edge), *plane, nearest, farthest]), drawable
 
