@@ -50,6 +50,10 @@ def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) 
         minors.append(xi * yj - yi * xj)
     total = minors[0] + minors[1] + minors[2]
     sound = covered & (total != 0)
+    # Brought near 1 before they are divided: the derivative of a quotient has the square of its denominator.
+    inverse = lax.stop_gradient(1 / jnp.where(sound, total, 1))
+    minors = [m * inverse for m in minors]
+    total = minors[0] + minors[1] + minors[2]
     weights = [m / jnp.where(sound, total, 1) for m in minors]
     weights = [jnp.where(sound & (w > 0), w, 0) for w in weights]
     # A pixel on an edge may lie outside by a rounding error; its weights are brought back to sum to one.
