@@ -1,0 +1,376 @@
+"""Backward pass of the edge sweep as a Triton kernel. Derivation and layout: README.md, "Edge sweep"."""
+
+import jax
+import jax.numpy as jnp
+import triton
+import triton.language as tl
+
+from jnr.triton_kernels import launch
+from jnr.triton_kernels.geometry import power_of_two_scale, sign, to_column, to_row
+
+# Pixels of a line that one program looks at, sweeps that it follows at once, and pixels that these cross in a step.
+# A program is one warp, so that few sweeps on a line leave few lanes idle and nothing waits at a barrier.
+BLOCK = 32
+SWEEPS = 8
+PIXELS = 32
+WARPS = 1
+
+
+def edge_sweep_bwd(
+    image: jax.Array,
+    cotangent: jax.Array,
+    clip_positions: jax.Array,
+    faces: jax.Array,
+    face_index: jax.Array,
+    *,
+    eps: float,
+) -> jax.Array:
+    """Cotangent of the clip positions; arguments and result as in jnr/_xla/edge_sweep.py."""
+    launch.check_float32(image, cotangent, clip_positions)
+    batch = max(a.shape[0] for a in (image, cotangent, clip_positions, faces, face_index))
+    num_vertices = clip_positions.shape[1]
+    if 0 in (batch, num_vertices, faces.shape[1], image.size):
+        return jnp.zeros((batch, num_vertices, 4), clip_positions.dtype)
+
+    def sweep(axis, image, cotangent, face_index):
+        lines, length, channels = image.shape[1:]
+        # A shared operand has no step from one item of the batch to the next.
+        steps = [a[0].size // a.shape[-1] if a.shape[0] > 1 else 0 for a in (image, cotangent, clip_positions, faces)]
+        (grad,) = launch.call(
+            edge_sweep_bwd_kernel,
+            image,
+            cotangent,
+            clip_positions,
+            faces,
+            face_index,
+            *steps,
+            lines * length if face_index.shape[0] > 1 else 0,
+            lines,
+            length,
+            num_vertices,
+            float(eps),
+            results=[jax.ShapeDtypeStruct((batch, num_vertices), jnp.float32)],
+            zeroed=(0,),
+            programs=batch * lines * -(-length // BLOCK),
+            warps=WARPS,
+            AXIS=axis,
+            CHANNELS=channels,
+            BLOCK=BLOCK,
+            SWEEPS=SWEEPS,
+            PIXELS=PIXELS,
+        )
+        return grad
+
+    grad_x = sweep(0, image, cotangent, face_index)
+    # A column's pixels lie next to each other in the transposed image. Rows grow downwards and y upwards.
+    grad_y = -sweep(1, *(a.swapaxes(1, 2) for a in (image, cotangent, face_index)))
+    # NDC x is x / w. A vertex behind the near plane or not finite has no place in the image: its w gets nothing.
+    x, y, z, w = (clip_positions[..., i] for i in range(4))
+    in_front = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (z >= -w) & (w > 0)
+    grad_w = jnp.where(in_front, -(grad_x * x + grad_y * y) / jnp.where(in_front, w, 1), 0)
+    return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+
+
+@triton.jit
+def _load_corner(clip_ptr, row, column, line, lines, length, mask, AXIS: tl.constexpr):
+    """A vertex as (along, across, w, z), along and across the line in pixels times w."""
+    row = clip_ptr + row.to(tl.int64) * 4
+    x = tl.load(row, mask=mask, other=0.0)
+    y = tl.load(row + 1, mask=mask, other=0.0)
+    z = tl.load(row + 2, mask=mask, other=0.0)
+    w = tl.load(row + 3, mask=mask, other=1.0)
+    if AXIS == 0:
+        along, across = to_column(x, w, length), to_row(y, w, lines)
+    else:
+        along, across = to_row(y, w, length), to_column(x, w, lines)
+    return along, across, w, z
+
+
+@triton.jit
+def _load_geometry(
+    clip_ptr, faces_ptr, clip_row, faces_row, face, column, line, lines, length, num_vertices, mask, AXIS: tl.constexpr
+):
+    """The corners of the faces that pixels show, relative to the pixels, and their vertices."""
+    row = faces_ptr + (faces_row + face) * 3
+    v0 = tl.load(row, mask=mask, other=0)
+    v1 = tl.load(row + 1, mask=mask, other=0)
+    v2 = tl.load(row + 2, mask=mask, other=0)
+    v0 = tl.minimum(tl.maximum(v0, 0), num_vertices - 1)
+    v1 = tl.minimum(tl.maximum(v1, 0), num_vertices - 1)
+    v2 = tl.minimum(tl.maximum(v2, 0), num_vertices - 1)
+    x0, y0, w0, z0 = _load_corner(clip_ptr, clip_row + v0, column, line, lines, length, mask, AXIS)
+    x1, y1, w1, z1 = _load_corner(clip_ptr, clip_row + v1, column, line, lines, length, mask, AXIS)
+    x2, y2, w2, z2 = _load_corner(clip_ptr, clip_row + v2, column, line, lines, length, mask, AXIS)
+    scale = power_of_two_scale(x0, y0, w0, x1, y1, w1, x2, y2, w2)
+    w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
+    u, v = column.to(tl.float32), line.to(tl.float32)
+    x0, x1, x2 = x0 * scale - u * w0, x1 * scale - u * w1, x2 * scale - u * w2
+    y0, y1, y2 = y0 * scale - v * w0, y1 * scale - v * w1, y2 * scale - v * w2
+    z0, z1, z2 = z0 * scale, z1 * scale, z2 * scale
+    return v0, v1, v2, x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, scale
+
+
+@triton.jit
+def _nearer(best, edge, slope_a, slope_b, share_a, share_b, EDGE: tl.constexpr, constant, fall, ya, wa, za, yb, wb, zb):
+    """Takes the crossing with edge a -> b where it comes before the best so far."""
+    leaves = fall > 0
+    distance = tl.div_rn(tl.maximum(constant, 0.0), tl.where(leaves, fall, 1.0))
+    nearer = leaves & (distance < best)
+    # The crossing is the homogeneous point a * yb - b * ya.
+    w_cross, z_cross = wa * yb - wb * ya, za * yb - zb * ya
+    flipped = yb < ya
+    w_view, z_view = tl.where(flipped, -w_cross, w_cross), tl.where(flipped, -z_cross, z_cross)
+    in_view = nearer & (z_view >= -w_view) & (z_view <= w_view)
+    divisor = tl.where(nearer, w_cross, 1.0)
+    new_a = tl.where(in_view, tl.div_rn(yb, divisor), 0.0)
+    new_b = tl.where(in_view, tl.div_rn(-ya, divisor), 0.0)
+    return (
+        tl.where(nearer, distance, best),
+        tl.where(nearer, EDGE, edge),
+        tl.where(nearer, new_a, slope_a),
+        tl.where(nearer, new_b, slope_b),
+        tl.where(nearer, new_a * wa, share_a),
+        tl.where(nearer, new_b * wb, share_b),
+    )
+
+
+@triton.jit
+def _exit_crossing(x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, direction, limit):
+    """Where the line through a pixel leaves the pixel's face in a direction (+1 or -1).
+
+    Returns:
+        distance: From the pixel to the crossing, in pixels; `limit` if there is none before.
+        edge: The edge crossed, 0 being corner 1 -> 2 and so on.
+        slope_a, slope_b: How far the crossing moves in NDC when the edge's corners do in clip space.
+        share_a, share_b: The same when the corners move in NDC.
+    """
+    c0, c1, c2 = y1 * x2 - x1 * y2, y2 * x0 - x2 * y0, y0 * x1 - x0 * y1
+    g0, g1, g2 = w1 * y2 - y1 * w2, w2 * y0 - y2 * w0, w0 * y1 - y0 * w1
+    facing = sign(c0 * w0 + c1 * w1 + c2 * w2)
+    outward = -facing * direction
+    zero = tl.zeros_like(c0)
+    distance, edge = zero + limit, tl.full(c0.shape, -1, tl.int32)
+    slope_a, slope_b, share_a, share_b = zero, zero, zero, zero
+    distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
+        distance, edge, slope_a, slope_b, share_a, share_b, 0, facing * c0, outward * g0, y1, w1, z1, y2, w2, z2
+    )
+    distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
+        distance, edge, slope_a, slope_b, share_a, share_b, 1, facing * c1, outward * g1, y2, w2, z2, y0, w0, z0
+    )
+    distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
+        distance, edge, slope_a, slope_b, share_a, share_b, 2, facing * c2, outward * g2, y0, w0, z0, y1, w1, z1
+    )
+    return distance, edge, slope_a, slope_b, share_a, share_b
+
+
+@triton.jit
+def _push(saving, direction, distance, slope, share, pixel_ndc, eps):
+    reach = distance * pixel_ndc + eps * tl.abs(share)
+    exists = reach > 0
+    return tl.where(exists, direction * tl.div_rn(saving * slope, tl.where(exists, reach, 1.0)), 0.0)
+
+
+@triton.jit
+def _inside_saving(image_ptr, weight_ptr, own, beyond, exists, CHANNELS: tl.constexpr):
+    """By how much the loss falls if pixels take the colour of others on their line."""
+    saving = tl.zeros(own.shape, tl.float32)
+    for channel in range(CHANNELS):
+        colour = tl.load(image_ptr + own.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
+        other = tl.load(image_ptr + beyond.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
+        weight = tl.load(weight_ptr + own.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
+        saving += (colour - other) * weight
+    return tl.maximum(saving, 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _follow_sweeps(
+    image_ptr,
+    cotangent_ptr,
+    clip_ptr,
+    faces_ptr,
+    face_index_ptr,
+    grad_ptr,
+    clip_row,
+    faces_row,
+    start,
+    direction,
+    exists,
+    low,
+    high,
+    line,
+    lines,
+    length,
+    num_vertices,
+    eps,
+    AXIS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    SWEEPS: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
+    """Sums what the pixels from `low` to `high` that lie beyond the sweeps' crossings save, and tells the vertices."""
+    pixel_ndc = tl.div_rn(2.0, length * 1.0)
+    face = tl.load(face_index_ptr + start, mask=exists, other=0)
+    v0, v1, v2, x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, scale = _load_geometry(
+        clip_ptr, faces_ptr, clip_row, faces_row, face, start, line, lines, length, num_vertices, exists, AXIS
+    )
+    distance, edge, slope_a, slope_b, share_a, share_b = _exit_crossing(
+        x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, direction, 1.0
+    )
+    near_a, near_b = (eps * tl.abs(share_a))[:, None], (eps * tl.abs(share_b))[:, None]
+    total_a, total_b = tl.zeros([SWEEPS, PIXELS], tl.float32), tl.zeros([SWEEPS, PIXELS], tl.float32)
+    for pixel in range(low, high, PIXELS):
+        target = pixel + tl.arange(0, PIXELS)
+        in_line = target < length
+        active = target < 0
+        for channel in range(CHANNELS):
+            weight = tl.load(cotangent_ptr + target.to(tl.int64) * CHANNELS + channel, mask=in_line, other=0.0)
+            active = active | (weight != 0)
+        # Most pixels of most losses want nothing.
+        if tl.max(active.to(tl.int32), axis=0) > 0:
+            saving = tl.zeros([SWEEPS, PIXELS], tl.float32)
+            for channel in range(CHANNELS):
+                at = target.to(tl.int64) * CHANNELS + channel
+                weight = tl.load(cotangent_ptr + at, mask=in_line, other=0.0)
+                colour = tl.load(image_ptr + at, mask=in_line, other=0.0)
+                own = tl.load(image_ptr + start.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
+                saving += (colour[None, :] - own[:, None]) * weight[None, :]
+            steps = (target[None, :] - start[:, None]).to(tl.float32)
+            reach = direction[:, None] * steps - distance[:, None]
+            beyond = reach > 0
+            saving = tl.where(beyond, tl.maximum(saving, 0.0, propagate_nan=tl.PropagateNan.ALL), 0.0)
+            reach = tl.where(beyond, reach * pixel_ndc, 1.0)
+            # One division for both vertices.
+            reach_a, reach_b = reach + near_a, reach + near_b
+            force = saving / (reach_a * reach_b)
+            total_a += force * reach_b
+            total_b += force * reach_a
+    pull_a = -direction * slope_a * scale * tl.sum(total_a, axis=1)
+    pull_b = -direction * slope_b * scale * tl.sum(total_b, axis=1)
+    corner_a = tl.where(edge == 0, v1, tl.where(edge == 1, v2, v0))
+    corner_b = tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))
+    tl.atomic_add(grad_ptr + corner_a, pull_a, mask=exists & (edge >= 0) & (pull_a != 0), sem="relaxed")
+    tl.atomic_add(grad_ptr + corner_b, pull_b, mask=exists & (edge >= 0) & (pull_b != 0), sem="relaxed")
+
+
+@triton.jit
+def edge_sweep_bwd_kernel(
+    image_ptr,
+    cotangent_ptr,
+    clip_ptr,
+    faces_ptr,
+    face_index_ptr,
+    image_step,
+    cotangent_step,
+    clip_step,
+    faces_step,
+    face_index_step,
+    lines,
+    length,
+    num_vertices,
+    eps,
+    grad_ptr,
+    AXIS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SWEEPS: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
+    """Gradient of the vertices' clip position along the line, from the faces that a piece of a line shows."""
+    pieces = (length + BLOCK - 1) // BLOCK
+    program = tl.program_id(0)
+    global_line = program // pieces
+    piece = program - global_line * pieces
+    item = (global_line // lines).to(tl.int64)
+    line = global_line % lines
+    line_start = line.to(tl.int64) * length
+    image_ptr += (item * image_step + line_start) * CHANNELS
+    cotangent_ptr += (item * cotangent_step + line_start) * CHANNELS
+    face_index_ptr += item * face_index_step + line_start
+    grad_ptr += item * num_vertices
+    clip_row, faces_row = item * clip_step, item * faces_step
+    pixel_ndc = tl.div_rn(2.0, length * 1.0)
+
+    column = piece * BLOCK + tl.arange(0, BLOCK)
+    face = tl.load(face_index_ptr + column, mask=column < length, other=-1)
+    if tl.max(face, axis=0) < 0:
+        return
+    covered = face >= 0
+    v0, v1, v2, x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, scale = _load_geometry(
+        clip_ptr, faces_ptr, clip_row, faces_row, face, column, line, lines, length, num_vertices, covered, AXIS
+    )
+
+    # Inside terms: pixels that would take the colour beyond the crossing, and where sweeps start.
+    wanted = column < 0
+    for channel in range(CHANNELS):
+        weight = tl.load(cotangent_ptr + column.to(tl.int64) * CHANNELS + channel, mask=covered, other=0.0)
+        wanted = wanted | (weight != 0)
+    push_0, push_1, push_2 = tl.zeros_like(scale), tl.zeros_like(scale), tl.zeros_like(scale)
+    starts_left, starts_right = wanted, wanted
+    for side in tl.static_range(2):
+        step = 2 * side - 1
+        distance, edge, slope_a, slope_b, share_a, share_b = _exit_crossing(
+            x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, step * 1.0, length + 1.0
+        )
+        # A face ends before the next pixel only where that pixel sees another face.
+        neighbour = column + step
+        has_neighbour = covered & (neighbour >= 0) & (neighbour < length)
+        neighbour_face = tl.load(face_index_ptr + neighbour, mask=has_neighbour, other=-1)
+        starts = has_neighbour & (neighbour_face != face) & (distance < 1)
+        if side == 0:
+            starts_left = starts
+        else:
+            starts_right = starts
+        beyond = column + step * (tl.floor(distance).to(tl.int32) + 1)
+        has_colour = wanted & (beyond >= 0) & (beyond < length)
+        saving = _inside_saving(image_ptr, cotangent_ptr, column, beyond, has_colour, CHANNELS)
+        push_a = _push(saving, step, distance, slope_a, share_a, pixel_ndc, eps)
+        push_b = _push(saving, step, distance, slope_b, share_b, pixel_ndc, eps)
+        push_0 += tl.where(edge == 2, push_a, tl.where(edge == 1, push_b, 0.0))
+        push_1 += tl.where(edge == 0, push_a, tl.where(edge == 2, push_b, 0.0))
+        push_2 += tl.where(edge == 1, push_a, tl.where(edge == 0, push_b, 0.0))
+    tl.atomic_add(grad_ptr + v0, push_0 * scale, mask=wanted & (push_0 != 0), sem="relaxed")
+    tl.atomic_add(grad_ptr + v1, push_1 * scale, mask=wanted & (push_1 != 0), sem="relaxed")
+    tl.atomic_add(grad_ptr + v2, push_2 * scale, mask=wanted & (push_2 != 0), sem="relaxed")
+
+    # Sweeps: pixels beyond a crossing that would take the colour of the last pixel before it.
+    # They are numbered, those to the left first, so that a group of them can be picked out.
+    rank_left = tl.cumsum(starts_left.to(tl.int32), axis=0) - 1
+    num_left = tl.sum(starts_left.to(tl.int32), axis=0)
+    rank_right = num_left + tl.cumsum(starts_right.to(tl.int32), axis=0) - 1
+    num_sweeps = num_left + tl.sum(starts_right.to(tl.int32), axis=0)
+    rank_left = tl.where(starts_left, rank_left, -1)
+    rank_right = tl.where(starts_right, rank_right, -1)
+    for first in range(0, num_sweeps, SWEEPS):
+        rank = first + tl.arange(0, SWEEPS)
+        exists = rank < num_sweeps
+        picked = (rank_left[None, :] == rank[:, None]) | (rank_right[None, :] == rank[:, None])  # [SWEEPS, BLOCK]
+        start = tl.sum(tl.where(picked, column[None, :], 0), axis=1)
+        direction = tl.where(rank < num_left, -1.0, 1.0)
+        low = tl.min(tl.where(exists, start, length), axis=0)
+        low = tl.where(first < num_left, 0, low // PIXELS * PIXELS)
+        high = tl.max(tl.where(exists, start, 0), axis=0) + 1
+        high = tl.where(tl.minimum(first + SWEEPS, num_sweeps) > num_left, length, high)
+        _follow_sweeps(
+            image_ptr,
+            cotangent_ptr,
+            clip_ptr,
+            faces_ptr,
+            face_index_ptr,
+            grad_ptr,
+            clip_row,
+            faces_row,
+            start,
+            direction,
+            exists,
+            low,
+            high,
+            line,
+            lines,
+            length,
+            num_vertices,
+            eps,
+            AXIS,
+            CHANNELS,
+            SWEEPS,
+            PIXELS,
+        )
