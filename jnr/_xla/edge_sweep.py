@@ -66,9 +66,10 @@ def edge_sweep_bwd(
         grad_x, grad_y = (_sweep_lines(*lines, faces=faces, eps=eps) for lines in (by_row, by_column))
     grad_y = -grad_y  # rows grow downwards and y upwards
 
-    # NDC x is x / w. A vertex behind the camera has no place in the image, so its w gets nothing.
+    # NDC x is x / w. A vertex behind the camera or not finite has no place in the image, so its w gets nothing.
+    placed = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (w > 0)
     toward = grad_x * clip_positions[..., 0] + grad_y * clip_positions[..., 1]
-    grad_w = jnp.where(w > 0, -toward / jnp.where(w > 0, w, 1), 0)
+    grad_w = jnp.where(placed, -toward / jnp.where(placed, w, 1), 0)
     return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
 
 
