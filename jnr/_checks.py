@@ -75,6 +75,20 @@ def as_image_size(image_size: Any) -> tuple[int, int]:
     return height, width
 
 
+def as_background(value: Any, channels: int, dtype: Any, *, image_size: tuple[int, int] | None = None) -> jax.Array:
+    """A number, one value a channel or, where an image size is given, an image of it."""
+    background = as_float(value, "background").astype(dtype)
+    if image_size is not None and background.ndim == 3:
+        check_shape(background, "background", *image_size, channels)
+    elif background.ndim > 1 or background.size not in (1, channels):
+        image = "" if image_size is None else ", or be an image"
+        raise ValueError(
+            f"background must be a number or have one value for each of the {channels} channels{image}, "
+            f"got shape {background.shape}."
+        )
+    return background
+
+
 def check_choice(value: Any, name: str, choices: tuple) -> None:
     """Raises unless `value` is one of the choices."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):

@@ -224,15 +224,9 @@ class _Scene:
 
     def background(self, background, color):
         """The background at every sample."""
-        background = _checks.as_float(background, "background").astype(color.dtype)
+        background = _checks.as_background(background, color.shape[-1], color.dtype, image_size=self.image_size)
         if background.ndim == 3:
-            _checks.check_shape(background, "background", *self.image_size, color.shape[-1])
             return background.repeat(self.antialias, axis=0).repeat(self.antialias, axis=1)
-        if background.ndim > 1 or (background.ndim == 1 and background.shape[0] not in (1, color.shape[-1])):
-            raise ValueError(
-                f"background must be a number, have one value for each of the {color.shape[-1]} channels, or be an "
-                f"image, got shape {background.shape}."
-            )
         return background
 
     def with_gradient(self, *images) -> tuple:

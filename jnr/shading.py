@@ -64,10 +64,10 @@ def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 
     faces = _checks.as_faces(faces, vertices.shape[0])
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((faces.shape[0], 3), vertices.dtype)
-    corner = [take(vertices, jnp.clip(faces[:, k], 0, vertices.shape[0] - 1)) for k in range(3)]
+    corner = jnp.stack(_at_corners(vertices, faces))
     # Masked before the product: its derivative would be NaN times zero.
-    sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.stack([jnp.isfinite(c).all(axis=-1) for c in corner]), axis=0)
-    corner = [jnp.where(sound[:, None], c, 0) for c in corner]
+    sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
+    corner = jnp.where(sound[:, None], corner, 0)
     # Around corner 1 as in Neural Renderer: where a face lies along the light, the last bit decides.
     normal = jnp.cross(corner[2] - corner[1], corner[0] - corner[1])
     squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
@@ -86,9 +86,7 @@ def face_light(
     normals = face_normals(vertices, faces)
     # A face seen from behind shows its other side. In the image it is then clockwise, or, if the camera mirrors,
     # counter-clockwise.
-    xyw = lax.stop_gradient(clip_positions)[:, jnp.array([0, 1, 3])]
-    corner = [jnp.clip(faces[:, k], 0, vertices.shape[0] - 1) for k in range(3)]
-    rows = [take(xyw, i) for i in corner]
+    rows = _at_corners(lax.stop_gradient(clip_positions)[:, jnp.array([0, 1, 3])], faces)
     # Rescaled, since a product of three large coordinates overflows.
     scale = power_of_two_scale(*(row[:, i] for row in rows for i in range(3)))
     (x0, y0, w0), (x1, y1, w1), (x2, y2, w2) = ([row[:, i] * scale for i in range(3)] for row in rows)
@@ -112,6 +110,11 @@ def face_light(
             )
         total = total + color
     return total
+
+
+def _at_corners(values, faces):
+    """Rows of per-vertex values at each corner of the faces; any row for padding."""
+    return [take(values, jnp.clip(faces[:, k], 0, values.shape[0] - 1)) for k in range(3)]
 
 
 def check_lights(lights) -> tuple[Light, ...]:

@@ -50,12 +50,7 @@ def interpolate(
     if attributes.ndim == 3:
         _checks.check_shape(attributes, "attributes", faces.shape[0], 3, "channels")
     channels = attributes.shape[-1]
-    background = _checks.as_float(background, "background").astype(attributes.dtype)
-    if background.ndim > 1 or background.size not in (1, channels):
-        raise ValueError(
-            f"background must be a number or have one value for each of the {channels} channels, "
-            f"got shape {background.shape}."
-        )
+    background = _checks.as_background(background, channels, attributes.dtype)
     covered = fragments.face_index >= 0
     if 0 in attributes.shape or faces.shape[0] == 0:
         return jnp.broadcast_to(background, (*covered.shape, channels))

@@ -162,14 +162,13 @@ def _inside_terms(scene, grad):
     width = scene.width
     wanted = (scene.face_index >= 0) & jnp.any(scene.cotangent != 0, axis=-1)
     padded = -(-width // WORD) * WORD
-    flags = pack(jnp.pad(wanted, ((0, 0), (0, padded - width))))
-    words = flags._replace(**dict(zip(("words", "end"), lax.optimization_barrier(tuple(flags)), strict=True)))
+    flags = lax.optimization_barrier(pack(jnp.pad(wanted, ((0, 0), (0, padded - width)))))
 
     def block(state):
         first, grad = state
         rank = first + lax.iota(jnp.int32, INSIDE_BLOCK)
-        valid = rank < words.total
-        line, column = jnp.divmod(jnp.where(valid, select(words, rank), 0), padded)
+        valid = rank < flags.total
+        line, column = jnp.divmod(jnp.where(valid, select(flags, rank), 0), padded)
         line, column = lax.optimization_barrier((line, column))
         geometry, scale, target = scene.pixel_geometry(line, column)
         own, weight = take(scene.image, (line, column)), take(scene.cotangent, (line, column))
@@ -188,7 +187,7 @@ def _inside_terms(scene, grad):
         update = jnp.stack([t * scale for t in total], axis=-1)
         return first + INSIDE_BLOCK, grad.at[target].add(jnp.where(valid[:, None], update, 0))
 
-    return lax.while_loop(lambda state: state[0] < words.total, block, (jnp.int32(0), grad))[1]
+    return lax.while_loop(lambda state: state[0] < flags.total, block, (jnp.int32(0), grad))[1]
 
 
 def _outside_sweeps(scene, grad):
@@ -213,10 +212,9 @@ def _outside_sweeps(scene, grad):
     line_start = jnp.concatenate([jnp.zeros(1, jnp.int32), line_end[:-1]])
     chunks = (line_end - line_start + LANES - 1) // LANES
     chunk_end = jnp.cumsum(chunks, dtype=jnp.int32)
-    words, end, line_start, line_end, chunk_end, chunks = lax.optimization_barrier(
-        (*flags, line_start, line_end, chunk_end, chunks)
+    flags, line_start, line_end, chunk_end, chunks = lax.optimization_barrier(
+        (flags, line_start, line_end, chunk_end, chunks)
     )
-    flags = flags._replace(words=words, end=end)
 
     def block(state):
         first, grad = state
