@@ -61,11 +61,29 @@ def as_indices(value: Any, name: str, columns: int, size: int, what: str, *, low
     return array.astype(jnp.int32)
 
 
+def as_count(value: Any, name: str) -> int:
+    """An int of at least 1."""
+    try:
+        count = _as_int(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be an int, got {value!r}.") from error
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    return count
+
+
+def _as_int(value):
+    """An int from anything that is one; True is not."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError("a truth value is not a number")
+    return operator.index(value)
+
+
 def as_image_size(image_size: Any) -> tuple[int, int]:
     """Height and width from an int or a pair of them."""
     sizes = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     try:
-        height, width = (operator.index(size) for size in sizes)
+        height, width = (_as_int(size) for size in sizes)
     except (TypeError, ValueError) as error:
         raise TypeError(f"image_size must be an int or a (height, width) pair of them, got {image_size!r}.") from error
     if height < 1 or width < 1:

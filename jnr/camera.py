@@ -88,7 +88,7 @@ class Perspective:
         fov, near, far = _scalar(self.fov, "fov"), _scalar(self.near, "near"), _scalar(self.far, "far")
         _require(self.fov, lambda v: 0 < v < 180, "fov must lie between 0 and 180 degrees")
         _require(self.near, lambda v: v > 0, "near must be positive")
-        _require(far - near, lambda v: v > 0, "far must be greater than near")
+        _require_order(self.near, self.far)
         focal = 1 / jnp.tan(jnp.deg2rad(fov) / 2)
         return _projection(focal / aspect, focal, (far + near) / (near - far), 2 * far * near / (near - far), 1)
 
@@ -112,7 +112,7 @@ class Orthographic:
         half_height = _scalar(self.half_height, "half_height")
         near, far = _scalar(self.near, "near"), _scalar(self.far, "far")
         _require(self.half_height, lambda v: v > 0, "half_height must be positive")
-        _require(far - near, lambda v: v > 0, "far must be greater than near")
+        _require_order(self.near, self.far)
         scale = 1 / half_height
         return _projection(scale / aspect, scale, 2 / (near - far), (far + near) / (near - far), 0)
 
@@ -197,6 +197,11 @@ def _scalar(value, name):
     _checks.check_shape(scalar, name)
     _checks.check_finite(value, name)
     return scalar
+
+
+def _require_order(near, far):
+    if _checks.is_concrete((near, far)) and not float(far) > float(near):
+        raise ValueError(f"far must be greater than near, got near {float(near):g} and far {float(far):g}.")
 
 
 def _require(value, condition, rule):

@@ -14,6 +14,7 @@ from jnr.mesh import Mesh
 
 READ = (".obj", ".ply", ".stl", ".off", ".gltf", ".glb")
 WRITTEN = (".obj", ".ply", ".stl", ".off", ".glb")
+COLOURLESS = (".stl", ".off")
 
 
 def load(path: str | os.PathLike) -> Mesh:
@@ -75,12 +76,12 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
 
     Args:
         path: The file to write; its ending names the format.
-        mesh: What to write. Padding faces are left out; vertex colours are written as 8-bit numbers, in formats that
-            have them.
+        mesh: What to write. Padding faces are left out; vertex colours are written as 8-bit numbers.
 
     Raises:
         ImportError: If trimesh is missing; `pip install "jnr[io]"` brings it.
-        ValueError: If the ending is unknown, or the mesh has textures that are not vertex colours.
+        ValueError: If the ending is unknown, or the mesh has textures that are not vertex colours, or that the format
+            cannot hold.
     """
     path = _checked_path(path, WRITTEN)
     trimesh = _trimesh()
@@ -90,6 +91,9 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
     faces = faces[np.all(faces >= 0, axis=1)]
     colors = None
     if mesh.textures is not None:
+        if path.suffix.lower() in COLOURLESS:
+            fitting = ", ".join(ending for ending in WRITTEN if ending not in COLOURLESS)
+            raise ValueError(f"textures cannot be saved as {path.suffix}: use one of {fitting}, or pass none.")
         textures = _checks.as_float(mesh.textures, "textures")
         if textures.ndim != 2 or textures.shape[1] != 3:
             raise ValueError(f"textures must be vertex colours (vertices, 3) to be saved, got shape {textures.shape}.")

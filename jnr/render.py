@@ -200,13 +200,12 @@ class _Scene:
         _checks.check_shape(self.vertices, "vertices", "vertices", 3)
         self.faces = _checks.as_faces(faces, self.vertices.shape[0])
         self.image_size = _checks.as_image_size(image_size)
-        if not isinstance(antialias, int) or isinstance(antialias, bool) or antialias < 1:
-            raise ValueError(f"antialias must be an int of at least 1, got {antialias!r}.")
+        self.antialias = antialias = _checks.as_count(antialias, "antialias")
         _checks.check_choice(gradient, "gradient", (None, "edge_sweep"))
         if camera is not None and not hasattr(camera, "clip_from_world"):
             raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
         self.camera = Camera() if camera is None else camera
-        self.antialias, self.gradient, self.eps, self.backend = antialias, gradient, eps, backend
+        self.gradient, self.eps, self.backend = gradient, eps, backend
         height, width = self.image_size
         self.clip_from_world = self.camera.clip_from_world(width / height)
         self.clip_positions = transform(self.clip_from_world, self.vertices)

@@ -69,7 +69,8 @@ def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 
     sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
     corner = jnp.where(sound[:, None], corner, 0)
     # Around corner 1 as in Neural Renderer: where a face lies along the light, the last bit decides.
-    normal = jnp.cross(corner[2] - corner[1], corner[0] - corner[1])
+    edges = [_near_one(corner[2] - corner[1]), _near_one(corner[0] - corner[1])]
+    normal = jnp.cross(*edges)
     squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
     sound = (squared > 0) & jnp.isfinite(squared)
     return jnp.where(sound, normal, 0) * lax.rsqrt(jnp.where(sound, squared, 1))
@@ -110,6 +111,12 @@ def face_light(
             )
         total = total + color
     return total
+
+
+def _near_one(vectors):
+    """The same directions, scaled so that products of their coordinates neither overflow nor vanish."""
+    scale = power_of_two_scale(*(vectors[..., i] for i in range(3)))
+    return vectors * lax.stop_gradient(scale)[..., None]
 
 
 def _at_corners(values, faces):

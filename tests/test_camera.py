@@ -303,8 +303,16 @@ BAD_NUMBERS = [
     ("fov_zero", lambda: jnr.Perspective(0.0), r"fov must lie between 0 and 180 degrees, got 0\."),
     ("fov_half_turn", lambda: jnr.Perspective(180.0), r"fov must lie between 0 and 180 degrees, got 180\."),
     ("near_zero", lambda: jnr.Perspective(near=0.0), r"near must be positive, got 0\."),
-    ("near_beyond_far", lambda: jnr.Perspective(near=5.0, far=5.0), r"far must be greater than near, got 0\."),
-    ("ortho_near_beyond_far", lambda: jnr.Orthographic(1.0, 5.0, 4.0), r"far must be greater than near, got -1\."),
+    (
+        "near_beyond_far",
+        lambda: jnr.Perspective(near=5.0, far=5.0),
+        r"far must be greater than near, got near 5 and far 5\.",
+    ),
+    (
+        "ortho_near_beyond_far",
+        lambda: jnr.Orthographic(1.0, 5.0, 4.0),
+        r"far must be greater than near, got near 5 and far 4\.",
+    ),
     ("half_height_zero", lambda: jnr.Orthographic(0.0), r"half_height must be positive, got 0\."),
     ("at_is_eye", lambda: jnr.LookAt((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)), r"at must differ from eye, got 0\."),
     ("no_direction", lambda: jnr.LookAlong((0.0, 0.0, 1.0), (0.0, 0.0, 0.0)), r"direction must not be zero, got 0\."),

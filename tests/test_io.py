@@ -81,9 +81,10 @@ def test_colors_are_clipped_and_rounded_to_eight_bits(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", [".off", ".stl"])
-def test_colors_are_left_out_of_formats_without_them(tmp_path, ending):
-    jnr.save(tmp_path / f"mesh{ending}", odd_mesh(colors=True))
-    assert jnr.load(tmp_path / f"mesh{ending}").textures is None
+def test_colors_are_refused_by_formats_without_them(tmp_path, ending):
+    with pytest.raises(ValueError, match=rf"^textures cannot be saved as {ending}: use one of \.obj, \.ply, \.glb"):
+        jnr.save(tmp_path / f"mesh{ending}", odd_mesh(colors=True))
+    assert not (tmp_path / f"mesh{ending}").exists()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
