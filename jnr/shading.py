@@ -69,8 +69,8 @@ def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 
     sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
     corner = jnp.where(sound[:, None], corner, 0)
     # Around corner 1 as in Neural Renderer: where a face lies along the light, the last bit decides.
-    edges = [_near_one(corner[2] - corner[1]), _near_one(corner[0] - corner[1])]
-    normal = jnp.cross(*edges)
+    forward, back = _near_one(corner[2] - corner[1]), _near_one(corner[0] - corner[1])
+    normal = jnp.cross(forward, back)
     squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
     sound = (squared > 0) & jnp.isfinite(squared)
     return jnp.where(sound, normal, 0) * lax.rsqrt(jnp.where(sound, squared, 1))
