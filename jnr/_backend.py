@@ -1,16 +1,42 @@
 """Which implementation of an op runs."""
 
+import importlib
+import importlib.util
+from collections.abc import Callable
 from typing import Literal, get_args
 
 Backend = Literal["xla", "triton", "interpret"]
 
+INSTALL = 'pip install "jnr[cuda]" installs versions that work together; backend="xla" or None needs neither.'
+
 
 def check_backend(backend: str | None) -> None:
-    """Raises if `backend` is no backend's name, or one that cannot run here."""
+    """Raises if `backend` is no backend's name, or if what it needs is not installed."""
     if backend is not None and backend not in get_args(Backend):
         raise ValueError(f"backend must be None or one of {', '.join(get_args(Backend))}, got {backend!r}.")
-    if backend in ("triton", "interpret"):
-        raise NotImplementedError(
-            f"backend={backend!r} needs the Triton kernels, which this version of jnr does not have yet. "
-            'Use backend="xla" or None; both run on every device XLA supports.'
-        )
+    needs = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}.get(backend, ())
+    missing = [name.replace("_", "-") for name in needs if not _installed(name)]
+    if missing:
+        raise ImportError(f"backend={backend!r} needs {' and '.join(missing)}, not installed here. {INSTALL}")
+
+
+def has_triton() -> bool:
+    """Whether the Triton kernels' packages are installed, be they sound or not."""
+    return _installed("triton") and _installed("jax_triton")
+
+
+def load_kernels(op: str, function: str) -> Callable:
+    """The launch function of an op's Triton kernels."""
+    try:
+        return getattr(importlib.import_module(f"jnr.triton_kernels.{op}"), function)
+    except (ImportError, AttributeError, OSError) as error:
+        raise ImportError(f"The Triton kernels cannot be loaded: {error}. {INSTALL}") from error
+
+
+def interpreted():
+    """Context in which launch functions run through Triton's interpreter."""
+    return load_kernels("launch", "interpreted")()
+
+
+def _installed(name):
+    return importlib.util.find_spec(name) is not None

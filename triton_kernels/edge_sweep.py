@@ -64,26 +64,25 @@ def edge_sweep_bwd(
     grad_x = sweep(0, image, cotangent, face_index)
     # A column's pixels lie next to each other in the transposed image. Rows grow downwards and y upwards.
     grad_y = -sweep(1, *(a.swapaxes(1, 2) for a in (image, cotangent, face_index)))
-    # NDC x is x / w. A vertex behind the near plane or not finite has no place in the image: its w gets nothing.
-    x, y, z, w = (clip_positions[..., i] for i in range(4))
-    in_front = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (z >= -w) & (w > 0)
-    grad_w = jnp.where(in_front, -(grad_x * x + grad_y * y) / jnp.where(in_front, w, 1), 0)
+    # NDC x is x / w. A vertex behind the camera or not finite has no place in the image, so its w gets nothing.
+    x, y, w = clip_positions[..., 0], clip_positions[..., 1], clip_positions[..., 3]
+    placed = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (w > 0)
+    grad_w = jnp.where(placed, -(grad_x * x + grad_y * y) / jnp.where(placed, w, 1), 0)
     return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
 
 
 @triton.jit
 def _load_corner(clip_ptr, row, column, line, lines, length, mask, AXIS: tl.constexpr):
-    """A vertex as (along, across, w, z), along and across the line in pixels times w."""
+    """A vertex as (along, across, w), along and across the line in pixels times w."""
     row = clip_ptr + row.to(tl.int64) * 4
     x = tl.load(row, mask=mask, other=0.0)
     y = tl.load(row + 1, mask=mask, other=0.0)
-    z = tl.load(row + 2, mask=mask, other=0.0)
     w = tl.load(row + 3, mask=mask, other=1.0)
     if AXIS == 0:
         along, across = to_column(x, w, length), to_row(y, w, lines)
     else:
         along, across = to_row(y, w, length), to_column(x, w, lines)
-    return along, across, w, z
+    return along, across, w
 
 
 @triton.jit
@@ -98,32 +97,26 @@ def _load_geometry(
     v0 = tl.minimum(tl.maximum(v0, 0), num_vertices - 1)
     v1 = tl.minimum(tl.maximum(v1, 0), num_vertices - 1)
     v2 = tl.minimum(tl.maximum(v2, 0), num_vertices - 1)
-    x0, y0, w0, z0 = _load_corner(clip_ptr, clip_row + v0, column, line, lines, length, mask, AXIS)
-    x1, y1, w1, z1 = _load_corner(clip_ptr, clip_row + v1, column, line, lines, length, mask, AXIS)
-    x2, y2, w2, z2 = _load_corner(clip_ptr, clip_row + v2, column, line, lines, length, mask, AXIS)
+    x0, y0, w0 = _load_corner(clip_ptr, clip_row + v0, column, line, lines, length, mask, AXIS)
+    x1, y1, w1 = _load_corner(clip_ptr, clip_row + v1, column, line, lines, length, mask, AXIS)
+    x2, y2, w2 = _load_corner(clip_ptr, clip_row + v2, column, line, lines, length, mask, AXIS)
     scale = power_of_two_scale(x0, y0, w0, x1, y1, w1, x2, y2, w2)
     w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
     u, v = column.to(tl.float32), line.to(tl.float32)
     x0, x1, x2 = x0 * scale - u * w0, x1 * scale - u * w1, x2 * scale - u * w2
     y0, y1, y2 = y0 * scale - v * w0, y1 * scale - v * w1, y2 * scale - v * w2
-    z0, z1, z2 = z0 * scale, z1 * scale, z2 * scale
-    return v0, v1, v2, x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, scale
+    return v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale
 
 
 @triton.jit
-def _nearer(best, edge, slope_a, slope_b, share_a, share_b, EDGE: tl.constexpr, constant, fall, ya, wa, za, yb, wb, zb):
+def _nearer(best, edge, slope_a, slope_b, share_a, share_b, EDGE: tl.constexpr, constant, fall, ya, wa, yb, wb):
     """Takes the crossing with edge a -> b where it comes before the best so far."""
     leaves = fall > 0
     distance = tl.div_rn(tl.maximum(constant, 0.0), tl.where(leaves, fall, 1.0))
     nearer = leaves & (distance < best)
     # The crossing is the homogeneous point a * yb - b * ya.
-    w_cross, z_cross = wa * yb - wb * ya, za * yb - zb * ya
-    flipped = yb < ya
-    w_view, z_view = tl.where(flipped, -w_cross, w_cross), tl.where(flipped, -z_cross, z_cross)
-    in_view = nearer & (z_view >= -w_view) & (z_view <= w_view)
-    divisor = tl.where(nearer, w_cross, 1.0)
-    new_a = tl.where(in_view, tl.div_rn(yb, divisor), 0.0)
-    new_b = tl.where(in_view, tl.div_rn(-ya, divisor), 0.0)
+    divisor = tl.where(nearer, wa * yb - wb * ya, 1.0)
+    new_a, new_b = tl.div_rn(yb, divisor), tl.div_rn(-ya, divisor)
     return (
         tl.where(nearer, distance, best),
         tl.where(nearer, EDGE, edge),
@@ -135,7 +128,7 @@ def _nearer(best, edge, slope_a, slope_b, share_a, share_b, EDGE: tl.constexpr, 
 
 
 @triton.jit
-def _exit_crossing(x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, direction, limit):
+def _exit_crossing(x0, y0, w0, x1, y1, w1, x2, y2, w2, direction, limit):
     """Where the line through a pixel leaves the pixel's face in a direction (+1 or -1).
 
     Returns:
@@ -152,13 +145,13 @@ def _exit_crossing(x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, direction, li
     distance, edge = zero + limit, tl.full(c0.shape, -1, tl.int32)
     slope_a, slope_b, share_a, share_b = zero, zero, zero, zero
     distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
-        distance, edge, slope_a, slope_b, share_a, share_b, 0, facing * c0, outward * g0, y1, w1, z1, y2, w2, z2
+        distance, edge, slope_a, slope_b, share_a, share_b, 0, facing * c0, outward * g0, y1, w1, y2, w2
     )
     distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
-        distance, edge, slope_a, slope_b, share_a, share_b, 1, facing * c1, outward * g1, y2, w2, z2, y0, w0, z0
+        distance, edge, slope_a, slope_b, share_a, share_b, 1, facing * c1, outward * g1, y2, w2, y0, w0
     )
     distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
-        distance, edge, slope_a, slope_b, share_a, share_b, 2, facing * c2, outward * g2, y0, w0, z0, y1, w1, z1
+        distance, edge, slope_a, slope_b, share_a, share_b, 2, facing * c2, outward * g2, y0, w0, y1, w1
     )
     return distance, edge, slope_a, slope_b, share_a, share_b
 
@@ -210,11 +203,11 @@ def _follow_sweeps(
     """Sums what the pixels from `low` to `high` that lie beyond the sweeps' crossings save, and tells the vertices."""
     pixel_ndc = tl.div_rn(2.0, length * 1.0)
     face = tl.load(face_index_ptr + start, mask=exists, other=0)
-    v0, v1, v2, x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, scale = _load_geometry(
+    v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale = _load_geometry(
         clip_ptr, faces_ptr, clip_row, faces_row, face, start, line, lines, length, num_vertices, exists, AXIS
     )
     distance, edge, slope_a, slope_b, share_a, share_b = _exit_crossing(
-        x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, direction, 1.0
+        x0, y0, w0, x1, y1, w1, x2, y2, w2, direction, 1.0
     )
     near_a, near_b = (eps * tl.abs(share_a))[:, None], (eps * tl.abs(share_b))[:, None]
     total_a, total_b = tl.zeros([SWEEPS, PIXELS], tl.float32), tl.zeros([SWEEPS, PIXELS], tl.float32)
@@ -295,7 +288,7 @@ def edge_sweep_bwd_kernel(
     if tl.max(face, axis=0) < 0:
         return
     covered = face >= 0
-    v0, v1, v2, x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, scale = _load_geometry(
+    v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale = _load_geometry(
         clip_ptr, faces_ptr, clip_row, faces_row, face, column, line, lines, length, num_vertices, covered, AXIS
     )
 
@@ -309,7 +302,7 @@ def edge_sweep_bwd_kernel(
     for side in tl.static_range(2):
         step = 2 * side - 1
         distance, edge, slope_a, slope_b, share_a, share_b = _exit_crossing(
-            x0, y0, w0, z0, x1, y1, w1, z1, x2, y2, w2, z2, step * 1.0, length + 1.0
+            x0, y0, w0, x1, y1, w1, x2, y2, w2, step * 1.0, length + 1.0
         )
         # A face ends before the next pixel only where that pixel sees another face.
         neighbour = column + step

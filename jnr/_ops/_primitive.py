@@ -10,9 +10,15 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from jnr._backend import has_triton, interpreted, load_kernels
+
 
 def batched_primitive(
-    name: str, implementation: Callable[..., jax.Array], shape: Callable[..., tuple[tuple[int, ...], Any]]
+    name: str,
+    implementation: Callable[..., jax.Array],
+    shape: Callable[..., tuple[tuple[int, ...], Any]],
+    *,
+    kernels: tuple[str, str],
 ) -> Primitive:
     """A primitive whose operands all have a leading batch axis, of one size or of size 1 where shared.
 
@@ -23,6 +29,7 @@ def batched_primitive(
         name: Shown in jaxprs.
         implementation: The op in plain JAX; keyword arguments are the primitive's parameters without `backend`.
         shape: Shape without the batch axis, and dtype, of the result from the operands' and the parameters.
+        kernels: File and name of the launch function that does the same with Triton kernels.
     """
     primitive = Primitive(name)
 
@@ -30,9 +37,23 @@ def batched_primitive(
         result, dtype = shape(*operands, **params)
         return ShapedArray((batch_size(operands), *result), dtype)
 
-    def plain(*operands, backend, **params):
-        del backend
+    def anywhere(*operands, backend, **params):
+        if backend == "triton":
+            raise NotImplementedError(
+                f'backend="triton" runs on NVIDIA GPUs only, and {name} is being compiled for another device. Use '
+                'backend=None or "xla", or "interpret" to try the kernels without a GPU.'
+            )
+        if backend == "interpret":
+            with interpreted():
+                return load_kernels(*kernels)(*operands, **params)
         return implementation(*operands, **params)
+
+    def cuda(*operands, backend, **params):
+        # The kernels compute in float32; who did not ask for them gets another precision from plain JAX.
+        in_float32 = not any(operand.dtype == jnp.float64 for operand in operands)
+        if backend == "triton" or (backend is None and in_float32 and has_triton()):
+            return load_kernels(*kernels)(*operands, **params)
+        return anywhere(*operands, backend=backend, **params)
 
     @functools.cache
     def compiled(params):
@@ -40,7 +61,8 @@ def batched_primitive(
 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
-    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(anywhere, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cuda, multiple_results=False), platform="cuda")
     batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     return primitive
 

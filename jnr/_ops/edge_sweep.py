@@ -24,6 +24,7 @@ edge_sweep_bwd_p = batched_primitive(
     "jnr_edge_sweep_bwd",
     edge_sweep_bwd_xla,
     lambda image, cotangent, clip_positions, *_, **__: (clip_positions.shape[1:], clip_positions.dtype),
+    kernels=("edge_sweep", "edge_sweep_bwd"),
 )
 
 

@@ -48,7 +48,7 @@ def _shape(clip_positions, faces, *, height, width, **_):
     return (height, width), jnp.int32
 
 
-rasterize_p = batched_primitive("jnr_rasterize", rasterize_xla, _shape)
+rasterize_p = batched_primitive("jnr_rasterize", rasterize_xla, _shape, kernels=("rasterize", "rasterize"))
 
 
 def rasterize(

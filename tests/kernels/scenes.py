@@ -1,0 +1,96 @@
+"""Small scenes on which a kernel and the plain-JAX op are compared."""
+
+import golden as reference
+import numpy as np
+
+
+def _triangle(*corners):
+    return np.array(corners, np.float32), np.array([[0, 1, 2]], np.int32)
+
+
+def _soup(num_faces, seed, size=0.5):
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(-1, 1, (num_faces, 1, 2))
+    xy = centre + rng.uniform(-size, size, (num_faces, 3, 2))
+    w = rng.uniform(0.5, 3, (num_faces, 3, 1))
+    z = rng.uniform(-1, 1, (num_faces, 3, 1)) * w
+    clip = np.concatenate([xy * w, z, w], axis=-1).reshape(-1, 4)
+    return clip.astype(np.float32), np.arange(3 * num_faces, dtype=np.int32).reshape(-1, 3)
+
+
+def _strip():
+    """A grid whose inner edges are shared, and whose edges meet pixel centres of an 8 x 8 image."""
+    x, y = np.meshgrid(np.linspace(-0.75, 0.75, 4), np.linspace(-0.75, 0.75, 4))
+    clip = np.stack([x, y, 0 * x, 0 * x + 1], axis=-1).reshape(-1, 4)
+    faces = [f for i in range(3) for j in range(3) for f in _quad(4 * i + j, 4)]
+    return clip.astype(np.float32), np.array(faces, np.int32)
+
+
+def _quad(first, row):
+    return (first, first + 1, first + row), (first + 1, first + row + 1, first + row)
+
+
+def _ties():
+    clip, faces = _strip()
+    return clip, np.concatenate([faces, faces[::-1], faces[:, [1, 2, 0]]])
+
+
+def _degenerate():
+    clip, _ = _soup(4, 1)
+    line = np.array([[-1, -1, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1]], np.float32)
+    sliver = np.array([[-0.9, 0.3, 0, 1], [0.9, 0.31, 0, 1], [0.0, 0.3051, 0, 1]], np.float32)
+    points = np.zeros((3, 4), np.float32)
+    clip = np.concatenate([line, clip, sliver, points])
+    return clip, np.arange(len(clip), dtype=np.int32).reshape(-1, 3)
+
+
+def _near_plane():
+    clip, faces = _soup(12, 2, size=0.8)
+    clip[::3, 3] *= -0.4
+    clip[1::4, 2] -= 1.5
+    return clip, faces
+
+
+def _not_finite():
+    clip, faces = _soup(8, 3)
+    clip[1, 0], clip[7, 2], clip[12, 3] = np.nan, np.inf, np.nan
+    return clip, faces
+
+
+def _padding():
+    clip, faces = _soup(6, 4)
+    faces[1], faces[4, 2] = -1, -1
+    return clip, faces
+
+
+SCENES = {
+    "no_faces": (np.zeros((3, 4), np.float32), np.zeros((0, 3), np.int32), 8, 8),
+    "one_pixel": (*_triangle([-1, -1, 0, 1], [1, -1, 0, 1], [0, 1, 0, 1]), 1, 1),
+    "odd_sizes": (*_soup(9, 0), 13, 37),
+    "wider_than_a_block": (*_soup(3, 6, size=1), 2, 40),
+    "shared_edges": (*_strip(), 8, 8),
+    "ties": (*_ties(), 8, 8),
+    "degenerate": (*_degenerate(), 17, 16),
+    "near_plane": (*_near_plane(), 16, 24),
+    "not_finite": (*_not_finite(), 16, 16),
+    "padding": (*_padding(), 16, 16),
+    "more_faces_than_a_block": (*_soup(150, 5, size=0.2), 20, 20),
+}
+NAMES = list(SCENES)
+
+
+def padded(scene, num_vertices=48, num_faces=64):
+    """A scene whose arrays have sizes that many scenes share, so that plain JAX is compiled once for them."""
+    clip, faces, *_ = SCENES[scene]
+    faces = np.pad(faces, ((0, num_faces - len(faces)), (0, 0)), constant_values=-1)
+    return np.pad(clip, ((0, num_vertices - len(clip)), (0, 0))), faces
+
+
+def golden_soup(case):
+    """A golden case's clip positions, faces and arrays, as one triangle soup an item of the batch."""
+    data = reference.load(case)
+    xyz = data["faces_xyz"]
+    batch, num_faces = xyz.shape[:2]
+    clip = np.asarray(reference.clip_from_screen(xyz, float(data["near"]), float(data["far"])))
+    faces = np.arange(3 * num_faces, dtype=np.int32).reshape(1, num_faces, 3)
+    return clip.reshape(batch, -1, 4), faces, data

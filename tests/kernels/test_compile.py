@@ -1,0 +1,60 @@
+"""Every kernel variant, compiled to machine code for GPUs that need not be here."""
+
+import re
+import subprocess
+
+import pytest
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from jnr.triton_kernels import edge_sweep, rasterize
+
+POINTERS = {
+    "image_ptr": "*fp32", "cotangent_ptr": "*fp32", "clip_ptr": "*fp32", "grad_ptr": "*fp32",
+    "faces_ptr": "*i32", "face_index_ptr": "*i32", "box_ptr": "*i32", "chunks_ptr": "*i32",
+    "ends_ptr": "*u32", "keys_ptr": "*u32", "eps": "fp32",
+}  # fmt: skip
+MESH = {"TILE": rasterize.TILE, "BLOCK_FACES": rasterize.BLOCK_FACES, "PAIRS": rasterize.PAIRS}
+SWEEP = {"BLOCK": edge_sweep.BLOCK, "SWEEPS": edge_sweep.SWEEPS, "PIXELS": edge_sweep.PIXELS}
+# A multiprocessor has 65,536 registers: 12 warps of the sweep, 24 of the depth test, more of the others fit.
+VARIANTS = [
+    *((rasterize.rasterize_setup_kernel, 4, {**MESH, "CULL": cull}, 64, 1024) for cull in (0, 1)),
+    (rasterize.rasterize_offsets_kernel, 4, {"BLOCK": rasterize.BLOCK_OFFSETS}, 72, 8192),
+    *((rasterize.rasterize_fwd_kernel, 8, {**MESH, "CULL": cull}, 80, 2048) for cull in (0, 1)),
+    *(
+        (edge_sweep.edge_sweep_bwd_kernel, edge_sweep.WARPS, {**SWEEP, "AXIS": axis, "CHANNELS": channels}, 160, 4096)
+        for axis, channels in ((0, 1), (1, 1), (0, 3), (1, 4))
+    ),
+]
+NAMES = [
+    "-".join([v[0].fn.__name__, *(f"{k}{v[2][k]}" for k in ("CULL", "AXIS", "CHANNELS") if k in v[2])])
+    for v in VARIANTS
+]
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize(("kernel", "warps", "constants", "registers", "shared"), VARIANTS, ids=NAMES)
+def test_kernel_fits_its_budget(kernel, warps, constants, registers, shared, capability, tmp_path, empty_cache):
+    signature = {name: "constexpr" if name in constants else POINTERS.get(name, "i32") for name in kernel.arg_names}
+    # XLA aligns its buffers.
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name.endswith("_ptr")}
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constexprs=constants, attrs=aligned),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": warps, "num_stages": 1, "enable_fp_fusion": False},
+    )
+    assert compiled.metadata.shared <= shared
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compiled.asm["cubin"])
+    tool = triton.knobs.nvidia.cuobjdump.path
+    usage = subprocess.run([tool, "-res-usage", cubin], capture_output=True, text=True, check=True).stdout
+    (used,) = re.findall(r"REG:(\d+)", usage)
+    assert int(used) <= registers
+    code = subprocess.run([tool, "-sass", cubin], capture_output=True, text=True, check=True).stdout
+    assert not re.findall(r"\b(?:STL|LDL)\b", code)  # spills

@@ -1,0 +1,113 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scenes import SCENES, golden_soup, padded
+
+import jnr
+from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
+from jnr._xla.rasterize import rasterize as rasterize_xla
+from jnr.triton_kernels import launch
+from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
+
+reference = jax.jit(edge_sweep_bwd_xla, static_argnames="eps")
+rasterize = jax.jit(rasterize_xla, static_argnames=("height", "width", "cull"))
+
+
+def run(*operands, eps=1e-3):
+    with launch.interpreted():
+        return np.asarray(jax.jit(lambda *o: edge_sweep_bwd(*o, eps=eps))(*operands))
+
+
+def check(out, expected):
+    # float32 sums in another order, with terms as large as 1/eps of which some cancel
+    scale = np.abs(expected).max(initial=0)
+    np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-4 * scale)
+    assert np.linalg.norm(out - expected) <= 1e-4 * np.linalg.norm(expected)
+    np.testing.assert_array_equal(out[..., 2], 0)
+
+
+def compare(clip, faces, height, width, channels):
+    face_index = rasterize(clip[None], faces[None], height=height, width=width, cull=None)
+    rng = np.random.default_rng(0)
+    image, cotangent = rng.normal(size=(2, 1, height, width, channels)).astype(np.float32)
+    operands = image, cotangent, clip[None], faces[None], face_index
+    expected = np.asarray(reference(*operands, eps=1e-3))
+    assert np.isfinite(expected).all()
+    check(run(*operands), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("scene", ["degenerate", "near_plane", "not_finite", "padding", "shared_edges", "ties"])
+def test_kernel_agrees_with_plain_jax(scene, channels):
+    clip, faces = padded(scene)
+    if scene in ("shared_edges", "ties"):
+        # Where an edge passes a pixel centre the term is 1/eps with the sign of a rounding error.
+        clip[:, :2] += np.random.default_rng(1).uniform(-0.02, 0.02, (len(clip), 2)).astype(np.float32)
+    compare(clip, faces, 12, 18, channels)
+
+
+@pytest.mark.parametrize("scene", ["no_faces", "one_pixel", "odd_sizes", "wider_than_a_block"])
+def test_kernel_agrees_with_plain_jax_at_awkward_sizes(scene):
+    compare(*SCENES[scene], channels=2)
+
+
+def test_zero_cotangents_give_zero():
+    clip, faces, height, width = SCENES["odd_sizes"]
+    face_index = rasterize(clip[None], faces[None], height=height, width=width, cull=None)
+    image = np.random.default_rng(0).normal(size=(1, height, width, 1)).astype(np.float32)
+    assert not run(image, 0 * image, clip[None], faces[None], face_index).any()
+
+
+@pytest.mark.parametrize("shared", ["faces", "image", "nothing"])
+def test_batch_is_one_item_after_the_other(shared):
+    (clip, faces, *_), height, width = SCENES["odd_sizes"], 6, 14
+    rng = np.random.default_rng(0)
+    clips = np.stack([clip, clip * np.array([-1, 1, 1, 1], np.float32)])
+    many_faces = np.stack([faces, faces[::-1]])
+    image, cotangent = rng.normal(size=(2, 2, height, width, 2)).astype(np.float32)
+    many_faces = many_faces[:1] if shared == "faces" else many_faces
+    image = image[:1] if shared == "image" else image
+    face_index = np.asarray(rasterize(clips, many_faces, height=height, width=width, cull=None))
+    out = run(image, cotangent, clips, many_faces, face_index)
+    for i in range(2):
+        item = (a[min(i, len(a) - 1)][None] for a in (image, cotangent, clips, many_faces, face_index))
+        # The order of additions is the programs', hence the same.
+        np.testing.assert_allclose(out[i], run(*item)[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["soup_F8_is64", "single_tri_case2"])
+def test_golden_alpha_gradient(case):
+    clip, faces, data = golden_soup(case)
+    size, clip = int(data["image_size"]), clip[:1]
+    face_index = data["face_index_map"][:1, ::-1]
+    alpha, cotangent = (data[name][:1, ::-1, :, None] for name in ("alpha_map", "g_alpha"))
+    out = run(*map(np.ascontiguousarray, (alpha, cotangent)), clip, faces, face_index.copy(), eps=float(data["eps"]))
+    # Clip x is x * z: the gradient by NDC x is that by clip x times z.
+    depth = data["faces_xyz"][:1, ..., 2:].reshape(1, -1, 1)
+    out = (out[..., :2] * depth).reshape(1, -1, 3, 2)
+    expected = data["grad_faces_alpha"][:1, ..., :2]
+    usable = ~data["trunc_quirk_faces"][:1] if "trunc_quirk_faces" in data else np.ones(expected.shape[:2], bool)
+    out, expected = out[usable], expected[usable]
+    # README.md of the golden data, section 6
+    assert np.linalg.norm(out - expected) <= 2e-3 * np.linalg.norm(expected)
+    assert size == face_index.shape[1]
+
+
+def test_interpreter_runs_inside_jit_vmap_and_grad():
+    mesh = jnr.shapes.icosphere(0)
+    vertices = mesh.vertices * jnp.array([0.83, 1.13])[:, None, None] + jnp.array([0.03, 0.05, 0.0])
+
+    def loss(vertices, backend):
+        alpha = jnr.render_silhouette(vertices, mesh.faces, image_size=(11, 17), backend=backend)
+        return jnp.sum((alpha - 0.3) ** 2)
+
+    def step(backend):
+        return jax.jit(jax.vmap(jax.value_and_grad(lambda v: loss(v, backend))))(vertices)
+
+    value, grad = step("interpret")
+    expected_value, expected_grad = step("xla")
+    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+    assert np.abs(expected_grad).max() > 0
+    # through the camera's matrix products
+    np.testing.assert_allclose(grad, expected_grad, rtol=1e-3, atol=1e-3 * float(np.abs(expected_grad).max()))

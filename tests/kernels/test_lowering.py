@@ -1,0 +1,71 @@
+"""The whole step lowered for CUDA on a machine without a GPU."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+import jnr
+
+jax_triton = pytest.importorskip(
+    "jax_triton", reason="jax-triton or its GPU plugin is not installed", exc_type=ImportError
+)
+from jnr.triton_kernels import launch  # noqa: E402
+
+CUSTOM_CALLS = ("triton_kernel_call", "triton_kernel_call_ffi")
+
+
+def step(backend=None):
+    mesh = jnr.shapes.icosphere(0)
+
+    def loss(vertices):
+        return jnp.sum((jnr.render_silhouette(vertices, mesh.faces, image_size=24, backend=backend) - 0.5) ** 2)
+
+    return jax.jit(jax.vmap(jax.value_and_grad(loss)))
+
+
+def batch(size):
+    return jnp.zeros((size, 12, 3))
+
+
+def lowered(function, *args):
+    with launch.compile_for(90):
+        return function.trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("backend", [None, "triton"])
+@pytest.mark.parametrize("size", [1, 7])
+def test_step_is_three_launches_forward_and_two_backward_whatever_the_batch(backend, size):
+    text = lowered(step(backend), batch(size))
+    assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 5
+
+
+def test_forward_is_three_launches():
+    mesh = jnr.shapes.icosphere(0)
+    text = lowered(jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=24).rgb), mesh.vertices)
+    assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 3
+
+
+def test_step_can_be_exported():
+    checks = [export.DisabledSafetyCheck.custom_call(name) for name in CUSTOM_CALLS]
+    with launch.compile_for(90):
+        exported = export.export(step(), platforms=("cuda",), disabled_checks=checks)(batch(2))
+    assert exported.platforms == ("cuda",)
+    assert [out.shape for out in exported.out_avals] == [(2,), (2, 12, 3)]
+
+
+def test_float64_positions_fall_back_or_raise():
+    with jax.enable_x64(True):
+        vertices = jnp.zeros((2, 12, 3), jnp.float64)
+        assert "triton_kernel_call" not in lowered(step(), vertices)
+        with pytest.raises(NotImplementedError, match="float32"):
+            lowered(step("triton"), vertices)
+
+
+def test_without_a_gpu_the_message_says_how_to_compile_for_another():
+    if launch._has_cuda_device():
+        pytest.skip("there is a GPU")
+    with pytest.raises(NotImplementedError, match="compile_for"):
+        step().trace(batch(1)).lower(lowering_platforms=("cuda",))
