@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import triton
 import triton.language as tl
+from jax import lax
 
 from jnr.triton_kernels import launch
 from jnr.triton_kernels.geometry import power_of_two_scale, sign, to_column, to_row
@@ -14,6 +15,8 @@ BLOCK = 32
 SWEEPS = 8
 PIXELS = 32
 WARPS = 1
+# What a program does with its terms.
+ADD, FIND_LARGEST, ADD_FIXED_POINT = 0, 1, 2
 
 
 def edge_sweep_bwd(
@@ -24,6 +27,7 @@ def edge_sweep_bwd(
     face_index: jax.Array,
     *,
     eps: float,
+    deterministic: bool = False,
 ) -> jax.Array:
     """Cotangent of the clip positions; arguments and result as in jnr/_xla/edge_sweep.py."""
     launch.check_float32(image, cotangent, clip_positions)
@@ -36,30 +40,46 @@ def edge_sweep_bwd(
         lines, length, channels = image.shape[1:]
         # A shared operand has no step from one item of the batch to the next.
         steps = [a[0].size // a.shape[-1] if a.shape[0] > 1 else 0 for a in (image, cotangent, clip_positions, faces)]
-        (grad,) = launch.call(
-            edge_sweep_bwd_kernel,
-            image,
-            cotangent,
-            clip_positions,
-            faces,
-            face_index,
-            *steps,
-            lines * length if face_index.shape[0] > 1 else 0,
-            lines,
-            length,
-            num_vertices,
-            float(eps),
-            results=[jax.ShapeDtypeStruct((batch, num_vertices), jnp.float32)],
-            zeroed=(0,),
-            programs=batch * lines * -(-length // BLOCK),
-            warps=WARPS,
-            AXIS=axis,
-            CHANNELS=channels,
-            BLOCK=BLOCK,
-            SWEEPS=SWEEPS,
-            PIXELS=PIXELS,
+        # Fixed point: to a sum each pixel adds three terms at most, each below 4, and the sign is one more bit.
+        fraction_bits = 61 - (3 * lines * length).bit_length()
+
+        def run(mode, largest, result):
+            (out,) = launch.call(
+                edge_sweep_bwd_kernel,
+                image,
+                cotangent,
+                clip_positions,
+                faces,
+                face_index,
+                largest,
+                *steps,
+                lines * length if face_index.shape[0] > 1 else 0,
+                lines,
+                length,
+                num_vertices,
+                float(eps),
+                results=[result],
+                zeroed=(0,),
+                programs=batch * lines * -(-length // BLOCK),
+                warps=WARPS,
+                AXIS=axis,
+                CHANNELS=channels,
+                MODE=mode,
+                ONE=2.0**fraction_bits,
+                BLOCK=BLOCK,
+                # Fixed point needs registers that twice as many sweeps would take.
+                SWEEPS=SWEEPS if mode == ADD else SWEEPS // 2,
+                PIXELS=PIXELS,
+            )
+            return out
+
+        size = batch, num_vertices
+        if not deterministic:
+            return run(ADD, face_index, jax.ShapeDtypeStruct(size, jnp.float32))
+        largest = run(FIND_LARGEST, face_index, jax.ShapeDtypeStruct(size, jnp.int32))
+        return _from_fixed_point(
+            run(ADD_FIXED_POINT, largest, jax.ShapeDtypeStruct((*size, 2), jnp.uint32)), largest, fraction_bits
         )
-        return grad
 
     grad_x = sweep(0, image, cotangent, face_index)
     # A column's pixels lie next to each other in the transposed image. Rows grow downwards and y upwards.
@@ -69,6 +89,37 @@ def edge_sweep_bwd(
     placed = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (w > 0)
     grad_w = jnp.where(placed, -(grad_x * x + grad_y * y) / jnp.where(placed, w, 1), 0)
     return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+
+
+def _from_fixed_point(sums, largest, fraction_bits):
+    """Sums as float32, from signed 64-bit words and the bits of the largest term of each."""
+    low, high = sums[..., 0], sums[..., 1]
+    negative = lax.bitcast_convert_type(high, jnp.int32) < 0
+    # The two's complement, so that a small negative number is not the difference of two large ones.
+    high = jnp.where(negative, ~high + (low == 0).astype(jnp.uint32), high)
+    low = jnp.where(negative, -low, low)
+    magnitude = high.astype(jnp.float32) * 2.0 ** (32 - fraction_bits) + low.astype(jnp.float32) * 2.0**-fraction_bits
+    unit = lax.bitcast_convert_type(jnp.clip(largest & 0x7F800000, 0x00800000, 0x7E800000), jnp.float32)
+    total = jnp.where(negative, -magnitude, magnitude) * unit
+    return jnp.where(largest >= 0x7F800000, jnp.nan, total)
+
+
+@triton.jit
+def _tell(grad_ptr, largest_ptr, vertex, term, mask, MODE: tl.constexpr, ONE: tl.constexpr):
+    """Adds terms to their vertices' sums, in float32 or, whatever the order, to the same bits."""
+    mask = mask & (term != 0)
+    if MODE == 0:
+        tl.atomic_add(grad_ptr + vertex, term, mask=mask, sem="relaxed")
+    elif MODE == 1:
+        # The bits of numbers that are not negative have the numbers' order; NaN is above all.
+        bits = term.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+        tl.atomic_max(grad_ptr + vertex, bits, mask=mask, sem="relaxed")
+    else:
+        exponent = tl.load(largest_ptr + vertex, mask=mask, other=0) & 0x7F800000
+        # Below 2**-126 and above 2**126 the exponent's field alone has no inverse.
+        exponent = tl.minimum(tl.maximum(exponent, 0x00800000), 0x7E800000)
+        fraction = term * (0x7F000000 - exponent).to(tl.float32, bitcast=True)
+        tl.atomic_add(grad_ptr + vertex, (fraction * ONE).to(tl.int64), mask=mask, sem="relaxed")
 
 
 @triton.jit
@@ -183,6 +234,7 @@ def _follow_sweeps(
     faces_ptr,
     face_index_ptr,
     grad_ptr,
+    largest_ptr,
     clip_row,
     faces_row,
     start,
@@ -197,6 +249,8 @@ def _follow_sweeps(
     eps,
     AXIS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    MODE: tl.constexpr,
+    ONE: tl.constexpr,
     SWEEPS: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
@@ -241,8 +295,8 @@ def _follow_sweeps(
     pull_b = -direction * slope_b * scale * tl.sum(total_b, axis=1)
     corner_a = tl.where(edge == 0, v1, tl.where(edge == 1, v2, v0))
     corner_b = tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))
-    tl.atomic_add(grad_ptr + corner_a, pull_a, mask=exists & (edge >= 0) & (pull_a != 0), sem="relaxed")
-    tl.atomic_add(grad_ptr + corner_b, pull_b, mask=exists & (edge >= 0) & (pull_b != 0), sem="relaxed")
+    _tell(grad_ptr, largest_ptr, corner_a, pull_a, exists & (edge >= 0), MODE, ONE)
+    _tell(grad_ptr, largest_ptr, corner_b, pull_b, exists & (edge >= 0), MODE, ONE)
 
 
 @triton.jit
@@ -252,6 +306,7 @@ def edge_sweep_bwd_kernel(
     clip_ptr,
     faces_ptr,
     face_index_ptr,
+    largest_ptr,
     image_step,
     cotangent_step,
     clip_step,
@@ -264,6 +319,8 @@ def edge_sweep_bwd_kernel(
     grad_ptr,
     AXIS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    MODE: tl.constexpr,
+    ONE: tl.constexpr,
     BLOCK: tl.constexpr,
     SWEEPS: tl.constexpr,
     PIXELS: tl.constexpr,
@@ -279,7 +336,10 @@ def edge_sweep_bwd_kernel(
     image_ptr += (item * image_step + line_start) * CHANNELS
     cotangent_ptr += (item * cotangent_step + line_start) * CHANNELS
     face_index_ptr += item * face_index_step + line_start
+    if MODE == 2:
+        grad_ptr = grad_ptr.to(tl.pointer_type(tl.int64))
     grad_ptr += item * num_vertices
+    largest_ptr += item * num_vertices
     clip_row, faces_row = item * clip_step, item * faces_step
     pixel_ndc = tl.div_rn(2.0, length * 1.0)
 
@@ -321,9 +381,9 @@ def edge_sweep_bwd_kernel(
         push_0 += tl.where(edge == 2, push_a, tl.where(edge == 1, push_b, 0.0))
         push_1 += tl.where(edge == 0, push_a, tl.where(edge == 2, push_b, 0.0))
         push_2 += tl.where(edge == 1, push_a, tl.where(edge == 0, push_b, 0.0))
-    tl.atomic_add(grad_ptr + v0, push_0 * scale, mask=wanted & (push_0 != 0), sem="relaxed")
-    tl.atomic_add(grad_ptr + v1, push_1 * scale, mask=wanted & (push_1 != 0), sem="relaxed")
-    tl.atomic_add(grad_ptr + v2, push_2 * scale, mask=wanted & (push_2 != 0), sem="relaxed")
+    _tell(grad_ptr, largest_ptr, v0, push_0 * scale, wanted, MODE, ONE)
+    _tell(grad_ptr, largest_ptr, v1, push_1 * scale, wanted, MODE, ONE)
+    _tell(grad_ptr, largest_ptr, v2, push_2 * scale, wanted, MODE, ONE)
 
     # Sweeps: pixels beyond a crossing that would take the colour of the last pixel before it.
     # They are numbered, those to the left first, so that a group of them can be picked out.
@@ -350,6 +410,7 @@ def edge_sweep_bwd_kernel(
             faces_ptr,
             face_index_ptr,
             grad_ptr,
+            largest_ptr,
             clip_row,
             faces_row,
             start,
@@ -364,6 +425,8 @@ def edge_sweep_bwd_kernel(
             eps,
             AXIS,
             CHANNELS,
+            MODE,
+            ONE,
             SWEEPS,
             PIXELS,
         )

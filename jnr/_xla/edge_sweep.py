@@ -33,6 +33,7 @@ def edge_sweep_bwd(
     face_index: jax.Array,
     *,
     eps: float,
+    deterministic: bool = False,
 ) -> jax.Array:
     """Cotangent of the clip positions.
 
@@ -43,10 +44,12 @@ def edge_sweep_bwd(
         faces: `(1 or batch, faces, 3)`.
         face_index: `(1 or batch, height, width)`.
         eps: Added to the distance a vertex has to move, in NDC.
+        deterministic: No matter here: the order of XLA's additions is fixed on a CPU, and on a GPU its own flag's.
 
     Returns:
         `(batch, vertices, 4)`; the z column is zero.
     """
+    del deterministic
     batch = max(a.shape[0] for a in (image, cotangent, clip_positions, faces, face_index))
     height, width, _ = image.shape[1:]
     num_vertices = clip_positions.shape[1]

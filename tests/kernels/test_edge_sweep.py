@@ -8,15 +8,15 @@ import jnr
 from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
 from jnr._xla.rasterize import rasterize as rasterize_xla
 from jnr.triton_kernels import launch
-from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
+from jnr.triton_kernels.edge_sweep import _from_fixed_point, edge_sweep_bwd
 
 reference = jax.jit(edge_sweep_bwd_xla, static_argnames="eps")
 rasterize = jax.jit(rasterize_xla, static_argnames=("height", "width", "cull"))
 
 
-def run(*operands, eps=1e-3):
+def run(*operands, eps=1e-3, deterministic=False):
     with launch.interpreted():
-        return np.asarray(jax.jit(lambda *o: edge_sweep_bwd(*o, eps=eps))(*operands))
+        return np.asarray(jax.jit(lambda *o: edge_sweep_bwd(*o, eps=eps, deterministic=deterministic))(*operands))
 
 
 def check(out, expected):
@@ -27,14 +27,14 @@ def check(out, expected):
     np.testing.assert_array_equal(out[..., 2], 0)
 
 
-def compare(clip, faces, height, width, channels):
+def compare(clip, faces, height, width, channels, **options):
     face_index = rasterize(clip[None], faces[None], height=height, width=width, cull=None)
     rng = np.random.default_rng(0)
     image, cotangent = rng.normal(size=(2, 1, height, width, channels)).astype(np.float32)
     operands = image, cotangent, clip[None], faces[None], face_index
     expected = np.asarray(reference(*operands, eps=1e-3))
     assert np.isfinite(expected).all()
-    check(run(*operands), expected)
+    check(run(*operands, **options), expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -50,6 +50,29 @@ def test_kernel_agrees_with_plain_jax(scene, channels):
 @pytest.mark.parametrize("scene", ["no_faces", "one_pixel", "odd_sizes", "wider_than_a_block"])
 def test_kernel_agrees_with_plain_jax_at_awkward_sizes(scene):
     compare(*SCENES[scene], channels=2)
+
+
+@pytest.mark.parametrize("scene", ["not_finite", "odd_sizes"])
+def test_fixed_point_sums_agree_with_plain_jax(scene):
+    compare(*SCENES[scene], channels=2, deterministic=True)
+
+
+def test_fixed_point_sums_are_within_a_rounding_of_the_terms():
+    terms = np.array([3.0, -1e-6, 2e-38, -5e37, 1.5], np.float32)
+    largest = np.abs(terms).view(np.int32)
+    bits = 40
+    unit = np.ldexp(1.0, np.clip((largest >> 23) - 127, -126, 126)).astype(np.float64)
+    words = np.trunc(terms / unit * 2.0**bits).astype(np.int64)
+    sums = words.view(np.uint32).reshape(-1, 2)
+    np.testing.assert_allclose(_from_fixed_point(jnp.asarray(sums), jnp.asarray(largest), bits), terms, rtol=2e-7)
+    # A sum that cancels to a few units of the last place.
+    small = np.array([-3, 5], np.int64).view(np.uint32).reshape(-1, 2)
+    one = np.array([1.0, 1.0], np.float32).view(np.int32)
+    np.testing.assert_array_equal(
+        _from_fixed_point(jnp.asarray(small), jnp.asarray(one), bits), [-3 * 2.0**-40, 5 * 2.0**-40]
+    )
+    overflow = np.array([np.nan, np.inf], np.float32).view(np.int32)
+    assert np.isnan(_from_fixed_point(jnp.asarray(small), jnp.asarray(overflow), bits)).all()
 
 
 def test_zero_cotangents_give_zero():

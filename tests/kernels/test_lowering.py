@@ -8,13 +8,18 @@ import pytest
 from jax import export
 
 import jnr
-
-jax_triton = pytest.importorskip(
-    "jax_triton", reason="jax-triton or its GPU plugin is not installed", exc_type=ImportError
-)
-from jnr.triton_kernels import launch  # noqa: E402
+from jnr.triton_kernels import launch
 
 CUSTOM_CALLS = ("triton_kernel_call", "triton_kernel_call_ffi")
+
+
+@pytest.fixture(autouse=True)
+def working_versions():
+    """Skips, with the versions found, where jax-triton cannot be used with the jax or triton at hand."""
+    try:
+        launch._jax_triton()
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 def step(backend=None):

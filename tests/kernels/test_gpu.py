@@ -1,0 +1,81 @@
+"""The compiled kernels on a GPU against plain JAX, through the public ops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scenes import NAMES, SCENES
+
+import jnr
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs an NVIDIA GPU"),
+]
+# Edges and depths that meet pixel centres flip there by a rounding.
+ALIGNED = ("shared_edges", "ties")
+
+
+def image_and_gradient(scene, channels, backend, **options):
+    clip, faces, height, width = SCENES[scene]
+    image, cotangent = np.random.default_rng(0).normal(size=(2, height, width, channels)).astype(np.float32)
+
+    @jax.jit
+    def run(clip):
+        fragments = jnr.rasterize(clip, faces, (height, width), backend=backend)
+
+        def loss(clip):
+            return jnp.sum(jnr.edge_sweep(image, clip, faces, fragments, backend=backend, **options) * cotangent)
+
+        return fragments, jax.grad(loss)(clip)
+
+    return jax.tree.map(np.asarray, run(clip))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("scene", NAMES)
+def test_kernels_agree_with_plain_jax(scene, channels, deterministic):
+    fragments, grad = image_and_gradient(scene, channels, "triton", deterministic=deterministic)
+    expected, expected_grad = image_and_gradient(scene, channels, "xla")
+    differs = fragments.face_index != expected.face_index
+    assert differs.mean() <= (0.02 if scene in ALIGNED else 0.005)
+    if not differs.any() and scene not in ALIGNED:
+        # float32 sums in another order, with terms as large as 1/eps of which some cancel
+        assert np.linalg.norm(grad - expected_grad) <= 1e-3 * np.linalg.norm(expected_grad)
+    assert np.isfinite(grad).all()
+
+
+def test_forward_is_the_same_bits_every_time():
+    mesh = jnr.shapes.icosphere(4)
+    render = jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=512, backend="triton"))
+    first = jax.tree.map(np.asarray, render(mesh.vertices))
+    for _ in range(10):
+        jax.tree.map(np.testing.assert_array_equal, render(mesh.vertices), first)
+
+
+def test_fixed_point_gradient_is_the_same_bits_every_time():
+    mesh = jnr.shapes.icosphere(4)
+
+    @jax.jit
+    def gradient(clip):
+        fragments = jnr.rasterize(clip, mesh.faces, 512, backend="triton")
+        alpha = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
+
+        def loss(clip):
+            image = jnr.edge_sweep(alpha, clip, mesh.faces, fragments, backend="triton", deterministic=True)
+            return jnp.sum((image - 0.5) ** 2)
+
+        return jax.grad(loss)(clip)
+
+    clip = jnr.Camera().clip_from_world(1.0) @ jnp.pad(mesh.vertices, ((0, 0), (0, 1)), constant_values=1.0).T
+    first = np.asarray(gradient(clip.T))
+    assert np.abs(first).max() > 0
+    for _ in range(10):
+        np.testing.assert_array_equal(gradient(clip.T), first)
+
+
+def test_named_and_chosen_backend_are_the_same_program():
+    mesh = jnr.shapes.icosphere(2)
+    images = [jnr.render(mesh.vertices, mesh.faces, image_size=64, backend=b).alpha for b in (None, "triton")]
+    np.testing.assert_array_equal(*images)
