@@ -1,177 +1,232 @@
-"""The one command for a GPU machine: kernel tests on the device, determinism, and the benchmark table last.
+"""The one command for a machine with an NVIDIA GPU: kernel tests, memory checker, benchmark table last.
 
-python benchmarks/gpu.py [--quick] [--out FILE]
+    python benchmarks/gpu.py [--quick] [--out FILE]
 
-Runs from a fresh checkout. Peers are measured by scripts of their own in the same environment; those that cannot be
-imported are named in the table.
+Runs unattended from a fresh checkout, within ten minutes. Peers that can be imported are measured in the same run,
+those that cannot are named. Loss: sum((alpha - reference)^2), or the mean square of rgb. Milliseconds are medians,
+several calls being in flight so that the host does not count.
 """
 
 import argparse
 import datetime
 import importlib.metadata
 import importlib.util
+import json
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "kernels"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+# Peers need memory too.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peers import PEERS
 
 import jnr
-from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
-from jnr._xla.rasterize import rasterize as rasterize_xla
+from jnr.camera import transform
+from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
+from jnr.triton_kernels.rasterize import rasterize
 
-# (name, subdivisions, image size, batch): an icosphere has 20 * 4**n faces
+# Name, mesh, image size, batch.
 WORKLOADS = [
-    *((f"5120 faces, {size}", 4, size, 1) for size in (64, 256, 1024, 2048)),
-    *((f"81,920 faces, {size}", 6, size, 1) for size in (256, 1024)),
-    *((f"327,680 faces, {size}", 7, size, 1) for size in (256, 1024)),
-    ("64 x 5120 faces, 128", 4, 128, 64),
+    ("teapot, 256", lambda: jnr.shapes.teapot(6), 256, 1),
+    *((f"5120 faces, {size}", lambda: jnr.shapes.icosphere(4), size, 1) for size in (64, 256, 512, 1024, 2048)),
+    ("38,916 faces, 1024", lambda: jnr.shapes.uv_sphere(139, 141), 1024, 1),
+    *((f"81,920 faces, {size}", lambda: jnr.shapes.icosphere(6), size, 1) for size in (256, 1024)),
+    *((f"327,680 faces, {size}", lambda: jnr.shapes.icosphere(7), size, 1) for size in (256, 1024)),
+    ("64 x 5120 faces, 128", lambda: jnr.shapes.icosphere(4), 128, 64),
 ]
-PEERS = ("nvdiffrast", "neural_renderer", "drtk")
-# H200: copied bytes a second as measured, operations a second by datasheet
+# H200: bytes a second as measured by a copy, float32 operations a second by its data sheet.
 BANDWIDTH, OPERATIONS = 4.3e12, 67e12
-BUDGET_S = 480
+COLUMNS = ("rasterize", "sweep", "forward", "both", "optax step", "rgb, both", "floor, both")
+TEST_SECONDS, SANITIZER_SECONDS, ALL_SECONDS = 200, 100, 560
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the first two workloads only")
-    parser.add_argument("--out", help="file to which the table is written too")
-    arguments = parser.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the first three workloads, no memory checker")
+    parser.add_argument("--out", type=Path, help="a file for the table and, beside it with .json, the numbers")
+    options = parser.parse_args()
     if jax.default_backend() != "gpu":
-        sys.exit("No GPU: jax.default_backend() is " + jax.default_backend())
+        sys.exit(f"No GPU: jax.default_backend() is {jax.default_backend()}.")
     start = time.monotonic()
-    failures = check_kernels() + check_determinism()
-    rows = []
-    for workload in WORKLOADS[:2] if arguments.quick else WORKLOADS:
-        if time.monotonic() - start > BUDGET_S:
-            rows.append(f"| {workload[0]} | left out, out of time | | | | |")
+    lines = [run_tests(), "memory checker: left out" if options.quick else run_sanitizer()]
+    results = []
+    for workload in WORKLOADS[:3] if options.quick else WORKLOADS:
+        if time.monotonic() - start > ALL_SECONDS:
+            lines.append(f"{workload[0]}: left out, out of time")
             continue
-        rows.append(measure(*workload))
-    versions = ", ".join(f"{p} {_version(p)}" for p in ("jax", "jax-triton", "triton"))
-    missing = [peer for peer in PEERS if importlib.util.find_spec(peer) is None]
-    table = [
-        f"{datetime.date.today()}, {jax.devices()[0].device_kind}, {versions}",
-        f"peers not installed: {', '.join(missing) or 'none'}",
-        "",
-        "| silhouette, ms (median) | forward | forward + backward | optax step | rgb, both | floor, forward |",
-        "|---|---|---|---|---|---|",
-        *rows,
-    ]
-    text = "\n".join(table)
-    if arguments.out:
-        Path(arguments.out).write_text(text + "\n")
-    print(f"kernel checks: {failures} failed")
+        results.append(measure(*workload))
+        print(results[-1], flush=True)
+    text = "\n".join([*lines, *table(results)])
     print(text)
-    sys.exit(1 if failures else 0)
+    if options.out:
+        options.out.write_text(text + "\n")
+        options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    sys.exit(0 if " 0 failed" in lines[0] else 1)
 
 
-def check_kernels():
-    """Compares the compiled kernels with plain JAX on every scene of the tests."""
-    from scenes import SCENES
-
-    from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
-    from jnr.triton_kernels.rasterize import rasterize
-
-    failures = 0
-    for name, (clip, faces, height, width) in SCENES.items():
-        size = {"height": height, "width": width, "cull": None}
-        run = jax.jit(lambda c, f, size=size: (rasterize(c, f, **size), rasterize_xla(c, f, **size)))
-        out, expected = map(np.asarray, run(clip[None], faces[None]))
-        differing = (out != expected).mean()
-        rng = np.random.default_rng(0)
-        image, cotangent = rng.normal(size=(2, 1, height, width, 3)).astype(np.float32)
-        operands = image, cotangent, clip[None], faces[None], expected
-        both = jax.jit(lambda *o: (edge_sweep_bwd(*o, eps=1e-3), edge_sweep_bwd_xla(*o, eps=1e-3)))
-        grad, expected_grad = map(np.asarray, both(*operands))
-        scale = np.linalg.norm(expected_grad)
-        error = np.linalg.norm(grad - expected_grad) / (scale if scale > 0 else 1)
-        # Scenes with edges through pixel centres flip there by a rounding; their gradients have terms of 1/eps.
-        aligned = name in ("ties", "shared_edges")
-        passed = differing <= 0.02 and (aligned or error < 1e-3)
-        failures += not passed
-        print(
-            f"{'ok  ' if passed else 'FAIL'} {name}: {differing:.4f} of the pixels differ, gradient error {error:.1e}"
-        )
-    return failures
+def run_tests():
+    """The GPU-marked tests and the golden data, on the device; a line that says how many passed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "default", "-o", "addopts=", "-p", "no:cacheprovider"]
+    tests = ["tests/kernels/test_gpu.py", "tests/test_golden.py"]
+    try:
+        result = _run([*command, *tests], TEST_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        print((error.stdout or b"").decode()[-3000:])
+        return f"tests: not finished within {TEST_SECONDS} s"
+    print(result.stdout[-6000:])
+    return f"tests:{'' if result.returncode else ' 0 failed,'} {result.stdout.strip().splitlines()[-1]}"
 
 
-def check_determinism():
-    """Forward bit for bit over repeated runs; the spread of the gradient is printed."""
-    step, vertices, _ = silhouette_step(4, 512, 1)
-    mesh = jnr.shapes.icosphere(4)
-    forward = jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=512).alpha)
-    images = [np.asarray(forward(vertices[0])) for _ in range(10)]
-    same = all((image == images[0]).all() for image in images)
-    grads = np.stack([np.asarray(step(vertices)[1]) for _ in range(10)])
-    spread = np.abs(grads - grads[0]).max() / np.abs(grads[0]).max()
-    print(f"{'ok  ' if same else 'FAIL'} forward over 10 runs; gradient spread {spread:.1e} of its maximum")
-    return int(not same)
+def run_sanitizer():
+    """A small forward and backward pass under compute-sanitizer; a line with its summary."""
+    tool = shutil.which("compute-sanitizer")
+    if tool is None:
+        return "memory checker: compute-sanitizer is not installed"
+    code = (
+        "import jax, jnr; m = jnr.shapes.icosphere(2)\n"
+        "f = lambda v: (jnr.render_silhouette(v, m.faces, image_size=(37, 61)) ** 2).sum()\n"
+        "jax.block_until_ready(jax.jit(jax.vmap(jax.grad(f)))(jax.numpy.stack([m.vertices, 0.7 * m.vertices])))"
+    )
+    command = [tool, "--tool", "memcheck", sys.executable, "-c", code]
+    try:
+        result = _run(command, SANITIZER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"memory checker: not finished within {SANITIZER_SECONDS} s"
+    summary = [line for line in (result.stdout + result.stderr).splitlines() if "ERROR SUMMARY" in line]
+    return f"memory checker: {summary[-1].strip('= ') if summary else 'no summary, exit ' + str(result.returncode)}"
 
 
-def silhouette_step(subdivisions, size, batch):
-    mesh = jnr.shapes.icosphere(subdivisions)
-    scales = jnp.linspace(0.9, 1.1, batch) if batch > 1 else jnp.ones(1)
-    vertices = mesh.vertices * scales[:, None, None]
-    target = jax.jit(lambda v: jnr.render_silhouette(v, mesh.faces, image_size=size))(mesh.vertices * 0.8 + 0.1)
+def _run(command, seconds):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
+
+
+def measure(name, make_mesh, size, batch):
+    """Milliseconds of one workload, of jnr and of the peers."""
+    mesh = make_mesh()
+    vertices = mesh.vertices * jnp.linspace(0.9, 1.1, batch)[:, None, None]
+    camera = jnr.Camera()
+
+    def silhouette(vertices):
+        return jnr.render_silhouette(vertices, mesh.faces, image_size=size, camera=camera)
+
+    reference = jax.jit(silhouette)(mesh.vertices * jnp.array([1.1, 0.8, 1.0]) * 0.9 + 0.05)
 
     def loss(vertices):
-        return jnp.sum((jnr.render_silhouette(vertices, mesh.faces, image_size=size) - target) ** 2)
+        return jnp.sum((silhouette(vertices) - reference) ** 2)
 
-    return jax.jit(jax.vmap(jax.value_and_grad(loss))), vertices, jax.jit(jax.vmap(loss))
+    def rgb(vertices):
+        return jnp.mean(jnr.render(vertices, mesh.faces, image_size=size, camera=camera).rgb ** 2)
+
+    step = jax.jit(jax.vmap(jax.value_and_grad(loss)))
+    clip = jax.jit(jax.vmap(lambda v: transform(camera.clip_from_world(1.0), v)))(vertices)
+    draw = jax.jit(lambda c: rasterize(c, mesh.faces[None], height=size, width=size, cull=None))
+    face_index = draw(clip)
+    alpha = (face_index >= 0).astype(jnp.float32)[..., None]
+    cotangent = 2 * (alpha - reference[..., None])
+    sweep = jax.jit(lambda i, g, c, f: edge_sweep_bwd(i, g, c, mesh.faces[None], f, eps=1e-3))
+    jnr_times = {
+        "rasterize": timed(draw, clip),
+        "sweep": timed(sweep, alpha, cotangent, clip, face_index),
+        "forward": timed(jax.jit(jax.vmap(silhouette)), vertices),
+        "both": timed(step, vertices),
+        "optax step": timed_optax(step, vertices),
+        "rgb, both": timed(jax.jit(jax.vmap(jax.value_and_grad(rgb))), vertices),
+        "floor, both": floor(face_index, cotangent, mesh.faces.shape[0]),
+    }
+    arrays = [np.asarray(a) for a in (clip, mesh.faces, reference)]
+    peers = {}
+    for peer, (module, run) in PEERS.items():
+        if importlib.util.find_spec(module) is None:
+            continue
+        try:
+            peers[peer] = run(*arrays)
+        # A peer that cannot run is a row of the table, not the end of the benchmark.
+        except Exception as error:
+            peers[peer] = {"error": f"{type(error).__name__}: {error}"[:200]}
+    return {"workload": name, "jnr": {k: round(v, 4) for k, v in jnr_times.items()}, "peers": peers}
 
 
-def measure(name, subdivisions, size, batch):
-    step, vertices, forward = silhouette_step(subdivisions, size, batch)
-    mesh = jnr.shapes.icosphere(subdivisions)
-    rgb = jax.jit(jax.vmap(jax.value_and_grad(lambda v: jnp.mean(jnr.render(v, mesh.faces, image_size=size).rgb ** 2))))
-    faces = 20 * 4**subdivisions
-    # Keys cleared and read, faces and their boxes; the vertices are small beside them.
-    floor = batch * (16 * size * size + (12 + 48 + 32) * faces) / BANDWIDTH
-    times = [timed(forward, vertices), timed(step, vertices), timed_optax(step, vertices), timed(rgb, vertices)]
-    return f"| {name} | " + " | ".join(f"{t * 1e3:.3f}" for t in times) + f" | {floor * 1e3:.4f} |"
+def floor(face_index, cotangent, num_faces):
+    """Milliseconds that reading and writing once, and the sweeps' operations, must take."""
+    face_index, cotangent = np.asarray(face_index), np.asarray(cotangent)[..., 0]
+    batch, height, width = face_index.shape
+    # Keys are cleared, written and read; both axes read faces, colours and cotangents; one of them is transposed.
+    num_bytes = batch * (height * width * (24 + 2 * 12 + 2 * 12) + num_faces * (12 + 48 + 32))
+    operations = 0
+    for axis in (1, 2):
+        crossings = (np.diff(face_index, axis=axis) != 0).sum(axis=axis)
+        wanted = (cotangent != 0).sum(axis=axis)
+        # On average half the line's pixels lie beyond a crossing; a sweep starts on each covered side.
+        operations += 15 * float((crossings * wanted).sum())
+    return 1e3 * max(num_bytes / BANDWIDTH, operations / OPERATIONS)
 
 
 def timed_optax(step, vertices):
-    if importlib.util.find_spec("optax") is None:
-        return float("nan")
     import optax
 
     optimizer = optax.adam(1e-3)
 
     @jax.jit
-    def update(state):
-        vertices, inner = state
-        updates, inner = optimizer.update(step(vertices)[1], inner, vertices)
-        return optax.apply_updates(vertices, updates), inner
+    def update(vertices, state):
+        updates, state = optimizer.update(step(vertices)[1], state, vertices)
+        return optax.apply_updates(vertices, updates), state
 
-    return timed(update, (vertices, optimizer.init(vertices)))
+    return timed(update, vertices, optimizer.init(vertices))
 
 
-def timed(function, argument, repeats=30, inner=10):
-    """Median over repeats of the time of one call, several calls being in flight so that the host does not count."""
-    jax.block_until_ready(function(argument))
+def timed(function, *arguments, repeats=20, inner=20):
+    """Median milliseconds of a call."""
+    for _ in range(3):
+        jax.block_until_ready(function(*arguments))
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        for _ in range(inner):
-            out = function(argument)
+        out = [function(*arguments) for _ in range(inner)]
         jax.block_until_ready(out)
         times.append((time.perf_counter() - start) / inner)
-    return statistics.median(times)
+    return 1e3 * statistics.median(times)
+
+
+def table(results):
+    yield f"{datetime.date.today()}, {jax.devices()[0].device_kind}, " + ", ".join(map(_version, VERSIONS))
+    missing = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module) is None]
+    yield f"peers not installed: {', '.join(missing) or 'none'}"
+    yield ""
+    yield f"| ms | {' | '.join(COLUMNS)} | peers: forward / both (jnr is so many times faster in both) |"
+    yield "|---|" + "---|" * (len(COLUMNS) + 1)
+    for result in results:
+        times = " | ".join(f"{result['jnr'][column]:.3f}" for column in COLUMNS)
+        yield f"| {result['workload']} | {times} | {'; '.join(_peers(result))} |"
+
+
+def _peers(result):
+    for peer, times in result["peers"].items():
+        if "error" in times:
+            yield f"{peer}: {times['error']}"
+        else:
+            ratio = times["both"] / result["jnr"]["both"]
+            yield f"{peer} {times['forward']:.3f} / {times['both']:.3f} ({ratio:.1f}x)"
+
+
+VERSIONS = ("jax", "jax-triton", "triton")
 
 
 def _version(package):
     try:
-        return importlib.metadata.version(package)
+        return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
-        return "missing"
+        return f"no {package}"
 
 
 if __name__ == "__main__":

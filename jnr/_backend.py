@@ -14,7 +14,7 @@ def check_backend(backend: str | None) -> None:
     """Raises if `backend` is no backend's name, or if what it needs is not installed."""
     if backend is not None and backend not in get_args(Backend):
         raise ValueError(f"backend must be None or one of {', '.join(get_args(Backend))}, got {backend!r}.")
-    needs = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}.get(backend, ())
+    needs = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}.get(backend or "", ())
     missing = [name.replace("_", "-") for name in needs if not _installed(name)]
     if missing:
         raise ImportError(f"backend={backend!r} needs {' and '.join(missing)}, not installed here. {INSTALL}")
