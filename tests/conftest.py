@@ -1,3 +1,8 @@
+import os
+
+# Nearly all of the tests' time is compilation. .ci/check runs the golden data once more as users run it, optimized.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 
 # Every promotion in the library is spelt out; a forgotten one is an error here.

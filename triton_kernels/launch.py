@@ -85,12 +85,7 @@ def call(
     if getattr(_mode, "interpreted", None):
         return _call_interpreter(kernel, args, tuple(results), programs, tuple(zeroed), constants)
     api = _jax_triton()
-    capability = getattr(_mode, "compute_capability", None)
-    if capability is None and not _has_cuda_device():
-        raise NotImplementedError(
-            "The Triton kernels are compiled for the GPU of this machine, and it has none. Use "
-            "jnr.triton_kernels.launch.compile_for to lower for a GPU that is elsewhere."
-        )
+    capability = getattr(_mode, "compute_capability", None) or _machine_capability()
     if api.is_old:
         # A Python float would be a double in the kernel.
         args = [np.float32(arg) if isinstance(arg, float) else arg for arg in args]
@@ -156,12 +151,23 @@ def versions() -> str:
     return ", ".join(found)
 
 
-@functools.cache
-def _has_cuda_device():
+def _machine_capability():
+    """Compute capability of this machine's GPUs. JAX lowers a program once for all of them, so they must be alike."""
     try:
-        return bool(jax.devices("cuda"))
+        found = {device.compute_capability for device in jax.local_devices(backend="cuda")}
     except RuntimeError:
-        return False
+        found = set()
+    if not found:
+        raise NotImplementedError(
+            "The Triton kernels are compiled for the GPU of this machine, and it has none. Use "
+            "jnr.triton_kernels.launch.compile_for to lower for a GPU that is elsewhere."
+        )
+    if len(found) > 1:
+        raise NotImplementedError(
+            f"The Triton kernels are compiled for one kind of GPU, and this machine has {' and '.join(sorted(found))}. "
+            "Let CUDA_VISIBLE_DEVICES name GPUs of one kind, or use jnr.triton_kernels.launch.compile_for."
+        )
+    return int(found.pop().replace(".", ""))
 
 
 def _call_interpreter(kernel, args, results, programs, zeroed, constants):

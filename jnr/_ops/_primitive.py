@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jnr._backend import has_triton, interpreted, load_kernels
 
@@ -35,7 +36,7 @@ def batched_primitive(
 
     def abstract(*operands, **params):
         result, dtype = shape(*operands, **params)
-        return ShapedArray((batch_size(operands), *result), dtype)
+        return _result_type(operands, (batch_size(operands), *result), dtype)
 
     def anywhere(*operands, backend, **params):
         if backend == "triton":
@@ -61,10 +62,34 @@ def batched_primitive(
 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
-    mlir.register_lowering(primitive, mlir.lower_fun(anywhere, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cuda, multiple_results=False), platform="cuda")
+    mlir.register_lowering(primitive, functools.partial(_lower, anywhere))
+    mlir.register_lowering(primitive, functools.partial(_lower, cuda), platform="cuda")
     batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     return primitive
+
+
+def _result_type(operands, shape, dtype):
+    """The result's type, which under `shard_map` says over which axes of the mesh it varies."""
+    widest = max(operands, key=lambda operand: len(operand.manual_axis_type.varying))
+    varying = widest.manual_axis_type
+    if not all(operand.manual_axis_type.varying <= varying.varying for operand in operands):
+        raise NotImplementedError(
+            "The operands of jnr's ops vary over different axes of a shard_map, and no operand over all of them. Use "
+            "jax.lax.pcast on one of them, or shard_map(..., check_vma=False)."
+        )
+    if not varying.varying:
+        return ShapedArray(shape, dtype)
+    replicated = NamedSharding(widest.sharding.mesh, PartitionSpec(*(None for _ in shape)))
+    return ShapedArray(shape, dtype, sharding=replicated, manual_axis_type=varying)
+
+
+def _lower(function, context, *operands, **params):
+    """Lowers a function in which nothing is said about a surrounding `shard_map`: it sees one device's part."""
+    avals_in, avals_out = (
+        [ShapedArray(aval.shape, aval.dtype) for aval in avals] for avals in (context.avals_in, context.avals_out)
+    )
+    context = context.replace(avals_in=avals_in, avals_out=avals_out)
+    return mlir.lower_fun(function, multiple_results=False)(context, *operands, **params)
 
 
 def batch_size(operands) -> int:

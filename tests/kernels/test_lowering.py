@@ -1,6 +1,7 @@
 """The whole step lowered for CUDA on a machine without a GPU."""
 
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -69,8 +70,38 @@ def test_float64_positions_fall_back_or_raise():
             lowered(step("triton"), vertices)
 
 
-def test_without_a_gpu_the_message_says_how_to_compile_for_another():
-    if launch._has_cuda_device():
-        pytest.skip("there is a GPU")
-    with pytest.raises(NotImplementedError, match="compile_for"):
+def test_without_a_gpu_the_message_says_how_to_compile_for_another(monkeypatch):
+    with_gpus(monkeypatch)
+    with pytest.raises(NotImplementedError, match=r"it has none.*compile_for"):
         step().trace(batch(1)).lower(lowering_platforms=("cuda",))
+
+
+def test_gpus_of_two_kinds_are_an_error(monkeypatch):
+    with_gpus(monkeypatch, "9.0", "8.0")
+    with pytest.raises(NotImplementedError, match=r"this machine has 8\.0 and 9\.0"):
+        step().trace(batch(3)).lower(lowering_platforms=("cuda",))
+
+
+def test_kernels_are_compiled_for_the_machine_s_gpus(monkeypatch):
+    with_gpus(monkeypatch, "8.0", "8.0")
+    text = step().trace(batch(4)).lower(lowering_platforms=("cuda",)).as_text()
+    assert text == step_for(80, batch(4))
+    assert text != step_for(90, batch(4))
+
+
+def with_gpus(monkeypatch, *capabilities):
+    """Makes launching believe in these GPUs."""
+    devices = [types.SimpleNamespace(compute_capability=capability) for capability in capabilities]
+    monkeypatch.setattr(launch.jax, "local_devices", lambda backend: devices)
+
+
+def step_for(capability, vertices):
+    with launch.compile_for(capability):
+        return step().trace(vertices).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_shard_map_launches_on_each_device_s_part():
+    mesh = jax.sharding.Mesh(jax.devices("cpu")[:1], "batch")
+    spec = jax.sharding.PartitionSpec("batch")
+    sharded = jax.jit(jax.shard_map(step(), mesh=mesh, in_specs=spec, out_specs=spec))
+    assert lowered(sharded, batch(2)).count("custom_call @triton_kernel_call") == 5
