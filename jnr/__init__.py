@@ -1,9 +1,11 @@
 """Differentiable mesh rendering in JAX."""
 
-from jnr import losses as losses, shapes as shapes
+from jnr import gradients as gradients, losses as losses, shapes as shapes
 from jnr._ops.edge_sweep import edge_sweep as edge_sweep
 from jnr._ops.interpolate import interpolate as interpolate
+from jnr._ops.opendr import opendr as opendr
 from jnr._ops.rasterize import Fragments as Fragments, rasterize as rasterize
+from jnr._ops.visibility import with_gradient as with_gradient
 from jnr._version import __version__ as __version__
 from jnr.camera import (
     Camera as Camera,

@@ -107,10 +107,11 @@ def as_background(value: Any, channels: int, dtype: Any, *, image_size: tuple[in
     return background
 
 
-def check_choice(value: Any, name: str, choices: tuple) -> None:
-    """Raises unless `value` is one of the choices."""
+def check_choice(value: Any, name: str, choices: tuple, *, others: str = "") -> None:
+    """Raises unless `value` is one of the choices; `others` names what else the caller takes."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+        others = f" or {others}" if others else ""
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}{others}, got {value!r}.")
 
 
 def check_finite(value: Any, name: str) -> None:

@@ -10,9 +10,11 @@ from jax import lax
 
 from jnr import _checks
 from jnr._backend import Backend
-from jnr._ops.edge_sweep import edge_sweep_images
+from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.interpolate import interpolate
+from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize
+from jnr._ops.visibility import Gradient, images_with_gradient
 from jnr._xla.geometry import take
 from jnr.camera import Camera, transform
 from jnr.shading import DEFAULT_LIGHTS, Light, check_lights, face_light, sample_texture
@@ -20,7 +22,7 @@ from jnr.shading import DEFAULT_LIGHTS, Light, check_lights, face_light, sample_
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
 
-Gradient = Literal["edge_sweep"]
+GradientName = Literal["edge_sweep", "opendr"]
 
 
 class Rendering(NamedTuple):
@@ -49,7 +51,7 @@ def render(
     background: ArrayLike | Sequence[float] = 0.0,
     antialias: int = 1,
     cull: Cull | None = None,
-    gradient: Gradient | None = "edge_sweep",
+    gradient: GradientName | Gradient | None = "edge_sweep",
     interior: bool = False,
     eps: float = 1e-3,
     backend: Backend | None = None,
@@ -61,7 +63,8 @@ def render(
     Gradients: `rgb` reaches textures, lights and background, and vertices through the lights' angles. How a pixel
     changes when the mesh moves in the image reaches vertices and camera by `gradient`, from `rgb` and `alpha`
     together: `"edge_sweep"` is Neural Renderer's gradient, which replaces the derivative of colours through the
-    barycentrics (`interior=True` adds that derivative to it) and has no forward mode; None is that derivative
+    barycentrics (`interior=True` adds that derivative to it) and has no forward mode; `"opendr"` is OpenDR's, in its
+    place; a function is one of your own, see `jnr.gradients`; None is the derivative through the barycentrics
     alone, exact where no edge is near and blind to edges. `depth` reaches vertices and camera at the points that
     are seen, and has no gradient of visibility.
 
@@ -77,7 +80,7 @@ def render(
         background: Colour where there is no mesh: a number, one a channel, or an image.
         antialias: Samples a pixel each way, averaged.
         cull: `"back"` leaves out faces that are clockwise in the image, `"front"` the others.
-        gradient: `"edge_sweep"`, or None for the derivative without visibility.
+        gradient: `"edge_sweep"`, `"opendr"`, a function, or None for the derivative without visibility.
         interior: Whether the derivative of colours through the barycentrics is added to `gradient`.
         eps: Of the edge sweep, see `edge_sweep`.
         backend: `"xla"`, `"triton"`, `"interpret"`, or None to choose by platform.
@@ -126,7 +129,7 @@ def render_silhouette(
     image_size: int | tuple[int, int] = 256,
     antialias: int = 1,
     cull: Cull | None = None,
-    gradient: Gradient | None = "edge_sweep",
+    gradient: GradientName | Gradient | None = "edge_sweep",
     eps: float = 1e-3,
     backend: Backend | None = None,
 ) -> Float[Array, "height width"]:
@@ -192,6 +195,13 @@ def render_depth(
     return scene.average(scene.depth())[..., 0]
 
 
+def _as_gradient(gradient, eps, backend):
+    if gradient is None or callable(gradient):
+        return gradient
+    _checks.check_choice(gradient, "gradient", (None, "edge_sweep", "opendr"), others="a function")
+    return EdgeSweep(eps, backend=backend) if gradient == "edge_sweep" else OpenDR()
+
+
 class _Scene:
     """What the three functions share: checked arguments, fragments at the samples, and the way back to pixels."""
 
@@ -201,11 +211,10 @@ class _Scene:
         self.faces = _checks.as_faces(faces, self.vertices.shape[0])
         self.image_size = _checks.as_image_size(image_size)
         self.antialias = antialias = _checks.as_count(antialias, "antialias")
-        _checks.check_choice(gradient, "gradient", (None, "edge_sweep"))
         if camera is not None and not hasattr(camera, "clip_from_world"):
             raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
         self.camera = Camera() if camera is None else camera
-        self.gradient, self.eps, self.backend = gradient, eps, backend
+        self.gradient, self.backend = _as_gradient(gradient, eps, backend), backend
         height, width = self.image_size
         self.clip_from_world = self.camera.clip_from_world(width / height)
         self.clip_positions = transform(self.clip_from_world, self.vertices)
@@ -232,9 +241,7 @@ class _Scene:
         """The images with the gradient of visibility."""
         if self.gradient is None:
             return images
-        return edge_sweep_images(
-            images, self.clip_positions, self.faces, self.fragments, eps=self.eps, backend=self.backend
-        )
+        return images_with_gradient(images, self.clip_positions, self.faces, self.fragments, self.gradient)
 
     def average(self, image):
         """Mean over each pixel's samples."""

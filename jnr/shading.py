@@ -102,7 +102,8 @@ def face_light(
         if isinstance(light, DirectionalLight):
             direction = _checks.as_compute(light.direction, "direction")
             _checks.check_shape(direction, "direction", 3)
-            cosine = jnp.sum(normals * direction, axis=-1, keepdims=True)
+            # Not the sum of a product: XLA for the CPU (jax 0.10) gets it wrong where a mask and a batch meet.
+            cosine = sum(normals[:, i : i + 1] * direction[i] for i in range(3))
             # Not maximum: faces exactly along the light are common, and there it would have half a derivative.
             color = color * jnp.where(cosine > 0, cosine, 0)
         if color.shape[-1] != total.shape[-1] and 1 not in (color.shape[-1], total.shape[-1]):

@@ -19,7 +19,7 @@ def batched_primitive(
     implementation: Callable[..., jax.Array],
     shape: Callable[..., tuple[tuple[int, ...], Any]],
     *,
-    kernels: tuple[str, str],
+    kernels: tuple[str, str] | None = None,
 ) -> Primitive:
     """A primitive whose operands all have a leading batch axis, of one size or of size 1 where shared.
 
@@ -30,7 +30,7 @@ def batched_primitive(
         name: Shown in jaxprs.
         implementation: The op in plain JAX; keyword arguments are the primitive's parameters without `backend`.
         shape: Shape without the batch axis, and dtype, of the result from the operands' and the parameters.
-        kernels: File and name of the launch function that does the same with Triton kernels.
+        kernels: File and name of the launch function that does the same with Triton kernels, if there are any.
     """
     primitive = Primitive(name)
 
@@ -44,7 +44,7 @@ def batched_primitive(
                 f'backend="triton" runs on NVIDIA GPUs only, and {name} is being compiled for another device. Use '
                 'backend=None or "xla", or "interpret" to try the kernels without a GPU.'
             )
-        if backend == "interpret":
+        if kernels and backend == "interpret":
             with interpreted():
                 return load_kernels(*kernels)(*operands, **params)
         return implementation(*operands, **params)
@@ -52,7 +52,7 @@ def batched_primitive(
     def cuda(*operands, backend, **params):
         # The kernels compute in float32; who did not ask for them gets another precision from plain JAX.
         in_float32 = not any(operand.dtype == jnp.float64 for operand in operands)
-        if backend == "triton" or (backend is None and in_float32 and has_triton()):
+        if kernels and (backend == "triton" or (backend is None and in_float32 and has_triton())):
             return load_kernels(*kernels)(*operands, **params)
         return anywhere(*operands, backend=backend, **params)
 

@@ -15,10 +15,15 @@ def reverse_only(x: jax.Array, *, op: str) -> jax.Array:
 
 def forward_mode_error(op: str) -> TypeError:
     """Why the op has no forward mode."""
+    why = "it is defined by its backward pass alone"
+    if op == "edge_sweep":
+        why = (
+            "its backward pass keeps only the changes that lower the loss, so it depends on the cotangent, is not "
+            "linear in it, and belongs to no tangent map"
+        )
     return TypeError(
-        f"{op} has no forward-mode derivative (jvp, jacfwd, linearize, hessian): its backward pass keeps only the "
-        "changes that lower the loss, so it depends on the cotangent, is not linear in it, and belongs to no tangent "
-        "map. Use reverse mode (grad, vjp, value_and_grad), or gradient=None for the interior derivative alone."
+        f"{op} has no forward-mode derivative (jvp, jacfwd, linearize, hessian): {why}. Use reverse mode (grad, vjp, "
+        "value_and_grad), or gradient=None for the interior derivative alone."
     )
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
-from jnr import _checks
 from jnr._backend import Backend, check_backend
 from jnr._ops._primitive import batched_primitive
-from jnr._ops._reverse_only import forward_mode_error, reverse_only
 from jnr._ops.rasterize import Fragments
+from jnr._ops.visibility import with_gradient
 from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
 
 if TYPE_CHECKING:
@@ -28,6 +24,36 @@ edge_sweep_bwd_p = batched_primitive(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class EdgeSweep:
+    """Neural Renderer's gradient, as `edge_sweep` describes it.
+
+    Attributes:
+        eps: Added to every distance, in NDC; bounds the gradient where an edge passes a pixel centre.
+        deterministic: Whether the result has the same bits every time, see `edge_sweep`.
+        backend: `"xla"`, `"triton"`, `"interpret"`, or None to choose by platform.
+    """
+
+    eps: float = 1e-3
+    deterministic: bool = False
+    backend: Backend | None = None
+    op: ClassVar = "edge_sweep"
+
+    def __post_init__(self):
+        eps = self.eps
+        if isinstance(eps, bool) or not isinstance(eps, (int, float, np.number)) or not 0 <= float(eps) < np.inf:
+            raise ValueError(f"eps must be a finite number that is not negative, got {eps!r}.")
+        if not isinstance(self.deterministic, bool):
+            raise TypeError(f"deterministic must be True or False, got {self.deterministic!r}.")
+        check_backend(self.backend)
+
+    def __call__(self, image, cotangent, clip_positions, faces, fragments):
+        """The cotangent of the positions; see `jnr.gradients.Gradient`."""
+        operands = image, cotangent, clip_positions, faces, fragments.face_index
+        options = {"eps": float(self.eps), "deterministic": self.deterministic, "backend": self.backend}
+        return edge_sweep_bwd_p.bind(*(operand[None] for operand in operands), **options)[0]
+
+
 def edge_sweep(
     image: Float[Array, "height width channels"],
     clip_positions: Float[Array, "vertices 4"],
@@ -35,6 +61,7 @@ def edge_sweep(
     fragments: Fragments,
     *,
     eps: float = 1e-3,
+    deterministic: bool = False,
     backend: Backend | None = None,
 ) -> Float[Array, "height width channels"]:
     """Returns `image` unchanged and gives the positions the edge-sweep gradient of visibility.
@@ -55,6 +82,8 @@ def edge_sweep(
         faces: Vertex indices of each face, as given to `rasterize`.
         fragments: From `rasterize`.
         eps: Added to every distance, in NDC; bounds the gradient where an edge passes a pixel centre.
+        deterministic: Whether the gradient has the same bits every time. It has on a CPU; the GPU kernels need about
+            twice the time for it, and plain JAX on a GPU needs `XLA_FLAGS=--xla_gpu_deterministic_ops=true`.
         backend: `"xla"`, `"triton"`, `"interpret"`, or None to choose by platform.
 
     Returns:
@@ -67,52 +96,5 @@ def edge_sweep(
     References:
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 3.2.
     """
-    image = _checks.as_float(image, "image")
-    _checks.check_shape(image, "image", *fragments.face_index.shape, "channels")
-    return edge_sweep_images((image,), clip_positions, faces, fragments, eps=eps, backend=backend)[0]
-
-
-def edge_sweep_images(images, clip_positions, faces, fragments, *, eps, backend) -> tuple:
-    """`edge_sweep` of several images as if their channels were one image's; unused ones cost nothing."""
-    clip_positions = _checks.as_compute(clip_positions, "clip_positions")
-    _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
-    faces = _checks.as_faces(faces, clip_positions.shape[0])
-    if isinstance(eps, bool) or not isinstance(eps, (int, float, np.number)) or not 0 <= float(eps) < np.inf:
-        raise ValueError(f"eps must be a finite number that is not negative, got {eps!r}.")
-    check_backend(backend)
-    images = tuple(reverse_only(image, op="edge_sweep") for image in images)
-    clip_positions = reverse_only(clip_positions, op="edge_sweep")
-    try:
-        return _edge_sweep(images, clip_positions, faces, fragments.face_index, float(eps), backend)
-    except TypeError as error:
-        # JAX's own message, where it comes first, does not say why.
-        raise (forward_mode_error("edge_sweep") if "jvp" in str(error) else error) from error
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _edge_sweep(images, clip_positions, faces, face_index, eps, backend):
-    del clip_positions, faces, face_index, eps, backend
-    return images
-
-
-def _forward(images, clip_positions, faces, face_index, eps, backend):
-    del eps, backend
-    values = tuple(image.value for image in images)
-    return values, (values, clip_positions.value, faces.value, face_index.value)
-
-
-def _backward(eps, backend, residuals, cotangents):
-    images, clip_positions, faces, face_index = residuals
-    dtype = clip_positions.dtype
-    used = [i for i, cotangent in enumerate(cotangents) if not isinstance(cotangent, SymbolicZero)]
-    grad = None
-    if used:
-        image = jnp.concatenate([images[i].astype(dtype) for i in used], axis=-1)
-        cotangent = jnp.concatenate([cotangents[i].astype(dtype) for i in used], axis=-1)
-        operands = image, cotangent, clip_positions, faces, face_index
-        grad = edge_sweep_bwd_p.bind(*(operand[None] for operand in operands), eps=eps, backend=backend)[0]
-    passed = tuple(c if i in used else jnp.zeros(c.shape, c.dtype) for i, c in enumerate(cotangents))
-    return passed, grad, None, None
-
-
-_edge_sweep.defvjp(_forward, _backward, symbolic_zeros=True)
+    gradient = EdgeSweep(eps, deterministic=deterministic, backend=backend)
+    return with_gradient(image, clip_positions, faces, fragments, gradient)

@@ -1,0 +1,142 @@
+"""Backward pass of OpenDR's gradient in plain JAX, and the occlusion boundaries it treats apart."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jnr._xla.geometry import pixel_space, power_of_two_scale, take
+from jnr._xla.resolve import face_corners
+
+# Depths are NDC; what is nearer than this behind a face counts as its surface.
+TOUCHING = 1e-6
+
+
+def opendr_bwd(
+    image: jax.Array,
+    cotangent: jax.Array,
+    clip_positions: jax.Array,
+    faces: jax.Array,
+    face_index: jax.Array,
+    barycentric: jax.Array,
+    boundary: jax.Array,
+    *,
+    one_sided: bool,
+) -> jax.Array:
+    """Cotangent of the clip positions.
+
+    Args:
+        image: `(1 or batch, height, width, channels)`.
+        cotangent: The loss's derivative by the image, shaped like it.
+        clip_positions: `(1 or batch, vertices, 4)`.
+        faces: `(1 or batch, faces, 3)`.
+        face_index: `(1 or batch, height, width)`.
+        barycentric: `(1 or batch, height, width, 3)`.
+        boundary: Pixels on an occlusion boundary, `(1 or batch, height, width)`.
+        one_sided: Whether differences avoid the boundary pixels; if not, these do not matter.
+
+    Returns:
+        `(batch, vertices, 4)`; the z column is zero.
+    """
+    operands = image, cotangent, clip_positions, faces, face_index, barycentric, boundary
+    batch = max(operand.shape[0] for operand in operands)
+    if 0 in (batch, clip_positions.shape[1], faces.shape[1], image.size):
+        return jnp.zeros((batch, clip_positions.shape[1], 4), clip_positions.dtype)
+    axes = [0 if operand.shape[0] > 1 else None for operand in operands]
+    operands = [operand if operand.shape[0] > 1 else operand[0] for operand in operands]
+    if batch == 1:
+        return _single(*operands, one_sided=one_sided)[None]
+    return jax.vmap(lambda *o: _single(*o, one_sided=one_sided), axes)(*operands)
+
+
+def _single(image, cotangent, clip_positions, faces, face_index, barycentric, boundary, *, one_sided):
+    height, width = face_index.shape
+    covered = face_index >= 0
+    index = face_corners(faces, face_index, clip_positions.shape[0])
+    moved = []
+    for axis, size in ((1, width), (0, height)):
+        # Where the mesh moves by a pixel, the pixel takes the colour of the pixel before: hence minus.
+        slope = _differences(image, axis, boundary if one_sided else None)
+        # Channel by channel: with a batch of cotangents of one image, XLA for the CPU (jax 0.10) makes a wrong product
+        # of the masked sum.
+        pull = -sum(slope[..., c] * cotangent[..., c] for c in range(image.shape[-1]))
+        pull = jnp.where(covered, pull, 0) * (size / 2)
+        grad = jnp.zeros(clip_positions.shape[0], clip_positions.dtype)
+        for k in range(3):
+            grad = grad.at[index[k]].add(jnp.where(covered, pull * barycentric[..., k], 0))
+        moved.append(grad)
+    # NDC x is x / w. A vertex behind the camera or not finite has no place in the image.
+    x, y, w = clip_positions[:, 0], clip_positions[:, 1], clip_positions[:, 3]
+    placed = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (w > 0)
+    divisor = jnp.where(placed, w, 1)
+    # Rows grow downwards and y upwards.
+    grad_x, grad_y = (jnp.where(placed, grad / divisor, 0) for grad in (moved[0], -moved[1]))
+    grad_w = -(grad_x * jnp.where(placed, x, 0) + grad_y * jnp.where(placed, y, 0)) / divisor
+    return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+
+
+def _differences(image, axis, boundary):
+    """Change of the image from pixel to pixel along an axis, `(height, width, channels)`.
+
+    Without `boundary` central differences, the image being continued by its last pixel. With it the mean of the
+    differences to either side that neither start nor end at a boundary pixel or leave the image; where there is
+    none, twice the central difference.
+    """
+    image = jnp.moveaxis(image, axis, 0)
+    step = image[1:] - image[:-1]
+    none = jnp.zeros_like(image[:1])
+    forward, backward = jnp.concatenate([step, none]), jnp.concatenate([none, step])
+    if boundary is None:
+        return jnp.moveaxis((forward + backward) / 2, 0, axis)
+    boundary = jnp.moveaxis(boundary, axis, 0)[..., None]
+    sound = ~(boundary[1:] | boundary[:-1])
+    end = jnp.zeros_like(boundary[:1])
+    has_forward, has_backward = jnp.concatenate([sound, end]), jnp.concatenate([end, sound])
+    count = has_forward.astype(image.dtype) + has_backward.astype(image.dtype)
+    mean = (jnp.where(has_forward, forward, 0) + jnp.where(has_backward, backward, 0)) / jnp.maximum(count, 1)
+    return jnp.moveaxis(jnp.where(count > 0, mean, forward + backward), 0, axis)
+
+
+def occlusion_boundary(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> jax.Array:
+    """Pixels whose face ends before a neighbour that sees something behind it, `(height, width)` bool.
+
+    The neighbour sees background, or a face that shares no vertex with this one and whose plane passes behind this
+    pixel's point by more than the plane's own change from pixel to pixel.
+
+    Args:
+        clip_positions: `(vertices, 4)`.
+        faces: `(faces, 3)`.
+        face_index: `(height, width)`.
+    """
+    if 0 in (clip_positions.shape[0], faces.shape[0]):
+        return jnp.zeros(face_index.shape, bool)
+    covered = face_index >= 0
+    index = jnp.stack(face_corners(faces, face_index, clip_positions.shape[0]), axis=-1)
+    here = _plane_depth(clip_positions, index)
+    boundary = jnp.zeros(face_index.shape, bool)
+    for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
+        their_face, their_index = jnp.roll(face_index, -shift, axis), jnp.roll(index, -shift, axis)
+        at_them, at_us = jnp.roll(here, -shift, axis), _plane_depth(clip_positions, their_index)
+        apart = ~jnp.any(index[..., :, None] == their_index[..., None, :], axis=(-2, -1))
+        behind = at_us - here > jnp.abs(at_us - at_them) + TOUCHING
+        position = lax.broadcasted_iota(jnp.int32, face_index.shape, axis) + shift
+        exists = (position >= 0) & (position < face_index.shape[axis])
+        boundary |= exists & ((their_face < 0) | (apart & behind))
+    return covered & boundary
+
+
+def _plane_depth(clip_positions, index):
+    """NDC depth at each pixel of the plane through the corners `index` `(height, width, 3)`; 0 where it has none."""
+    height, width = index.shape[:2]
+    x, y, w = pixel_space(clip_positions, height, width)
+    corner = take(jnp.stack([x, y, w, clip_positions[:, 2]], axis=-1), index)
+    x, y, w, z = ([corner[..., k, i] for k in range(3)] for i in range(4))
+    scale = power_of_two_scale(*x, *y, *w)
+    column = lax.broadcasted_iota(scale.dtype, (height, width), 1)
+    row = lax.broadcasted_iota(scale.dtype, (height, width), 0)
+    x, y, w, z = ([value * scale for value in values] for values in (x, y, w, z))
+    x = [x[k] - column * w[k] for k in range(3)]
+    y = [y[k] - row * w[k] for k in range(3)]
+    minors = [x[i] * y[j] - y[i] * x[j] for i, j in ((1, 2), (2, 0), (0, 1))]
+    det = sum(minors[k] * w[k] for k in range(3))
+    depth = sum(minors[k] * z[k] for k in range(3)) / jnp.where(det != 0, det, 1)
+    return jnp.where((det != 0) & jnp.isfinite(depth), depth, 0)
