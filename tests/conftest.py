@@ -1,6 +1,6 @@
 import os
 
-# Nearly all of the tests' time is compilation. .ci/check runs the golden data once more as users run it, optimized.
+# Nearly all of the tests' time is compilation. XLA_FLAGS= in front of pytest runs them optimized, as users run jnr.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
