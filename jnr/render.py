@@ -195,7 +195,8 @@ def render_depth(
     return scene.average(scene.depth())[..., 0]
 
 
-def _as_gradient(gradient, eps, backend):
+def as_gradient(gradient: GradientName | Gradient | None, eps: float, backend: Backend | None) -> Gradient | None:
+    """The function that a gradient's name stands for."""
     if gradient is None or callable(gradient):
         return gradient
     _checks.check_choice(gradient, "gradient", (None, "edge_sweep", "opendr"), others="a function")
@@ -214,7 +215,7 @@ class _Scene:
         if camera is not None and not hasattr(camera, "clip_from_world"):
             raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
         self.camera = Camera() if camera is None else camera
-        self.gradient, self.backend = _as_gradient(gradient, eps, backend), backend
+        self.gradient, self.backend = as_gradient(gradient, eps, backend), backend
         height, width = self.image_size
         self.clip_from_world = self.camera.clip_from_world(width / height)
         self.clip_positions = transform(self.clip_from_world, self.vertices)

@@ -1,5 +1,7 @@
 """The claims about the two gradients of visibility, and gradients of one's own."""
 
+import sys
+
 import golden
 import jax
 import jax.numpy as jnp
@@ -369,3 +371,58 @@ BAD = [
 def test_bad_options_are_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# --- pictures of gradients
+
+
+@pytest.mark.parametrize("gradient", ["edge_sweep", "opendr"])
+def test_pixel_descents_are_what_the_renderer_would_do(gradient):
+    camera, size = jnr.Camera(jnr.LookAt((0.0, 0.3, 3.0))), (7, 9)
+    found = jnr.viz.pixel_descents(
+        COLORED.vertices, COLORED.faces, camera=camera, image_size=size, gradient=gradient, brighter=False
+    )
+    assert found.shape == (*size, 42, 2)
+
+    # A translation of the world to the right moves every vertex by its own number of pixels.
+    def column(shift):
+        clip = camera.clip_from_world(9 / 7) @ jnp.concatenate([COLORED.vertices.T + shift[:, None], jnp.ones((1, 42))])
+        return ((clip[0] / clip[3] + 1) * 9 - 1) / 2, ((1 - clip[1] / clip[3]) * 7 - 1) / 2
+
+    _, moves = jax.jvp(column, (jnp.zeros(3),), (jnp.array([1.0, 0.0, 0.0]),))
+    moves = jnp.stack(moves, axis=-1)
+
+    def alpha(shift):
+        return jnr.render_silhouette(
+            COLORED.vertices + shift, COLORED.faces, camera=camera, image_size=size, gradient=gradient
+        )
+
+    for pixel in ((3, 4), (2, 3), (1, 4)):
+        grad = jax.grad(lambda shift, pixel=pixel: alpha(shift)[pixel])(jnp.zeros(3))
+        np.testing.assert_allclose(-grad[0], jnp.sum(found[pixel] * moves), rtol=1e-3, atol=1e-4)
+
+
+def test_figures_show_the_picture_the_arrows_and_the_map():
+    pytest.importorskip("matplotlib", reason="the figures need Matplotlib")
+
+    def loss(vertices):
+        return jnp.sum(jnr.render_silhouette(vertices, COLORED.faces, image_size=12))
+
+    figure = jnr.viz.descent_arrows(loss, COLORED.vertices, COLORED.faces, image_size=12)
+    (axes,) = figure.axes
+    assert axes.images[0].get_array().shape == (12, 12, 3)
+    arrows = [c for c in axes.collections if hasattr(c, "U")]
+    lengths = np.hypot(arrows[0].U, arrows[0].V)
+    np.testing.assert_allclose(lengths.max(), 0.15 * 12, rtol=1e-5)
+
+    figure = jnr.viz.reach_map(COLORED.vertices, COLORED.faces, image_size=8, gradient="opendr")
+    colors = figure.axes[0].images[0].get_array()
+    descents = jnr.viz.pixel_descents(COLORED.vertices, COLORED.faces, image_size=8, gradient="opendr")
+    grey = np.all(colors == [0.85, 0.85, 0.85, 1.0], axis=-1)
+    np.testing.assert_array_equal(grey, ~np.any(descents, axis=(2, 3)))
+
+
+def test_figure_without_matplotlib_is_an_error_with_the_install_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'^jnr\.viz needs Matplotlib; pip install "jnr\[examples\]"'):
+        jnr.viz.reach_map(COLORED.vertices, COLORED.faces, image_size=4)

@@ -1,0 +1,179 @@
+"""Neural Renderer's gradient and OpenDR's, side by side.
+
+    python examples/compare_gradients.py [--out out]
+
+Draws, for single target pixels, how each gradient would move a triangle's vertices, and how far every pixel reaches;
+then lets both optimise the same displaced meshes and prints how far they come.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from tqdm import tqdm
+
+import jnr
+from jnr import viz
+
+GRADIENTS: dict[viz.GradientName, str] = {"edge_sweep": "Neural Renderer", "opendr": "OpenDR"}
+SIZE = 16
+# Corners in pixels, right and down.
+TRIANGLE = np.array([[3.3, 2.8], [12.4, 6.3], [4.6, 12.8]])
+# Row and column of the target pixels.
+TARGETS = {"outside": (4, 13), "at the edge": (4, 5), "more than 2 px inside": (7, 6)}
+
+
+def flat_scene():
+    """The triangle under an orthographic camera that sees the square from -1 to 1."""
+    ndc = (2 * TRIANGLE + 1) / SIZE - 1
+    vertices = jnp.asarray(np.stack([ndc[:, 0], -ndc[:, 1], 0 * ndc[:, 0]], axis=-1), jnp.float32)
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 2.0)), jnr.Orthographic())
+    return vertices, jnp.array([[0, 2, 1]]), camera
+
+
+def draw_comparison():
+    """The figure."""
+    vertices, faces, camera = flat_scene()
+    options = {"camera": camera, "image_size": SIZE}
+    alpha = jnr.render_silhouette(vertices, faces, **options)[..., None]
+    image = 0.15 + 0.6 * jnp.repeat(alpha, 3, axis=-1)
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=(2, 1.35))
+    top, bottom = halves
+    top.suptitle("Descent of the vertices when one pixel (square) should be darker or brighter", fontsize=13)
+    axes = top.subplots(2, 6)
+    bottom.suptitle("How strongly (colour, log) and which way (arrows) each pixel alone moves the mesh", fontsize=13)
+    maps = bottom.subplots(1, 4)
+    for row, (gradient, title) in enumerate(GRADIENTS.items()):
+        for turn, wish in enumerate(("darker", "brighter")):
+            descents = viz.pixel_descents(vertices, faces, gradient=gradient, brighter=wish == "brighter", **options)
+            for k, (place, pixel) in enumerate(TARGETS.items()):
+                ax = axes[row, 2 * k + turn]
+                viz.show_image(ax, image)
+                viz.draw_arrows(ax, TRIANGLE, descents[pixel], longest=3.2)
+                ax.add_patch(_square(pixel, "white" if wish == "brighter" else "black"))
+                # A dotted outline of the triangle itself.
+                ax.plot(*TRIANGLE[[0, 1, 2, 0]].T, color="0.9", linewidth=0.8, linestyle=":")
+                if row == 0:
+                    ax.set_title(f"{place}\n{wish}", fontsize=10)
+                if k == 0 and turn == 0:
+                    ax.set_ylabel(title, fontsize=12)
+            ax = maps[2 * row + turn]
+            viz.reach_map(vertices, faces, gradient=gradient, brighter=wish == "brighter", ax=ax, **options)
+            ax.plot(*TRIANGLE[[0, 1, 2, 0]].T, color="tab:red", linewidth=1.5)
+            ax.set_title(f"{title}, {wish}", fontsize=10)
+    return figure
+
+
+def _square(pixel, color):
+    row, column = pixel
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="tab:orange", linewidth=1.8, zorder=2)
+
+
+def align(gradient, offsets, seeds, steps, size):
+    """Shifts a small teapot back from where it was put: IoU and error in pixels, each (offsets, seeds)."""
+    mesh = jnr.shapes.teapot(3)
+    # Without perspective the silhouette's size does not tell where it is.
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0)), jnr.Orthographic(1.6))
+    pixel = 3.2 / size  # in world units
+
+    def silhouette(shift):
+        vertices = 0.4 * mesh.vertices + jnp.append(shift, 0.0)
+        return jnr.render_silhouette(vertices, mesh.faces, camera=camera, image_size=size, gradient=gradient)
+
+    target = silhouette(jnp.zeros(2))
+    angle = 2 * np.pi * np.arange(seeds) / seeds
+    way = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    start = jnp.asarray(np.array(offsets)[:, None, None] * pixel * way, jnp.float32)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.02, steps))
+
+    def loss(shift):
+        return jnr.losses.silhouette_iou(silhouette(shift), target)
+
+    @jax.jit
+    def step(shifts, state):
+        grads = jax.vmap(jax.vmap(jax.grad(loss)))(shifts)
+        updates, state = optimizer.update(grads, state)
+        return optax.apply_updates(shifts, updates), state
+
+    state = optimizer.init(start)
+    shifts = start
+    for _ in tqdm(range(steps), desc=f"aligning, {gradient}", leave=False):
+        shifts, state = step(shifts, state)
+    alpha = jax.jit(jax.vmap(jax.vmap(silhouette)))(shifts)
+    iou = jnp.sum(alpha * target, (2, 3)) / jnp.sum(jnp.maximum(alpha, target), (2, 3))
+    return np.asarray(iou), np.linalg.norm(shifts, axis=-1) / pixel
+
+
+def fit_sphere(gradient, steps, size, views):
+    """Fits a sphere to the teapot's silhouettes: mean IoU over the views."""
+    sphere, mesh = jnr.shapes.icosphere(3), jnr.shapes.teapot(4)
+    edges, _ = jnr.losses.unique_edges(sphere.faces)
+    angles = 2 * jnp.pi * jnp.arange(views) / views
+
+    def silhouette(vertices, faces, angle):
+        eye = 2.732 * jnp.stack([jnp.sin(angle), 0.4 * jnp.sin(3 * angle), jnp.cos(angle)])
+        camera = jnr.Camera(jnr.LookAt(eye))
+        return jnr.render_silhouette(vertices, faces, camera=camera, image_size=size, gradient=gradient)
+
+    targets = jax.jit(jax.vmap(partial(silhouette, mesh.vertices, mesh.faces)))(angles)
+
+    def loss(vertices):
+        alpha = jax.vmap(partial(silhouette, vertices, sphere.faces))(angles)
+        return jnr.losses.silhouette_iou(alpha, targets) + 100 * jnr.losses.laplacian(vertices, edges)
+
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.01, steps))
+
+    @jax.jit
+    def step(vertices, state):
+        updates, state = optimizer.update(jax.grad(loss)(vertices), state)
+        return optax.apply_updates(vertices, updates), state
+
+    vertices = sphere.vertices * 0.5
+    state = optimizer.init(vertices)
+    for _ in tqdm(range(steps), desc=f"fitting, {gradient}", leave=False):
+        vertices, state = step(vertices, state)
+    alpha = jax.jit(jax.vmap(partial(silhouette, vertices, sphere.faces)))(angles)
+    return float(jnp.mean(jnp.sum(alpha * targets, (1, 2)) / jnp.sum(jnp.maximum(alpha, targets), (1, 2))))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--size", type=int, default=64, help="pixels each way of the silhouettes")
+    parser.add_argument("--seeds", type=int, default=8, help="directions of displacement")
+    parser.add_argument("--views", type=int, default=8, help="silhouettes that the sphere is fitted to")
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    figure = draw_comparison()
+    for ending in ("png", "svg"):
+        figure.savefig(options.out / f"compare_gradients.{ending}", dpi=150)
+
+    offsets = [2**k for k in range(7) if 2**k <= options.size // 2]
+    columns = {}
+    for gradient, title in GRADIENTS.items():
+        iou, error = align(gradient, offsets, options.seeds, options.steps, options.size)
+        cells = [
+            f"{i.mean():.2f}, {e.mean():.1f} px, {(e < 1).sum()} of {len(e)}" for i, e in zip(iou, error, strict=True)
+        ]
+        fitted = fit_sphere(gradient, options.steps, options.size, options.views)
+        columns[title] = [*cells, f"{fitted:.2f}"]
+    print(f"{options.size} x {options.size} pixels, {options.steps} steps of Adam; final IoU, error, within a pixel")
+    print(f"| task | {' | '.join(columns)} |")
+    print("|---|---|---|")
+    tasks = [*(f"small teapot, {offset} px away" for offset in offsets), "sphere to teapot"]
+    for task, *cells in zip(tasks, *columns.values(), strict=True):
+        print(f"| {task} | {' | '.join(cells)} |")
+    print(f"figure in {options.out}/")
+
+
+if __name__ == "__main__":
+    main()
