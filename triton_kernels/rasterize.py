@@ -315,8 +315,8 @@ def rasterize_fwd_kernel(
         ndc0 = tl.div_rn(z0, tl.where(in_front, w0, 1.0))
         ndc1 = tl.div_rn(z1, tl.where(in_front, w1, 1.0))
         ndc2 = tl.div_rn(z2, tl.where(in_front, w2, 1.0))
-        nearest = tl.where(in_front, minimum(minimum(ndc0, ndc1), ndc2), -1.0)
-        farthest = tl.where(in_front, maximum(maximum(ndc0, ndc1), ndc2), 1.0)
+        nearest = tl.where(in_front, minimum(minimum(ndc0, ndc1), ndc2), float("-inf"))
+        farthest = tl.where(in_front, maximum(maximum(ndc0, ndc1), ndc2), float("inf"))
         facing = sign(det)
 
         # The pixels, a line of all tiles at a time: all at once their coefficients would not fit into registers.
