@@ -48,6 +48,17 @@ def test_step_is_three_launches_forward_and_two_backward_whatever_the_batch(back
     assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 5
 
 
+def test_deterministic_backward_is_four_launches_whatever_the_batch():
+    mesh = jnr.shapes.icosphere(0)
+    gradient = jnr.gradients.EdgeSweep(deterministic=True)
+
+    def loss(vertices):
+        return jnp.sum((jnr.render_silhouette(vertices, mesh.faces, image_size=24, gradient=gradient) - 0.5) ** 2)
+
+    text = lowered(jax.jit(jax.vmap(jax.grad(loss))), batch(5))
+    assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 7
+
+
 def test_forward_is_three_launches():
     mesh = jnr.shapes.icosphere(0)
     text = lowered(jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=24).rgb), mesh.vertices)
