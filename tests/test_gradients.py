@@ -226,6 +226,19 @@ def test_opendr_boundary_is_where_a_near_square_ends_in_front_of_a_far_one():
         np.testing.assert_array_equal(boundary & seen, rim & seen)
 
 
+@pytest.mark.parametrize("bend", [0.5, -0.5], ids=["bump", "dent"])
+def test_opendr_finds_no_boundary_within_a_curved_surface_of_faces_smaller_than_a_pixel(bend):
+    grid = jnr.shapes.plane(150, 150)
+    x, y = 1.4 * grid.vertices[:, 0], 1.4 * grid.vertices[:, 1]
+    clip = jnp.stack([x, y, bend * (x**2 + y**2), jnp.ones_like(x)], axis=-1)
+    face_index = jnr.rasterize(clip, grid.faces, 64).face_index
+    covered = np.asarray(face_index) >= 0
+    inner = np.logical_and.reduce([np.roll(covered, shift, axis) for axis in (0, 1) for shift in (-1, 0, 1)])
+    assert inner.sum() > 1000
+    found = jax.jit(occlusion_boundary)(clip, grid.faces, face_index)
+    np.testing.assert_array_equal(found, covered & ~inner)
+
+
 # --- in the renderer
 
 

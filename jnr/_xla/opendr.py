@@ -100,7 +100,7 @@ def occlusion_boundary(clip_positions: jax.Array, faces: jax.Array, face_index: 
     """Pixels whose face ends before a neighbour that sees something behind it, `(height, width)` bool.
 
     The neighbour sees background, or a face that shares no vertex with this one and whose plane passes behind this
-    pixel's point by more than the plane's own change from pixel to pixel.
+    pixel's point by more than the plane's own change from pixel to pixel and the change of that to the pixel after.
 
     Args:
         clip_positions: `(vertices, 4)`.
@@ -111,21 +111,31 @@ def occlusion_boundary(clip_positions: jax.Array, faces: jax.Array, face_index: 
         return jnp.zeros(face_index.shape, bool)
     covered = face_index >= 0
     index = jnp.stack(face_corners(faces, face_index, clip_positions.shape[0]), axis=-1)
-    here = _plane_depth(clip_positions, index)
+    depth, *slopes = _plane_depth(clip_positions, index)
     boundary = jnp.zeros(face_index.shape, bool)
-    for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
-        their_face, their_index = jnp.roll(face_index, -shift, axis), jnp.roll(index, -shift, axis)
-        at_them, at_us = jnp.roll(here, -shift, axis), _plane_depth(clip_positions, their_index)
-        apart = ~jnp.any(index[..., :, None] == their_index[..., None, :], axis=(-2, -1))
-        behind = at_us - here > jnp.abs(at_us - at_them) + TOUCHING
-        position = lax.broadcasted_iota(jnp.int32, face_index.shape, axis) + shift
-        exists = (position >= 0) & (position < face_index.shape[axis])
-        boundary |= exists & ((their_face < 0) | (apart & behind))
+    for axis, slope in enumerate(slopes):
+        position = lax.broadcasted_iota(jnp.int32, face_index.shape, axis)
+        for shift in (1, -1):
+            exists, next_exists = (
+                (position + n * shift >= 0) & (position + n * shift < face_index.shape[axis]) for n in (1, 2)
+            )
+            their_index, their_slope = jnp.roll(index, -shift, axis), jnp.roll(slope, -shift, axis)
+            at_us = jnp.roll(depth, -shift, axis) - shift * their_slope
+            # A curved surface of pixel-sized faces departs from their plane by half of what its slope changes over a
+            # pixel, which their slope alone does not cover in the bottom of a dent.
+            bend = jnp.abs(jnp.roll(slope, -2 * shift, axis) - their_slope)
+            bend = jnp.where(next_exists & jnp.roll(covered, -2 * shift, axis), bend, 0)
+            behind = at_us - depth > jnp.abs(their_slope) + bend + TOUCHING
+            apart = ~jnp.any(index[..., :, None] == their_index[..., None, :], axis=(-2, -1))
+            boundary |= exists & (~jnp.roll(covered, -shift, axis) | (apart & behind))
     return covered & boundary
 
 
 def _plane_depth(clip_positions, index):
-    """NDC depth at each pixel of the plane through the corners `index` `(height, width, 3)`; 0 where it has none."""
+    """NDC depth at each pixel of the plane through the corners `index` `(height, width, 3)`, 0 where it has none.
+
+    Also its change from row to row and from column to column.
+    """
     height, width = index.shape[:2]
     x, y, w = pixel_space(clip_positions, height, width)
     corner = take(jnp.stack([x, y, w, clip_positions[:, 2]], axis=-1), index)
@@ -136,7 +146,12 @@ def _plane_depth(clip_positions, index):
     x, y, w, z = ([value * scale for value in values] for values in (x, y, w, z))
     x = [x[k] - column * w[k] for k in range(3)]
     y = [y[k] - row * w[k] for k in range(3)]
-    minors = [x[i] * y[j] - y[i] * x[j] for i, j in ((1, 2), (2, 0), (0, 1))]
+    # Relative to the pixel: the third components of the corners' cross products, the others are their derivatives.
+    pairs = (1, 2), (2, 0), (0, 1)
+    minors = [x[i] * y[j] - y[i] * x[j] for i, j in pairs]
+    by_row = [w[i] * x[j] - x[i] * w[j] for i, j in pairs]
+    by_column = [y[i] * w[j] - w[i] * y[j] for i, j in pairs]
     det = sum(minors[k] * w[k] for k in range(3))
-    depth = sum(minors[k] * z[k] for k in range(3)) / jnp.where(det != 0, det, 1)
-    return jnp.where((det != 0) & jnp.isfinite(depth), depth, 0)
+    plane = [sum(m[k] * z[k] for k in range(3)) / jnp.where(det != 0, det, 1) for m in (minors, by_row, by_column)]
+    sound = (det != 0) & jnp.isfinite(plane[0]) & jnp.isfinite(plane[1]) & jnp.isfinite(plane[2])
+    return [jnp.where(sound, value, 0) for value in plane]
