@@ -25,9 +25,9 @@ from jnr import viz
 GRADIENTS: dict[viz.GradientName, str] = {"edge_sweep": "Neural Renderer", "opendr": "OpenDR"}
 SIZE = 16
 # Corners in pixels, right and down.
-TRIANGLE = np.array([[3.3, 2.8], [12.4, 6.3], [4.6, 12.8]])
+TRIANGLE = np.array([[3.3, 4.0], [12.4, 7.5], [4.6, 14.0]])
 # Row and column of the target pixels.
-TARGETS = {"outside": (4, 13), "at the edge": (4, 5), "more than 2 px inside": (7, 6)}
+TARGETS = {"outside": (5, 13), "at the edge": (5, 5), "more than 2 px inside": (8, 6)}
 
 
 def flat_scene():
@@ -57,7 +57,7 @@ def draw_comparison():
             for k, (place, pixel) in enumerate(TARGETS.items()):
                 ax = axes[row, 2 * k + turn]
                 viz.show_image(ax, image)
-                viz.draw_arrows(ax, TRIANGLE, descents[pixel], longest=3.2)
+                viz.draw_arrows(ax, TRIANGLE, descents[pixel], longest=4.4)
                 ax.add_patch(_square(pixel, "white" if wish == "brighter" else "black"))
                 # A dotted outline of the triangle itself.
                 ax.plot(*TRIANGLE[[0, 1, 2, 0]].T, color="0.9", linewidth=0.8, linestyle=":")

@@ -156,7 +156,8 @@ def reach_map(
     keep = norm[..., 0] > 0
     axes.quiver(
         column[keep], row[keep], unit[keep][:, 0], unit[keep][:, 1], angles="xy", scale_units="xy", scale=0.65,
-        pivot="mid", color="white", width=0.008, headwidth=4, headlength=4, headaxislength=3.5,
+        pivot="mid", color="white", edgecolor="black", linewidth=0.4, width=0.011, headwidth=4, headlength=4,
+        headaxislength=3.5,
     )  # fmt: skip
     axes.set(xticks=[], yticks=[])
     return cast("Figure", axes.figure)
