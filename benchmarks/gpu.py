@@ -9,7 +9,6 @@ several calls being in flight so that the host does not count.
 
 import argparse
 import datetime
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -33,6 +32,7 @@ from peers import PEERS
 import jnr
 from jnr.camera import transform
 from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
+from jnr.triton_kernels.launch import versions
 from jnr.triton_kernels.rasterize import rasterize
 
 # Name, mesh, image size, batch.
@@ -200,7 +200,7 @@ def timed(function, *arguments, repeats=20, inner=20):
 
 
 def table(results):
-    yield f"{datetime.date.today()}, {jax.devices()[0].device_kind}, " + ", ".join(map(_version, VERSIONS))
+    yield f"{datetime.date.today()}, {jax.devices()[0].device_kind}, {versions()}"
     missing = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module) is None]
     yield f"peers not installed: {', '.join(missing) or 'none'}"
     yield ""
@@ -218,16 +218,6 @@ def _peers(result):
         else:
             ratio = times["both"] / result["jnr"]["both"]
             yield f"{peer} {times['forward']:.3f} / {times['both']:.3f} ({ratio:.1f}x)"
-
-
-VERSIONS = ("jax", "jax-triton", "triton")
-
-
-def _version(package):
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"no {package}"
 
 
 if __name__ == "__main__":

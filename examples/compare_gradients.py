@@ -108,7 +108,7 @@ def align(gradient, offsets, seeds, steps, size):
     for _ in tqdm(range(steps), desc=f"aligning, {gradient}", leave=False):
         shifts, state = step(shifts, state)
     alpha = jax.jit(jax.vmap(jax.vmap(silhouette)))(shifts)
-    iou = jnp.sum(alpha * target, (2, 3)) / jnp.sum(jnp.maximum(alpha, target), (2, 3))
+    iou = 1 - jax.vmap(jax.vmap(partial(jnr.losses.silhouette_iou, target=target)))(alpha)
     return np.asarray(iou), np.linalg.norm(shifts, axis=-1) / pixel
 
 
@@ -141,7 +141,7 @@ def fit_sphere(gradient, steps, size, views):
     for _ in tqdm(range(steps), desc=f"fitting, {gradient}", leave=False):
         vertices, state = step(vertices, state)
     alpha = jax.jit(jax.vmap(partial(silhouette, vertices, sphere.faces)))(angles)
-    return float(jnp.mean(jnp.sum(alpha * targets, (1, 2)) / jnp.sum(jnp.maximum(alpha, targets), (1, 2))))
+    return 1 - float(jnr.losses.silhouette_iou(alpha, targets))
 
 
 def main():

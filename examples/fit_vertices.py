@@ -97,7 +97,7 @@ def main():
 
     azimuths, elevations = views(16, 0.5)
     wanted, got = silhouettes(target, azimuths, elevations), silhouettes(fitted, azimuths, elevations)
-    iou = jnp.mean(jnp.sum(wanted * got, (1, 2)) / jnp.sum(jnp.maximum(wanted, got), (1, 2)))
+    iou = 1 - jnr.losses.silhouette_iou(got, wanted)
 
     jnr.save(options.out / "fitted.obj", fitted)
     draw(options.out, sphere._replace(vertices=base), target, fitted)

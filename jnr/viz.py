@@ -16,6 +16,7 @@ import numpy as np
 from jnr import _checks
 from jnr._ops.rasterize import rasterize
 from jnr._ops.visibility import Gradient
+from jnr._xla.geometry import pixel_space
 from jnr.camera import Camera, transform
 from jnr.render import GradientName, as_gradient, render
 
@@ -58,13 +59,14 @@ def descent_arrows(
     if image is None:
         image = render(vertices, faces, camera=camera, image_size=image_size).rgb
     height, width = image.shape[:2]
-    descent = -jax.grad(loss)(_checks.as_compute(vertices, "vertices"))
+    vertices = _checks.as_compute(vertices, "vertices")
+    descent = -jax.grad(loss)(vertices)
 
     def pixels(vertices):
         clip = transform(camera.clip_from_world(width / height), vertices)
         return _to_pixels(clip, height, width)
 
-    start, arrow = jax.jvp(pixels, (_checks.as_compute(vertices, "vertices"),), (descent,))
+    start, arrow = jax.jvp(pixels, (vertices,), (descent,))
     axes = _axes(ax)
     show_image(axes, image)
     draw_arrows(axes, start, arrow, longest=longest * height)
@@ -192,8 +194,8 @@ def draw_arrows(
 
 
 def _to_pixels(clip, height, width):
-    ndc = clip[:, :2] / clip[:, 3:]
-    return jnp.stack([((ndc[:, 0] + 1) * width - 1) / 2, ((1 - ndc[:, 1]) * height - 1) / 2], axis=-1)
+    x, y, w = pixel_space(clip, height, width)
+    return jnp.stack([x / w, y / w], axis=-1)
 
 
 def _axes(ax) -> Axes:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jnr._xla.compaction import WORD, pack, select
-from jnr._xla.geometry import pixel_space, power_of_two_scale, take
+from jnr._xla.geometry import clip_cotangent, pixel_space, power_of_two_scale, take
 
 # Pixels whose inside terms are computed at once.
 INSIDE_BLOCK = 2048
@@ -67,13 +67,8 @@ def edge_sweep_bwd(
         grad_x, grad_y = jnp.split(_sweep_lines(*both, faces=faces, eps=eps), 2)
     else:
         grad_x, grad_y = (_sweep_lines(*lines, faces=faces, eps=eps) for lines in (by_row, by_column))
-    grad_y = -grad_y  # rows grow downwards and y upwards
-
-    # NDC x is x / w. A vertex behind the camera or not finite has no place in the image, so its w gets nothing.
-    placed = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (w > 0)
-    toward = grad_x * clip_positions[..., 0] + grad_y * clip_positions[..., 1]
-    grad_w = jnp.where(placed, -toward / jnp.where(placed, w, 1), 0)
-    return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+    # Rows grow downwards and y upwards.
+    return clip_cotangent(grad_x, -grad_y, clip_positions)
 
 
 def _sweep_lines(image, cotangent, face_index, corners, *, faces, eps):

@@ -27,6 +27,19 @@ def pixel_space(clip_positions: jax.Array, height: int, width: int) -> tuple[jax
     return ((x + w) * width - w) * 0.5, ((w - y) * height - w) * 0.5, w
 
 
+def is_placed(clip_positions: jax.Array) -> jax.Array:
+    """Whether a vertex has a place in the image: finite and in front of the camera, `(...)` from `(..., 4)`."""
+    return jnp.all(jnp.isfinite(clip_positions), axis=-1) & (clip_positions[..., 3] > 0)
+
+
+def clip_cotangent(grad_x: jax.Array, grad_y: jax.Array, clip_positions: jax.Array) -> jax.Array:
+    """Cotangent of clip positions `(..., 4)` from that of clip x and y; w has a part since NDC x is x / w, z none."""
+    placed = is_placed(clip_positions)
+    toward = grad_x * clip_positions[..., 0] + grad_y * clip_positions[..., 1]
+    grad_w = jnp.where(placed, -toward / jnp.where(placed, clip_positions[..., 3], 1), 0)
+    return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+
+
 def edge_function(p: tuple, q: tuple, swap: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Coefficients `(a, b, c)` of `a x + b y + c`, positive on the inner side of edge p -> q of a front face.
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jnr._xla.geometry import pixel_space, power_of_two_scale, take
+from jnr._xla.geometry import clip_cotangent, is_placed, pixel_space, power_of_two_scale, take
 from jnr._xla.resolve import face_corners
 
 # Depths are NDC; what is nearer than this behind a face counts as its surface.
@@ -64,14 +64,12 @@ def _single(image, cotangent, clip_positions, faces, face_index, barycentric, bo
         for k in range(3):
             grad = grad.at[index[k]].add(jnp.where(covered, pull * barycentric[..., k], 0))
         moved.append(grad)
-    # NDC x is x / w. A vertex behind the camera or not finite has no place in the image.
-    x, y, w = clip_positions[:, 0], clip_positions[:, 1], clip_positions[:, 3]
-    placed = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (w > 0)
-    divisor = jnp.where(placed, w, 1)
+    # From NDC, x / w, to clip space.
+    placed = is_placed(clip_positions)
+    divisor = jnp.where(placed, clip_positions[:, 3], 1)
     # Rows grow downwards and y upwards.
     grad_x, grad_y = (jnp.where(placed, grad / divisor, 0) for grad in (moved[0], -moved[1]))
-    grad_w = -(grad_x * jnp.where(placed, x, 0) + grad_y * jnp.where(placed, y, 0)) / divisor
-    return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+    return clip_cotangent(grad_x, grad_y, clip_positions)
 
 
 def _differences(image, axis, boundary):
