@@ -9,17 +9,35 @@ from jnr._ops.visibility import with_gradient as with_gradient
 from jnr._version import __version__ as __version__
 from jnr.camera import (
     Camera as Camera,
+    Intrinsics as Intrinsics,
     LookAlong as LookAlong,
     LookAt as LookAt,
+    Matrix as Matrix,
     Orthographic as Orthographic,
     Perspective as Perspective,
+    Pose as Pose,
+    WeakPerspective as WeakPerspective,
+    points_from_angles as points_from_angles,
 )
+from jnr.geometry import face_normals as face_normals, vertex_normals as vertex_normals
 from jnr.io import load as load, save as save
-from jnr.mesh import Mesh as Mesh
+from jnr.lights import (
+    AmbientLight as AmbientLight,
+    DirectionalLight as DirectionalLight,
+    PointLight as PointLight,
+    SphericalHarmonicsLight as SphericalHarmonicsLight,
+)
+from jnr.mesh import Mesh as Mesh, concatenate as concatenate, normalize as normalize, stack as stack
 from jnr.render import (
     Rendering as Rendering,
     render as render,
     render_depth as render_depth,
     render_silhouette as render_silhouette,
 )
-from jnr.shading import AmbientLight as AmbientLight, DirectionalLight as DirectionalLight
+from jnr.shading import Lambert as Lambert, Phong as Phong, Surface as Surface
+from jnr.textures import (
+    UVTexture as UVTexture,
+    colors_to_cubes as colors_to_cubes,
+    cubes_to_uv as cubes_to_uv,
+    uv_to_cubes as uv_to_cubes,
+)

@@ -61,6 +61,14 @@ def as_indices(value: Any, name: str, columns: int, size: int, what: str, *, low
     return array.astype(jnp.int32)
 
 
+def as_numbers(value: Any, name: str, length: int, size: int, what: str) -> jax.Array:
+    """An int32 array of `length` numbers that, where they can be looked at, index `size` things."""
+    array = _as_array(value, name)
+    check_shape(array, name, length)
+    given = np.asarray(value)[:, None] if is_concrete(value) else array[:, None]
+    return as_indices(given, name, 1, size, what)[:, 0]
+
+
 def as_count(value: Any, name: str) -> int:
     """An int of at least 1."""
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jnr import _checks
 from jnr._pytree import pytree
@@ -70,6 +71,24 @@ class LookAlong:
 
 
 @pytree()
+class Pose:
+    """A camera placed by a matrix.
+
+    Attributes:
+        matrix: World to camera, x right, y up, the camera looks along -z, as in OpenGL; its last row is (0, 0, 0, 1).
+    """
+
+    matrix: Float[Array, "4 4"]
+
+    def camera_from_world(self) -> Float[Array, "4 4"]:
+        """`matrix`."""
+        matrix = _matrix(self.matrix, "matrix", 4, 4)
+        if _checks.is_concrete(self.matrix) and not np.array_equal(np.asarray(self.matrix)[3], (0, 0, 0, 1)):
+            raise ValueError(f"matrix must end in the row (0, 0, 0, 1), got {np.asarray(self.matrix)[3].tolist()}.")
+        return matrix
+
+
+@pytree()
 class Perspective:
     """Central projection.
 
@@ -118,12 +137,126 @@ class Orthographic:
 
 
 @pytree()
+class WeakPerspective:
+    """Every point scaled as if it were at one distance: what single-image body and object models predict.
+
+    A camera-space point (x, y) lands at NDC `scale * (x + shift_x, y + shift_y)` where the image is square; in a wider
+    one x is divided by width / height. A `Perspective` with focal length f (of an image of height 2) looks so at
+    things small beside their distance z, with scale f / z.
+
+    Attributes:
+        scale: NDC units a world unit.
+        shift: Added to camera-space x and y before scaling.
+        near: As for `Orthographic`.
+        far: As for `Orthographic`.
+    """
+
+    scale: ArrayLike = 1.0
+    shift: ArrayLike | Sequence[float] = (0.0, 0.0)
+    near: ArrayLike = 0.1
+    far: ArrayLike = 100.0
+
+    def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
+        """Camera to clip space for an image whose width is `aspect` times its height."""
+        scale = _scalar(self.scale, "scale")
+        _require(self.scale, lambda v: v > 0, "scale must be positive")
+        shift = _vector(self.shift, "shift", 2)
+        return Orthographic(1 / scale, self.near, self.far).clip_from_camera(aspect) + _shift_of_ndc(
+            scale * shift[0] / aspect, scale * shift[1], 3
+        )
+
+
+@pytree(static=("image_size", "pixel_center"))
+class Intrinsics:
+    """Central projection by a calibration matrix, with the lens distortion of OpenCV.
+
+    A camera-space point is at x' = x / -z, y' = -y / -z (y down), is moved by the distortion, and lands in column
+    `K[0, 0] x' + K[0, 1] y' + K[0, 2]` and row `K[1, 1] y' + K[1, 2]` of an image of `image_size`. The picture may be
+    rendered at another size of the same shape.
+
+    Triangles stay triangles: the distortion moves vertices, so edges that should bend need short edges. Beyond the
+    radius where its polynomial stops growing (a calibrated lens sees nothing there) it goes on in proportion, so that
+    nothing is folded back into the image; so it does from 84 degrees off the axis.
+
+    Attributes:
+        K: Focal lengths, skew and principal point in pixels.
+        image_size: (height, width) of the image that `K` is for.
+        distortion: k1, k2, p1, p2, k3 of OpenCV's model, or the first four; None is a lens without.
+        near: As for `Perspective`.
+        far: As for `Perspective`.
+        pixel_center: Where the first pixel's centre lies in `K`'s coordinates: 0 in OpenCV's, 0.5 where the image
+            reaches from 0 to its width (COLMAP, PyTorch3D, Neural Renderer).
+    """
+
+    K: Float[Array, "3 3"]
+    image_size: tuple[int, int]
+    distortion: ArrayLike | Sequence[float] | None = None
+    near: ArrayLike = 0.1
+    far: ArrayLike = 100.0
+    pixel_center: float = 0.0
+
+    def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
+        """Camera to clip space, after the distortion."""
+        height, width = _checks.as_image_size(self.image_size)
+        if abs(aspect * height / width - 1) > 0.01:
+            raise ValueError(
+                f"image_size must have the shape of the camera's {height} x {width}: got a width of {aspect:.4g} "
+                "heights."
+            )
+        k = _matrix(self.K, "K", 3, 3)
+        _require_camera_matrix(self.K)
+        planes = Perspective(90.0, self.near, self.far).clip_from_camera(1.0)
+        # In pixels y grows downwards and z away from the camera; NDC -1 is half a pixel before the first centre.
+        center = self.pixel_center - 0.5
+        zero = jnp.zeros_like(k[0, 0])
+        x = jnp.stack([k[0, 0], -k[0, 1], -(k[0, 2] - center), zero]) * (2 / width) + jnp.array([0, 0, 1, 0], k.dtype)
+        y = jnp.stack([zero, k[1, 1], k[1, 2] - center, zero]) * (2 / height) - jnp.array([0, 0, 1, 0], k.dtype)
+        return jnp.concatenate([jnp.stack([x, y]).astype(planes.dtype), planes[2:]])
+
+    def distort(self, points: Float[Array, "points 3"]) -> Float[Array, "points 3"]:
+        """Camera-space points moved to where an undistorted lens would see them in the same place."""
+        if self.distortion is None:
+            return points
+        coefficients = _checks.as_compute(self.distortion, "distortion")
+        _checks.check_finite(self.distortion, "distortion")
+        if coefficients.shape not in ((4,), (5,)):
+            raise ValueError(f"distortion must be k1, k2, p1, p2 and perhaps k3, got shape {coefficients.shape}.")
+        return _distort(points, coefficients)
+
+
+@pytree()
+class Matrix:
+    """A projection given as a matrix, OpenGL's or any other.
+
+    Attributes:
+        matrix: Camera (or world) to clip space; the near plane is at z = -w, the far plane at z = w.
+        depth_row: Row that gives a point's distance along the view axis.
+        far: Depth of the background.
+    """
+
+    matrix: Float[Array, "4 4"]
+    depth_row: Float[Array, 4]
+    far: ArrayLike
+
+    def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
+        """`matrix`, whatever the image's shape."""
+        del aspect
+        return _matrix(self.matrix, "matrix", 4, 4)
+
+    def depth(self, points: Float[Array, "points 3"]) -> Float[Array, " points"]:
+        """Distance of camera-space points along the view axis."""
+        return transform(_vector(self.depth_row, "depth_row", 4)[None], points)[:, 0]
+
+
+@pytree()
 class Camera:
     """A pose and a projection.
 
     Attributes:
-        pose: `LookAt`, `LookAlong`, or any pytree with `camera_from_world()`.
-        projection: `Perspective`, `Orthographic`, or any pytree with `clip_from_camera(aspect)` and `far`.
+        pose: `LookAt`, `LookAlong`, `Pose`, or any pytree with `camera_from_world()`.
+        projection: `Perspective`, `Orthographic`, `WeakPerspective`, `Intrinsics`, or any pytree with
+            `clip_from_camera(aspect)` and `far`. It may have `distort(points)`, which moves camera-space points before
+            they are projected, and `depth(points)`, where depth is not -z.
 
     Gradients: reach every field of both.
 
@@ -132,20 +265,149 @@ class Camera:
         >>> image = jnr.render(vertices, faces, camera=camera).rgb
     """
 
-    pose: LookAt | LookAlong = dataclasses.field(default_factory=lambda: LookAt((0.0, 0.0, 2.732)))
-    projection: Perspective | Orthographic = dataclasses.field(default_factory=Perspective)
+    pose: LookAt | LookAlong | Pose = dataclasses.field(default_factory=lambda: LookAt((0.0, 0.0, 2.732)))
+    projection: Perspective | Orthographic | WeakPerspective | Intrinsics | Matrix = dataclasses.field(
+        default_factory=Perspective
+    )
+
+    @staticmethod
+    def from_opencv(
+        K: Float[Array, "3 3"],  # noqa: N803 (the field's name for it)
+        R: Float[Array, "3 3"],  # noqa: N803
+        t: ArrayLike | Sequence[float],
+        image_size: tuple[int, int],
+        *,
+        distortion: ArrayLike | Sequence[float] | None = None,
+        near: ArrayLike = 0.1,
+        far: ArrayLike = 100.0,
+        pixel_center: float = 0.0,
+    ) -> Camera:
+        """A camera as OpenCV, COLMAP and calibration files describe it; `cv2.projectPoints` agrees with it.
+
+        Args:
+            K: Focal lengths, skew and principal point in pixels.
+            R: World to camera rotation; the camera's x is right, y down, and it looks along +z.
+            t: The world's origin in the camera's coordinates.
+            image_size: (height, width) of the image that `K` is for.
+            distortion: k1, k2, p1, p2, k3.
+            near: Distance of the near plane.
+            far: Distance of the far plane.
+            pixel_center: See `Intrinsics`.
+        """
+        rotation = _matrix(R, "R", 3, 3)
+        translation = jnp.ravel(_checks.as_compute(t, "t"))
+        _checks.check_shape(translation, "t", 3)
+        # OpenCV's y and z point the other way.
+        flip = jnp.array([1, -1, -1], rotation.dtype)[:, None]
+        top = jnp.concatenate([rotation * flip, translation[:, None].astype(rotation.dtype) * flip], axis=1)
+        pose = Pose(jnp.concatenate([top, jnp.array([[0, 0, 0, 1]], rotation.dtype)]))
+        return Camera(pose, Intrinsics(K, tuple(image_size), distortion, near, far, pixel_center))
+
+    @staticmethod
+    def from_opengl(
+        view: Float[Array, "4 4"], projection: Float[Array, "4 4"], *, far: ArrayLike | None = None
+    ) -> Camera:
+        """A camera from OpenGL's two matrices.
+
+        Args:
+            view: World to camera, which looks along -z.
+            projection: Camera to clip space, for the image's shape.
+            far: Depth of the background; None takes the far plane's.
+        """
+        matrix = _matrix(projection, "projection", 4, 4)
+        depth_row = jnp.array([0, 0, -1, 0], matrix.dtype)
+        return Camera(Pose(view), Matrix(matrix, depth_row, _far(matrix, depth_row, far)))
+
+    @staticmethod
+    def from_matrix(clip_from_world: Float[Array, "4 4"], *, far: ArrayLike | None = None) -> Camera:
+        """A camera from the one matrix that takes the world to clip space.
+
+        Depth is the distance from the camera along the view axis; such a matrix of a parallel projection does not
+        say where the camera stands, so there it is the distance from the near plane.
+
+        Args:
+            clip_from_world: World to clip space, for the image's shape.
+            far: Depth of the background; None takes the far plane's.
+        """
+        matrix = _matrix(clip_from_world, "clip_from_world", 4, 4)
+        parallel = jnp.all(matrix[3, :3] == 0)
+        along = jnp.where(parallel, matrix[2] + matrix[3], matrix[3])
+        depth_row = along / jnp.linalg.norm(along[:3])
+        return Camera(Pose(jnp.eye(4, dtype=matrix.dtype)), Matrix(matrix, depth_row, _far(matrix, depth_row, far)))
 
     def clip_from_world(self, aspect: float = 1.0) -> Float[Array, "4 4"]:
-        """World to clip space for an image whose width is `aspect` times its height."""
+        """World to clip space for an image whose width is `aspect` times its height, without distortion."""
         return jnp.matmul(
             self.projection.clip_from_camera(aspect),
             self.pose.camera_from_world(),
             precision=jax.lax.Precision.HIGHEST,
         )
 
+    def clip_positions(self, vertices: Float[Array, "vertices 3"], aspect: float = 1.0) -> Float[Array, "vertices 4"]:
+        """Points in clip space, for an image whose width is `aspect` times its height."""
+        distort = getattr(self.projection, "distort", None)
+        if distort is None:
+            return transform(self.clip_from_world(aspect), vertices)
+        points = transform(self.pose.camera_from_world(), vertices)[:, :3]
+        return transform(self.projection.clip_from_camera(aspect), distort(points))
+
     def depth(self, vertices: Float[Array, "vertices 3"]) -> Float[Array, " vertices"]:
         """Distance of points along the view axis, in world units, negative behind the camera."""
-        return -transform(self.pose.camera_from_world(), vertices)[:, 2]
+        points = transform(self.pose.camera_from_world(), vertices)
+        depth = getattr(self.projection, "depth", None)
+        return -points[:, 2] if depth is None else depth(points[:, :3])
+
+    def viewer(self, aspect: float = 1.0) -> Float[Array, 4]:
+        """Where all rays meet, as a homogeneous point: the eye and 1, or, where rays are parallel, their source and 0.
+
+        For any world point p the vector `viewer[:3] - viewer[3] * p` points to the camera.
+        """
+        x, y, z, w = self.clip_from_world(aspect)
+        # The point whose x, y and w are zero.
+        columns = [[i for i in range(4) if i != k] for k in range(4)]
+        rows = jnp.stack([x, y, w])
+        eye = jnp.stack([(-1) ** k * jnp.linalg.det(rows[:, jnp.array(c)]) for k, c in enumerate(columns)])
+        parallel = eye[3] == 0
+        # Towards the camera z falls.
+        toward = -jnp.sign(jnp.sum(eye[:3] * z[:3])) / jnp.sqrt(jnp.sum(jnp.where(parallel, eye[:3] ** 2, 1)))
+        return eye * jnp.where(parallel, toward, 1 / jnp.where(parallel, 1, eye[3]))
+
+
+def points_from_angles(
+    distance: ArrayLike,
+    elevation: ArrayLike,
+    azimuth: ArrayLike,
+    *,
+    degrees: bool = True,
+    handedness: Handedness = "right",
+) -> Float[Array, "*batch 3"]:
+    """Points around the origin, for eyes of cameras.
+
+    Args:
+        distance: From the origin.
+        elevation: Angle above the xz plane.
+        azimuth: Angle around the y axis; 0 is the side of +z (of -z where left-handed), 90 degrees that of +x.
+        degrees: Whether angles are in degrees, else in radians.
+        handedness: `"left"` gives Neural Renderer's points.
+
+    Returns:
+        One point for each element of the arguments, which broadcast.
+    """
+    if handedness not in ("right", "left"):
+        raise ValueError(f"handedness must be 'right' or 'left', got {handedness!r}.")
+    distance, elevation, azimuth = (
+        _checks.as_compute(value, name)
+        for value, name in ((distance, "distance"), (elevation, "elevation"), (azimuth, "azimuth"))
+    )
+    try:
+        distance, elevation, azimuth = jnp.broadcast_arrays(distance, elevation, azimuth)
+    except ValueError as error:
+        raise ValueError(f"distance, elevation and azimuth must have shapes that broadcast: {error}") from error
+    if degrees:
+        elevation, azimuth = jnp.deg2rad(elevation), jnp.deg2rad(azimuth)
+    toward = 1 if handedness == "right" else -1
+    level = distance * jnp.cos(elevation)
+    return jnp.stack([level * jnp.sin(azimuth), distance * jnp.sin(elevation), toward * level * jnp.cos(azimuth)], -1)
 
 
 def transform(matrix: Float[Array, "4 4"], points: Float[Array, "points 3"]) -> Float[Array, "points 4"]:
@@ -179,17 +441,93 @@ def _projection(x, y, z, offset, perspective):
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
+def _shift_of_ndc(x, y, column):
+    """A matrix of zeros with the shift of x and y in one column."""
+    return jnp.zeros((4, 4), x.dtype).at[0, column].set(x).at[1, column].set(y)
+
+
+def _far(matrix, depth_row, far):
+    """Depth of the far plane, z = w, of a clip matrix along a row that gives depths."""
+    if far is not None:
+        return far
+    z, w = (jnp.sum(row[:3] * depth_row[:3]) for row in (matrix[2], matrix[3]))
+    z_offset, w_offset = (matrix[i, 3] - a * depth_row[3] for i, a in ((2, z), (3, w)))
+    far = (w_offset - z_offset) / (z - w)
+    if _checks.is_concrete(far) and not np.isfinite(float(far)):
+        raise ValueError("far must be given where the matrix has no far plane, got None.")
+    return far
+
+
+# Farther from the axis than this (84 degrees) the distortion goes on in proportion.
+FARTHEST = 10.0
+
+
+def _distort(points, coefficients):
+    """OpenCV's radial and tangential distortion of camera-space points, x right, y up, looking along -z."""
+    coefficients = coefficients.astype(points.dtype)
+    k1, k2, p1, p2 = coefficients[:4]
+    k3 = coefficients[4] if coefficients.shape[0] == 5 else jnp.zeros_like(k1)
+    limit = _monotone_radius(*jax.lax.stop_gradient((k1, k2, k3)))
+    x, y, depth = points[:, 0], -points[:, 1], -points[:, 2]
+    radius = jnp.sqrt(jnp.where((x == 0) & (y == 0), 1, x * x + y * y))
+    # On the limit's circle and scaled back, also behind the camera, where there is no x / z.
+    outside = ~(depth * limit > radius) & ((x != 0) | (y != 0))
+    unit = jnp.where(outside, radius / limit, depth)
+    unit = jnp.where(unit == 0, 1, unit)
+    x, y = x / unit, y / unit
+    xx, xy, yy = x * x, x * y, y * y
+    square = xx + yy
+    radial = 1 + square * (k1 + square * (k2 + square * k3))
+    moved_x = x * radial + 2 * p1 * xy + p2 * (square + 2 * xx)
+    moved_y = y * radial + p1 * (square + 2 * yy) + 2 * p2 * xy
+    return jnp.stack([moved_x * unit, -moved_y * unit, points[:, 2]], axis=-1)
+
+
+def _monotone_radius(k1, k2, k3):
+    """The radius up to which distorted radii grow, found on a grid and by bisection."""
+
+    def grows(r):
+        s = r * r
+        return 1 + s * (3 * k1 + s * (5 * k2 + s * 7 * k3)) > 0
+
+    radii = jnp.linspace(0, FARTHEST, 1025, dtype=k1.dtype)
+    falls = ~grows(radii)
+    first = jnp.argmax(falls)
+    low, high = radii[jnp.maximum(first - 1, 0)], radii[first]
+    for _ in range(16):
+        middle = (low + high) / 2
+        low, high = jnp.where(grows(middle), middle, low), jnp.where(grows(middle), high, middle)
+    return jnp.where(jnp.any(falls), low, FARTHEST)
+
+
 def _normalize(vector, rule):
     length = jnp.linalg.norm(vector)
     _require(length, lambda v: v > 1e-6, rule)
     return vector / length
 
 
-def _vector(value, name):
+def _vector(value, name, length=3):
     vector = _checks.as_compute(value, name)
-    _checks.check_shape(vector, name, 3)
+    _checks.check_shape(vector, name, length)
     _checks.check_finite(value, name)
     return vector
+
+
+def _matrix(value, name, rows, columns):
+    matrix = _checks.as_compute(value, name)
+    _checks.check_shape(matrix, name, rows, columns)
+    _checks.check_finite(value, name)
+    return matrix
+
+
+def _require_camera_matrix(value):
+    if _checks.is_concrete(value):
+        k = np.asarray(value)
+        if not (k[0, 0] > 0 and k[1, 1] > 0 and k[1, 0] == 0 and np.array_equal(k[2], (0, 0, 1))):
+            raise ValueError(
+                "K must be a camera matrix ((fx, skew, cx), (0, fy, cy), (0, 0, 1)) with positive focal lengths, got "
+                f"{k.tolist()}."
+            )
 
 
 def _scalar(value, name):

@@ -10,7 +10,7 @@ import numpy as np
 
 from jnr import _checks
 from jnr._xla.geometry import take
-from jnr.shading import face_normals
+from jnr.geometry import face_normals
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

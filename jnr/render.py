@@ -16,8 +16,11 @@ from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize
 from jnr._ops.visibility import Gradient, images_with_gradient
 from jnr._xla.geometry import take
-from jnr.camera import Camera, transform
-from jnr.shading import DEFAULT_LIGHTS, Light, check_lights, face_light, sample_texture
+from jnr.camera import Camera
+from jnr.geometry import face_normals, unit, vertex_normals
+from jnr.lights import Light, check_lights, diffuse
+from jnr.shading import Lambert, Shader, Surface, face_sides, lit
+from jnr.textures import Textures, sample_texture
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -28,27 +31,42 @@ GradientName = Literal["edge_sweep", "opendr"]
 class Rendering(NamedTuple):
     """A picture of a mesh.
 
+    With antialiasing every field is the mean over the pixel's samples, background included, so a unit normal gets
+    shorter at an edge, and a silhouette's depth lies between the mesh's and the camera's `far`. Where only what is seen
+    shall count, divide by alpha: `(depth - far * (1 - alpha)) / alpha`.
+
     Attributes:
         rgb: Colour over the background.
         alpha: Part of the pixel that the mesh covers, 0 or 1 without antialiasing.
-        depth: Distance along the view axis, in world units; the camera's `far` on background. With antialiasing
-            the mean over the pixel's samples, background included.
+        depth: Distance along the view axis, in world units; the camera's `far` on background.
+        normals: Unit normals in the world, on the side that is seen; zero on background.
+        attributes: The attributes that `render` was given; zero on background. None where it was given none.
     """
 
     rgb: Float[Array, "height width channels"]
     alpha: Float[Array, "height width"]
     depth: Float[Array, "height width"]
+    normals: Float[Array, "height width 3"]
+    attributes: Float[Array, "height width attributes"] | None = None
+
+    @property
+    def rgba(self) -> Float[Array, "height width channels+1"]:
+        """`rgb` and `alpha` in one image; with `background=None` what a PNG file holds."""
+        return jnp.concatenate([self.rgb, self.alpha[..., None].astype(self.rgb.dtype)], axis=-1)
 
 
 def render(
     vertices: Float[Array, "vertices 3"],
     faces: Int[Array, "faces 3"],
-    textures: Float[Array, "vertices channels"] | Float[Array, "faces t t t channels"] | None = None,
+    textures: Textures | None = None,
     *,
     camera: Camera | None = None,
     lights: Sequence[Light] | None = None,
+    shader: Shader | None = None,
+    normals: Literal["flat", "smooth"] | Float[Array, "vertices 3"] = "flat",
+    attributes: Float[Array, "vertices attributes"] | Float[Array, "faces 3 attributes"] | None = None,
     image_size: int | tuple[int, int] = 256,
-    background: ArrayLike | Sequence[float] = 0.0,
+    background: ArrayLike | Sequence[float] | None = 0.0,
     antialias: int = 1,
     cull: Cull | None = None,
     gradient: GradientName | Gradient | None = "edge_sweep",
@@ -60,24 +78,31 @@ def render(
 
     Works under `jit`, `grad` and `vmap` (the batch). Outputs that are not used cost nothing under `jit`.
 
-    Gradients: `rgb` reaches textures, lights and background, and vertices through the lights' angles. How a pixel
-    changes when the mesh moves in the image reaches vertices and camera by `gradient`, from `rgb` and `alpha`
-    together: `"edge_sweep"` is Neural Renderer's gradient, which replaces the derivative of colours through the
-    barycentrics (`interior=True` adds that derivative to it) and has no forward mode; `"opendr"` is OpenDR's, in its
-    place; a function is one of your own, see `jnr.gradients`; None is the derivative through the barycentrics
-    alone, exact where no edge is near and blind to edges. `depth` reaches vertices and camera at the points that
-    are seen, and has no gradient of visibility.
+    Gradients: `rgb` reaches textures, lights, normals, attributes and background, and vertices through the lights'
+    angles. How a pixel changes when the mesh moves in the image reaches vertices and camera by `gradient`, from all
+    images but `depth` together: `"edge_sweep"` is Neural Renderer's gradient, which replaces the derivative of colours
+    through the barycentrics (`interior=True` adds that derivative to it) and has no forward mode; `"opendr"` is
+    OpenDR's, in its place; a function is one of your own, see `jnr.gradients`; None is the derivative through the
+    barycentrics alone, exact where no edge is near and blind to edges. `depth` reaches vertices and camera at the
+    points that are seen, and has no gradient of visibility.
 
     Args:
         vertices: Positions in the world, any unit.
         faces: Vertex indices of each face, counter-clockwise seen from outside.
-        textures: Vertex colours, texture cubes, or None for white.
+        textures: Vertex colours (vertices, channels), texture cubes (faces, t, t, t, channels), a `UVTexture`, or
+            None for white.
         camera: Where the picture is taken from; None stands at (0, 0, 2.732) and looks at the origin with a field
             of view of 60 degrees.
         lights: Added up and multiplied with the texture, on the side of a face that is seen; None is a soft light
             from the upper right of the default camera, an empty sequence shows the texture as it is.
+        shader: Makes colours of the surface that is seen: `Phong`, or a function of yours from a `Surface`; None is
+            `Lambert`, or the texture as it is where `lights` is empty.
+        normals: `"flat"`, `"smooth"` (`vertex_normals`), or the vertices' own, on the side from which faces are
+            counter-clockwise; of any length.
+        attributes: Values to be interpolated, for the shader and as an output.
         image_size: Height and width, or one int for both.
-        background: Colour where there is no mesh: a number, one a channel, or an image.
+        background: Colour where there is no mesh: a number, one a channel, or an image. None leaves it out: `rgb` is
+            then the mean colour of what is seen in a pixel, zero where nothing is.
         antialias: Samples a pixel each way, averaged.
         cull: `"back"` leaves out faces that are clockwise in the image, `"front"` the others.
         gradient: `"edge_sweep"`, `"opendr"`, a function, or None for the derivative without visibility.
@@ -102,23 +127,39 @@ def render(
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018.
     """
     scene = _Scene(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
-    fragments = scene.fragments
+    fragments, positions = scene.fragments, scene.clip_positions
     if gradient is not None and not interior:
         fragments = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
-    covered = fragments.face_index >= 0
-    color = sample_texture(textures, scene.faces, fragments, scene.vertices.shape[0])
-    lights = DEFAULT_LIGHTS if lights is None else check_lights(lights)
-    if lights and 0 not in (scene.faces.shape[0], scene.vertices.shape[0]):
-        light = face_light(scene.vertices, scene.faces, lights, scene.clip_from_world, scene.clip_positions)
-        channels = color.shape[-1]
-        if light.shape[-1] not in (1, channels):
-            raise ValueError(f"lights must have one colour channel or the textures' {channels}, got {light.shape[-1]}.")
-        color = color * jnp.where(covered[..., None], take(light, jnp.maximum(fragments.face_index, 0)), 0).astype(
-            color.dtype
-        )
-    color = jnp.where(covered[..., None], color, scene.background(background, color))
-    rgb, alpha = scene.with_gradient(color, scene.coverage())
-    return Rendering(scene.average(rgb), scene.average(alpha)[..., 0], scene.average(scene.depth())[..., 0])
+        positions = lax.stop_gradient(positions)
+    lights = check_lights(lights)
+    if shader is not None and not callable(shader):
+        raise TypeError(f"shader must be a function of a surface or None, got {type(shader).__name__}.")
+    albedo = sample_texture(textures, scene.faces, fragments, positions)
+    values = None if attributes is None else interpolate(attributes, scene.faces, fragments)
+    is_flat, face_normal, normal = scene.normals(normals, fragments)
+    if shader is None and is_flat and not any(getattr(light, "local", True) for light in lights):
+        # The light of a flat face is one everywhere: as many lights to add up as there are faces.
+        color = albedo
+        if lights and face_normal.shape[0]:
+            color = lit(albedo, scene.of_face(diffuse(lights, jnp.zeros_like(face_normal), face_normal)))
+    elif shader is None and not lights:
+        color = albedo
+    else:
+        position = interpolate(scene.vertices, scene.faces, fragments)
+        viewer = scene.camera.viewer(scene.aspect)
+        viewer = jnp.where(scene.covered, unit(viewer[:3] - viewer[3] * position), 0)
+        surface = Surface(albedo, position, normal, viewer, values, fragments, lights)
+        color = (Lambert() if shader is None else shader)(surface)
+        color = _checks.as_float(color, "what shader returns")
+        _checks.check_shape(color, "what shader returns", *scene.covered.shape[:2], "channels")
+    transparent = background is None
+    color = jnp.where(scene.covered, color, scene.background(0.0 if transparent else background, color))
+    images = [color, scene.coverage(), normal, *([] if values is None else [values])]
+    rgb, alpha, normal, *values = (scene.average(image) for image in scene.with_gradient(*images))
+    if transparent and scene.antialias > 1:
+        seen = alpha > 0
+        rgb = jnp.where(seen, rgb / jnp.where(seen, alpha, 1).astype(rgb.dtype), 0)
+    return Rendering(rgb, alpha[..., 0], scene.average(scene.depth())[..., 0], normal, values[0] if values else None)
 
 
 def render_silhouette(
@@ -212,19 +253,44 @@ class _Scene:
         self.faces = _checks.as_faces(faces, self.vertices.shape[0])
         self.image_size = _checks.as_image_size(image_size)
         self.antialias = antialias = _checks.as_count(antialias, "antialias")
-        if camera is not None and not hasattr(camera, "clip_from_world"):
+        if camera is not None and not hasattr(camera, "clip_positions"):
             raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
         self.camera = Camera() if camera is None else camera
         self.gradient, self.backend = as_gradient(gradient, eps, backend), backend
         height, width = self.image_size
-        self.clip_from_world = self.camera.clip_from_world(width / height)
-        self.clip_positions = transform(self.clip_from_world, self.vertices)
+        self.aspect = width / height
+        self.clip_positions = self.camera.clip_positions(self.vertices, self.aspect)
         samples = height * antialias, width * antialias
         self.fragments: Fragments = rasterize(self.clip_positions, self.faces, samples, cull=cull, backend=backend)
+        self.covered = (self.fragments.face_index >= 0)[..., None]
 
     def coverage(self):
         """1 where a sample sees a face, 0 elsewhere, as an image of one channel."""
-        return (self.fragments.face_index >= 0)[..., None].astype(self.clip_positions.dtype)
+        return self.covered.astype(self.clip_positions.dtype)
+
+    def of_face(self, values):
+        """Values of the faces that are seen, as an image; zero on background."""
+        return jnp.where(self.covered, take(values, jnp.maximum(self.fragments.face_index, 0)), 0)
+
+    def normals(self, normals, fragments):
+        """Whether they are flat, the faces' normals on the side that is seen, and the pixels'."""
+        num_vertices, num_faces = self.vertices.shape[0], self.faces.shape[0]
+        is_flat = isinstance(normals, str) and normals == "flat"
+        if isinstance(normals, str):
+            _checks.check_choice(normals, "normals", ("flat", "smooth"), others="an array (vertices, 3)")
+        else:
+            normals = _checks.as_compute(normals, "normals")
+            _checks.check_shape(normals, "normals", num_vertices, 3)
+        if 0 in (num_vertices, num_faces):
+            empty = jnp.zeros((0, 3), self.vertices.dtype)
+            return is_flat, empty, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
+        side = face_sides(self.clip_positions, self.faces, self.camera.clip_from_world(self.aspect))[:, None]
+        if is_flat:
+            face_normal = face_normals(self.vertices, self.faces) * side
+            return True, face_normal, self.of_face(face_normal)
+        if isinstance(normals, str):
+            normals = vertex_normals(self.vertices, self.faces)
+        return False, None, unit(interpolate(normals, self.faces, fragments)) * self.of_face(side)
 
     def depth(self):
         """Distance along the view axis, as an image of one channel."""

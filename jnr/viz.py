@@ -17,7 +17,7 @@ from jnr import _checks
 from jnr._ops.rasterize import rasterize
 from jnr._ops.visibility import Gradient
 from jnr._xla.geometry import pixel_space
-from jnr.camera import Camera, transform
+from jnr.camera import Camera
 from jnr.render import GradientName, as_gradient, render
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def descent_arrows(
     descent = -jax.grad(loss)(vertices)
 
     def pixels(vertices):
-        clip = transform(camera.clip_from_world(width / height), vertices)
+        clip = camera.clip_positions(vertices, width / height)
         return _to_pixels(clip, height, width)
 
     start, arrow = jax.jvp(pixels, (vertices,), (descent,))
@@ -98,7 +98,7 @@ def pixel_descents(
     """
     height, width = _checks.as_image_size(image_size)
     camera = Camera() if camera is None else camera
-    clip = transform(camera.clip_from_world(width / height), _checks.as_compute(vertices, "vertices"))
+    clip = camera.clip_positions(_checks.as_compute(vertices, "vertices"), width / height)
     faces = _checks.as_faces(faces, clip.shape[0])
     pull = as_gradient(gradient, 1e-3, None)
     if pull is None:

@@ -5,7 +5,8 @@ import pytest
 from jax.test_util import check_grads
 
 import jnr
-from jnr.shading import face_normals, sample_cubes
+from jnr.geometry import face_normals
+from jnr.textures import sample_cubes
 
 SIZE = 16
 # Sees three sides of a cube.
@@ -326,7 +327,7 @@ def test_vmap_over_lights_equals_a_loop():
 @pytest.mark.parametrize(
     ("textures", "error", "message"),
     [
-        (np.zeros(8), ValueError, r"textures must be vertex colours .* or texture cubes .*, got shape \(8,\)\."),
+        (np.zeros(8), ValueError, r"textures must be vertex colours .* or a UVTexture, got shape \(8,\)\."),
         (np.zeros((12, 2, 2, 3)), ValueError, r"textures must be vertex .*, got shape \(12, 2, 2, 3\)\."),
         (np.zeros((7, 3)), ValueError, r"textures must have shape \(8, channels\), got \(7, 3\)\."),
         (np.zeros((12, 3)), ValueError, r"textures must have shape \(8, channels\), got \(12, 3\)\."),
