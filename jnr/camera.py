@@ -348,8 +348,10 @@ class Camera:
         distort = getattr(self.projection, "distort", None)
         if distort is None:
             return transform(self.clip_from_world(aspect), vertices)
-        points = transform(self.pose.camera_from_world(), vertices)[:, :3]
-        return transform(self.projection.clip_from_camera(aspect), distort(points))
+        # As in `transform`: no unsound point may reach the distortion's gradient.
+        sound = jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True)
+        points = transform(self.pose.camera_from_world(), jnp.where(sound, vertices, 0))[:, :3]
+        return jnp.where(sound, transform(self.projection.clip_from_camera(aspect), distort(points)), jnp.nan)
 
     def depth(self, vertices: Float[Array, "vertices 3"]) -> Float[Array, " vertices"]:
         """Distance of points along the view axis, in world units, negative behind the camera."""

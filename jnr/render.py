@@ -40,14 +40,14 @@ class Rendering(NamedTuple):
         alpha: Part of the pixel that the mesh covers, 0 or 1 without antialiasing.
         depth: Distance along the view axis, in world units; the camera's `far` on background.
         normals: Unit normals in the world, on the side that is seen; zero on background.
-        attributes: The attributes that `render` was given; zero on background. None where it was given none.
+        attributes: The attributes that `render` was given, no channels where there were none; zero on background.
     """
 
     rgb: Float[Array, "height width channels"]
     alpha: Float[Array, "height width"]
     depth: Float[Array, "height width"]
     normals: Float[Array, "height width 3"]
-    attributes: Float[Array, "height width attributes"] | None = None
+    attributes: Float[Array, "height width attributes"]
 
     @property
     def rgba(self) -> Float[Array, "height width channels+1"]:
@@ -135,7 +135,9 @@ def render(
     if shader is not None and not callable(shader):
         raise TypeError(f"shader must be a function of a surface or None, got {type(shader).__name__}.")
     albedo = sample_texture(textures, scene.faces, fragments, positions)
-    values = None if attributes is None else interpolate(attributes, scene.faces, fragments)
+    if attributes is None:
+        attributes = jnp.zeros((scene.vertices.shape[0], 0), albedo.dtype)
+    values = interpolate(attributes, scene.faces, fragments)
     is_flat, face_normal, normal = scene.normals(normals, fragments)
     if shader is None and is_flat and not any(getattr(light, "local", True) for light in lights):
         # The light of a flat face is one everywhere: as many lights to add up as there are faces.
@@ -154,12 +156,12 @@ def render(
         _checks.check_shape(color, "what shader returns", *scene.covered.shape[:2], "channels")
     transparent = background is None
     color = jnp.where(scene.covered, color, scene.background(0.0 if transparent else background, color))
-    images = [color, scene.coverage(), normal, *([] if values is None else [values])]
-    rgb, alpha, normal, *values = (scene.average(image) for image in scene.with_gradient(*images))
+    images = scene.with_gradient(color, scene.coverage(), normal, values)
+    rgb, alpha, normal, values = (scene.average(image) for image in images)
     if transparent and scene.antialias > 1:
         seen = alpha > 0
         rgb = jnp.where(seen, rgb / jnp.where(seen, alpha, 1).astype(rgb.dtype), 0)
-    return Rendering(rgb, alpha[..., 0], scene.average(scene.depth())[..., 0], normal, values[0] if values else None)
+    return Rendering(rgb, alpha[..., 0], scene.average(scene.depth())[..., 0], normal, values)
 
 
 def render_silhouette(
@@ -315,4 +317,4 @@ class _Scene:
         if self.antialias == 1:
             return image
         (height, width), n = self.image_size, self.antialias
-        return jnp.mean(image.reshape(height, n, width, n, -1), axis=(1, 3))
+        return jnp.mean(image.reshape(height, n, width, n, image.shape[-1]), axis=(1, 3))

@@ -26,7 +26,7 @@ class Surface(NamedTuple):
         position: In the world.
         normal: Unit normal in the world, on the side that is seen.
         viewer: Unit vector towards the camera.
-        attributes: `render`'s attributes, None where it was given none.
+        attributes: `render`'s attributes, no channels where it was given none.
         fragments: From `rasterize`.
         lights: `render`'s lights.
     """
@@ -35,7 +35,7 @@ class Surface(NamedTuple):
     position: Float[Array, "height width 3"]
     normal: Float[Array, "height width 3"]
     viewer: Float[Array, "height width 3"]
-    attributes: Float[Array, "height width attributes"] | None
+    attributes: Float[Array, "height width attributes"]
     fragments: Fragments
     lights: tuple[Light, ...]
 

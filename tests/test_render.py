@@ -742,7 +742,6 @@ BAD_BACKGROUND = [
     ("gray_image", np.zeros((*SIZE, 1)), ValueError, r"background must have shape \(20, 28, 3\), got \(20, 28, 1\)"),
     ("complex", 1j, TypeError, r"background must be real numbers, got dtype complex64\."),
     ("name", "black", TypeError, r"background must be an array of numbers, got str\."),
-    ("none", None, TypeError, r"background must be an array of numbers, got NoneType\."),
 ]
 
 
