@@ -39,5 +39,7 @@ from jnr.textures import (
     UVTexture as UVTexture,
     colors_to_cubes as colors_to_cubes,
     cubes_to_uv as cubes_to_uv,
+    sample_cubes as sample_cubes,
+    sample_uv as sample_uv,
     uv_to_cubes as uv_to_cubes,
 )

@@ -142,6 +142,8 @@ def sample_uv(
     References:
         Williams, Pyramidal parametrics, SIGGRAPH 1983.
     """
+    clip_positions = _checks.as_compute(clip_positions, "clip_positions")
+    faces = _checks.as_faces(faces, clip_positions.shape[0])
     checked = check_texture(texture, faces, clip_positions.shape[0])
     covered = fragments.face_index >= 0
     channels = checked.images[0].shape[-1]
@@ -258,11 +260,10 @@ def _sample_level(checked, pyramid, uv, material, row, *, nearest):
     )
     wraps = checked.wraps
     # Brought near the image first: a coordinate of a thousand copies would have few digits left.
-    u, v = uv[..., 0], 1 - uv[..., 1]
     if len(set(wraps)) == 1 and wraps[0] in ("repeat", "mirror"):
         period = 1 if wraps[0] == "repeat" else 2
-        u, v = (x - period * lax.stop_gradient(jnp.floor(x / period)) for x in (u, v))
-    columns, rows = (_neighbours(x, n, nearest) for x, n in ((u, width), (v, height)))
+        uv = uv - period * lax.stop_gradient(jnp.floor(uv / period))
+    columns, rows = _neighbours(uv[..., 0], width, nearest), _neighbours(1 - uv[..., 1], height, nearest)
     total = None
     for row_index, row_weight in rows:
         for column_index, column_weight in columns:
