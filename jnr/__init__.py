@@ -23,6 +23,7 @@ from jnr.geometry import face_normals as face_normals, vertex_normals as vertex_
 from jnr.io import load as load, save as save
 from jnr.lights import (
     AmbientLight as AmbientLight,
+    Arriving as Arriving,
     DirectionalLight as DirectionalLight,
     PointLight as PointLight,
     SphericalHarmonicsLight as SphericalHarmonicsLight,

@@ -13,6 +13,7 @@ import jnr
 from jnr import sample_cubes, sample_uv
 
 WRAPS = ["repeat", "mirror", "clamp", "border"]
+BORDER = (0.9, 0.1, 0.4)
 
 
 def random_image(height, width, seed=0, dtype=np.float32):
