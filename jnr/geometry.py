@@ -71,7 +71,8 @@ def unit(normal: jax.Array) -> jax.Array:
     """Vectors along the last axis brought to length 1, zero where they have no direction."""
     squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
     sound = (squared > 0) & jnp.isfinite(squared)
-    return jnp.where(sound, normal, 0) * lax.rsqrt(jnp.where(sound, squared, 1))
+    # Not rsqrt, whose last bit depends on the size of the array.
+    return jnp.where(sound, normal, 0) / jnp.sqrt(jnp.where(sound, squared, 1))
 
 
 def _near_one(vectors):

@@ -1,0 +1,281 @@
+"""Batches and scenes of different meshes."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jnr
+
+SIZE = 32
+
+
+def different_meshes(kind):
+    """Ten meshes of different sizes with textures of one kind."""
+    rng = np.random.default_rng(0)
+    shapes = [
+        jnr.shapes.cube(),
+        jnr.shapes.icosphere(0),
+        jnr.shapes.icosphere(2),
+        jnr.shapes.torus(rows=5, columns=9),
+        jnr.shapes.uv_sphere(4, 7),
+        jnr.shapes.plane(2, 3),
+        jnr.shapes.torus_knot(rows=3, columns=24),
+        jnr.shapes.teapot(2),
+        jnr.shapes.torus(rows=3, columns=3),
+        jnr.shapes.plane(),
+    ]
+    meshes = []
+    for k, mesh in enumerate(shapes):
+        vertices, faces = mesh.vertices, mesh.faces
+        count, num_faces = len(vertices), len(faces)
+        if kind == "none":
+            textures = None
+        elif kind == "colors":
+            textures = jnp.asarray(rng.uniform(size=(count, 3)), jnp.float32)
+        elif kind == "cubes":
+            textures = jnp.asarray(rng.uniform(size=(num_faces, 2, 2, 2, 3)), jnp.float32)
+        else:
+            images = [jnp.asarray(rng.uniform(size=(*rng.integers(1, 9, 2), 3)), jnp.float32) for _ in range(k % 3 + 1)]
+            material = jnp.asarray(rng.integers(0, len(images), num_faces))
+            uv = jnp.asarray(rng.uniform(-1, 2, (3 * num_faces, 2)), jnp.float32)
+            textures = jnr.UVTexture(
+                images, uv, jnp.arange(3 * num_faces).reshape(-1, 3), material, "mirror", "trilinear"
+            )
+        meshes.append(jnr.Mesh(vertices, faces, textures))
+    return meshes
+
+
+def draw(mesh):
+    return jnr.render(*mesh, image_size=SIZE, normals="smooth", lights=(jnr.PointLight(),))
+
+
+def with_arrays(mesh, vertices, arrays):
+    """The mesh with other vertices and with other arrays of floats in its textures."""
+    textures = mesh.textures
+    if isinstance(textures, jnr.UVTexture):
+        textures = dataclasses.replace(textures, images=arrays[0], uv=arrays[1])
+    elif textures is not None:
+        textures = arrays
+    return jnr.Mesh(vertices, mesh.faces, textures)
+
+
+def float_arrays(mesh):
+    textures = mesh.textures
+    return (textures.images, textures.uv) if isinstance(textures, jnr.UVTexture) else textures
+
+
+def gradient(mesh, weights):
+    """Of a weighted sum of the picture, to positions and textures."""
+
+    def loss(vertices, arrays):
+        picture = draw(with_arrays(mesh, vertices, arrays))
+        terms = (image * weights[..., : image.shape[-1]] for image in (picture.rgb, picture.alpha[..., None]))
+        return sum(jnp.sum(term) for term in terms)
+
+    return jax.grad(loss, argnums=(0, 1))(mesh.vertices, float_arrays(mesh))
+
+
+def check_equal_to_loop(meshes):
+    batch = jnr.stack(meshes)
+    pictures = jax.jit(jax.vmap(draw))(batch)
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(SIZE, SIZE, 3)), jnp.float32)
+    gradients = jax.jit(jax.vmap(partial(gradient, weights=weights)))(batch)
+    single, single_gradient = jax.jit(draw), jax.jit(partial(gradient, weights=weights))
+    for k, mesh in enumerate(meshes):
+        for found, expected in zip(pictures, single(mesh), strict=True):
+            np.testing.assert_array_equal(found[k], expected)
+        found, expected = jax.tree.map(lambda leaf, k=k: leaf[k], gradients), single_gradient(mesh)
+        assert np.any(expected[0] != 0)
+        padded = found[1][0] if isinstance(mesh.textures, jnr.UVTexture) else ()
+        if len(padded):
+            # Materials that this mesh has not are no part of its gradient.
+            assert all(np.all(image == 0) for image in padded[len(expected[1][0]) :])
+            found = found[0], (list(padded[: len(expected[1][0])]), found[1][1])
+            expected = expected[0], (list(expected[1][0]), expected[1][1])
+        for mine, own in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            inside = tuple(slice(size) for size in own.shape)
+            np.testing.assert_array_equal(mine[inside], own)
+            assert np.count_nonzero(mine) == np.count_nonzero(own)  # nothing in the padding
+
+
+@pytest.mark.parametrize("kind", ["none", "colors", "cubes", "images"])
+def test_batch_of_ten_meshes_equals_ten_pictures_bit_for_bit(kind):
+    check_equal_to_loop(different_meshes(kind))
+
+
+def test_batch_has_the_longest_of_each_length_and_marks_the_rest():
+    cube, ball = jnr.shapes.cube(), jnr.shapes.icosphere(1)
+    batch = jnr.stack([cube, ball])
+    assert batch.vertices.shape == (2, 42, 3)
+    assert batch.faces.shape == (2, 80, 3)
+    np.testing.assert_array_equal(batch.vertices[0, 8:], 0)
+    np.testing.assert_array_equal(batch.faces[0, 12:], -1)
+    np.testing.assert_array_equal(batch.faces[1], ball.faces)
+    assert batch.textures is None
+
+
+def test_mesh_without_textures_is_white_among_others():
+    cube = jnr.shapes.cube()
+    textures = {
+        "colors": jnp.full((8, 3), 0.25),
+        "cubes": jnp.full((12, 2, 2, 2, 3), 0.25),
+        "image": jnr.UVTexture(jnp.full((2, 2, 3), 0.25), jnp.zeros((8, 2))),
+        "corners": jnr.UVTexture(jnp.full((2, 2, 3), 0.25), jnp.zeros((1, 2)), jnp.zeros((12, 3), jnp.int32)),
+    }
+    ball = jnr.shapes.icosphere(1)
+    for texture in textures.values():
+        batch = jnr.stack([ball, cube._replace(textures=texture)])
+        pictures = jax.vmap(lambda mesh: jnr.render(*mesh, lights=(), image_size=8).rgb)(batch)
+        assert set(np.unique(pictures[0])) == {0, 1}
+        assert set(np.unique(pictures[1])) == {0, 0.25}
+        scene = jnr.concatenate([ball._replace(vertices=ball.vertices - 2), cube._replace(textures=texture)])
+        assert set(np.unique(jnr.render(*scene, lights=(), image_size=48).rgb)) == {0, 0.25, 1}
+
+
+@pytest.mark.parametrize("kind", ["none", "colors", "cubes", "images"])
+def test_scene_shows_each_mesh_where_it_is_nearest(kind):
+    meshes = [
+        mesh._replace(vertices=mesh.vertices * 0.5 + jnp.asarray([np.cos(k), np.sin(k), k / 10]))
+        for k, mesh in enumerate(different_meshes(kind)[:5])
+    ]
+    scene = jnr.concatenate(meshes)
+    assert len(scene.vertices) == sum(len(mesh.vertices) for mesh in meshes)
+    whole = jnr.render(*scene, image_size=SIZE)
+    parts = [jnr.render(*mesh, image_size=SIZE) for mesh in meshes]
+    nearest = np.argmin([part.depth for part in parts], axis=0)
+    for name in ("rgb", "alpha", "depth", "normals"):
+        expected = np.stack([np.asarray(getattr(part, name)) for part in parts])
+        expected = np.take_along_axis(expected, nearest.reshape(1, SIZE, SIZE, *[1] * (expected.ndim - 3)), axis=0)[0]
+        np.testing.assert_allclose(getattr(whole, name), expected, atol=1e-5)
+    assert len(np.unique(nearest[np.asarray(whole.alpha) == 1])) == 5
+
+
+def test_scene_of_textures_that_wrap_each_in_its_own_way():
+    plane = jnr.shapes.plane()
+    rng = np.random.default_rng(0)
+    meshes = [
+        jnr.Mesh(
+            plane.vertices + jnp.array([k - 0.5, 0, 0]),
+            plane.faces,
+            jnr.UVTexture(rng.uniform(size=(4, 4 + k, 3)).astype(np.float32), plane.vertices[:, :2] * 4, wrap=wrap),
+        )
+        for k, wrap in enumerate(("clamp", "mirror"))
+    ]
+    whole = jnr.render(*jnr.concatenate(meshes), image_size=SIZE).rgb
+    np.testing.assert_allclose(whole, sum(jnr.render(*mesh, image_size=SIZE).rgb for mesh in meshes), atol=1e-6)
+
+
+def test_padding_faces_stay_padding_in_a_scene():
+    cube = jnr.shapes.cube()
+    padded = cube._replace(faces=jnp.concatenate([cube.faces, jnp.full((2, 3), -1)]))
+    scene = jnr.concatenate([padded, padded])
+    np.testing.assert_array_equal(scene.faces[12:14], -1)
+    np.testing.assert_array_equal(scene.faces[26:], -1)
+    np.testing.assert_array_equal(scene.faces[14:26], cube.faces + 8)
+
+
+def test_batches_and_scenes_are_differentiable():
+    ball, cube = jnr.shapes.icosphere(1), jnr.shapes.cube()
+
+    def loss(scale):
+        meshes = [ball._replace(vertices=ball.vertices * scale), cube._replace(vertices=cube.vertices * scale)]
+        batch = jnr.stack(meshes)
+        alphas = jax.vmap(lambda v, f: jnr.render_silhouette(v, f, image_size=16))(batch.vertices, batch.faces)
+        scene = jnr.concatenate(meshes)
+        return -jnp.sum(alphas) - jnp.sum(jnr.render_silhouette(scene.vertices, scene.faces, image_size=16))
+
+    assert jax.grad(loss)(0.5) < 0  # growing covers more
+
+
+# --- normalisation
+
+
+def test_normalized_mesh_fills_the_unit_box_as_neural_renderers_does():
+    mesh = jnr.shapes.teapot(3)
+    mesh = mesh._replace(vertices=mesh.vertices * 7 + jnp.array([100.0, -3, 5]), textures=mesh.vertices)
+    result = jnr.normalize(mesh)
+    # Its load_obj, in its order of operations.
+    expected = np.asarray(mesh.vertices) - np.asarray(mesh.vertices).min(0)
+    expected /= np.abs(expected).max()
+    expected *= 2
+    expected -= expected.max(0) / 2
+    np.testing.assert_allclose(result.vertices, expected, atol=1e-5)
+    np.testing.assert_allclose(np.abs(result.vertices).max(), 1, atol=1e-6)
+    assert result.faces is mesh.faces
+    assert result.textures is mesh.textures
+
+
+# --- errors
+
+
+def textured(**changes):
+    texture = jnr.UVTexture(np.zeros((2, 2, 3)), np.zeros((8, 2)))
+    return jnr.shapes.cube()._replace(textures=dataclasses.replace(texture, **changes))
+
+
+CUBE = jnr.shapes.cube()
+BAD = {
+    "none": (jnr.stack, [], ValueError, r"meshes must hold at least one mesh, got none\."),
+    "mesh": (jnr.concatenate, CUBE, TypeError, r"meshes must be a sequence of meshes, got Mesh\."),
+    "kinds": (
+        jnr.stack,
+        [CUBE._replace(textures=np.zeros((8, 3))), textured()],
+        ValueError,
+        r"meshes must have textures of one kind, got UV textures and vertex colours\. See jnr\.uv_to_cubes",
+    ),
+    "cubes": (
+        jnr.concatenate,
+        [CUBE._replace(textures=np.zeros((12, t, t, t, 3))) for t in (2, 3)],
+        ValueError,
+        r"meshes must have textures of one size but for their length, got \(2, 2, 2, 3\), \(3, 3, 3, 3\)\.",
+    ),
+    "filters": (
+        jnr.concatenate,
+        [textured(), textured(filter="nearest")],
+        ValueError,
+        r"meshes must have one filter, got bilinear, nearest\.",
+    ),
+    "wraps": (jnr.stack, [textured(), textured(wrap="clamp")], ValueError, r"meshes must have one wrap, got"),
+    "channels": (
+        jnr.stack,
+        [textured(), textured(images=np.zeros((2, 2, 4)))],
+        ValueError,
+        r"meshes must have images of one number of channels, got 3, 4\.",
+    ),
+    "uv_faces": (
+        jnr.stack,
+        [textured(), textured(uv_faces=np.zeros((12, 3), int))],
+        ValueError,
+        r"meshes must have uv_faces all or none, got True, False\.",
+    ),
+    "borders": (
+        jnr.concatenate,
+        [textured(wrap="border", border=0.0), textured(wrap="border", border=1.0)],
+        ValueError,
+        r"meshes must have one border, got 0\.0, 1\.0\.",
+    ),
+    "vertices": (
+        jnr.stack,
+        [CUBE._replace(vertices=np.zeros((8, 2)))],
+        ValueError,
+        r"vertices must have shape \(vertices, 3\), got \(8, 2\)\.",
+    ),
+    "one_place": (
+        jnr.normalize,
+        CUBE._replace(vertices=np.ones((8, 3))),
+        ValueError,
+        r"vertices must not all be at one place, got a box of size 0\.",
+    ),
+    "empty": (jnr.normalize, CUBE._replace(vertices=np.zeros((0, 3))), ValueError, r"vertices must not be empty"),
+}
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("function", "argument", "error", "message"), BAD.values(), ids=BAD)
+def test_meshes_that_do_not_go_together_are_an_error_that_says_why(function, argument, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        function(argument)
