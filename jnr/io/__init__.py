@@ -130,8 +130,11 @@ def _read_by_trimesh(path) -> Content:
         _check_off_is_whole(path)
     elif path.read_bytes().count(b"endsolid") > MAX_SOLIDS:
         raise ValueError(f"it has more than {MAX_SOLIDS} solids")
-    scene = trimesh.load_scene(path, process=False, maintain_order=True, skip_materials=True)
-    meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh)]
+    try:
+        scene = trimesh.load_scene(path, process=False, maintain_order=True, skip_materials=True)
+        meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh)]
+    except Exception as error:  # ImportError too: trimesh asks for more packages when a text is not UTF-8
+        raise ValueError(f"trimesh cannot read it, {error}") from error
     offsets = np.cumsum([0, *(len(m.vertices) for m in meshes)])
     vertices = np.concatenate([np.zeros((0, 3)), *(m.vertices for m in meshes)])
     faces = [m.faces + offset for m, offset in zip(meshes, offsets, strict=False)]
@@ -142,7 +145,7 @@ def _check_off_is_whole(path):
     """Trimesh takes the faces there are, however many the file's header promises."""
     lines = [line.split("#")[0].split() for line in path.read_text(errors="replace").splitlines()]
     lines = [line for line in lines if line]
-    if not lines or len(lines) < 2 and len(lines[0]) < 3:
+    if not lines or (len(lines) < 2 and len(lines[0]) < 3):
         raise ValueError("it has no line of counts")
     counts = lines[0][1:] or lines[1]
     promised, there = int(counts[0]) + int(counts[1]), len(lines) - (1 if len(lines[0]) > 1 else 2)

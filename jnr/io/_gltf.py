@@ -293,9 +293,9 @@ class _Reader:
         colors = None
         if all(part.colors is not None for part in parts):
             colors = np.concatenate([part.colors for part in parts])
-        if not any(own.texture is not None for own in used):
-            if colors is not None or all(own.factor is None for own in used):
-                return Content(vertices, faces, colors)
+        has_images = any(own.texture is not None for own in used)
+        if not has_images and (colors is not None or all(own.factor is None for own in used)):
+            return Content(vertices, faces, colors)
         uvs = [np.zeros((len(part.vertices), 2)) if part.uv is None else part.uv for part in parts]
         uv_faces = None
         if any(part.uv_faces is not None for part in parts):
@@ -355,7 +355,7 @@ class _Reader:
     def _wrap(self, texture) -> str:
         sampler = self.item("samplers", texture["sampler"]) if "sampler" in texture else {}
         wraps = [WRAPS[sampler[key]] for key in ("wrapS", "wrapT") if key in sampler]
-        if len(wraps) == 1 and wraps[0] != "repeat" or len(set(wraps)) > 1:
+        if (len(wraps) == 1 and wraps[0] != "repeat") or len(set(wraps)) > 1:
             raise ValueError(f"it has an image that wraps differently along its sides, {sampler}")
         return wraps[0] if wraps else self.wrap
 

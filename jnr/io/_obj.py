@@ -15,6 +15,7 @@ from jnr.io._parts import Content, Files, Texture
 BLOCK = 2**22
 MAX_LIBRARY = 2**26
 GREY = 0.5
+SPACES = np.frombuffer(b" \t\n\r\v\f", np.uint8)
 # Arguments of the options that may stand before an image's name; -o, -s and -t have one to three numbers.
 OPTIONS = {"-blendu": 1, "-blendv": 1, "-boost": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-mm": 2, "-texres": 1}
 OPTIONS |= {"-bm": 1, "-type": 1, "-o": 3, "-s": 3, "-t": 3}
@@ -172,10 +173,20 @@ def _whole_lines(file) -> bytes:
 
 
 def _tokens(lines, keyword):
-    if any(b"#" in line for line in lines):
-        lines = [line.partition(b"#")[0] for line in lines]
-    rows = [line[keyword:].split() for line in lines]
-    return list(chain.from_iterable(rows)), np.fromiter(map(len, rows), np.int64, len(rows))
+    """The words of lines behind their keyword, and how many each line has."""
+    text = b"\n".join([line[keyword:] for line in lines])
+    if b"#" in text:
+        text = b"\n".join([line[keyword:].partition(b"#")[0] for line in lines])
+    letters = np.frombuffer(text, np.uint8)
+    is_space = np.isin(letters, SPACES)
+    begins = np.flatnonzero(~is_space & np.concatenate([[True], is_space[:-1]]))
+    ends = np.flatnonzero(letters == 10)
+    counts = (
+        np.diff(np.searchsorted(begins, np.concatenate([[0], ends, [len(letters)]])))
+        if lines
+        else np.zeros(0, np.int64)
+    )
+    return text.split(), counts
 
 
 def _numbers(lines):
@@ -203,7 +214,7 @@ def _corners(tokens) -> np.ndarray:
     return corners
 
 
-def _joined(arrays, columns=None, dtype=np.int64):
+def _joined(arrays, columns: int | None = None, dtype: type = np.int64) -> np.ndarray:
     empty = np.zeros(0 if columns is None else (0, columns), dtype)
     return np.concatenate([empty, *arrays])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -145,7 +146,7 @@ def runs(material: np.ndarray) -> list[tuple[int, int, int]]:
     if not len(material):
         return []
     edges = [0, *(np.flatnonzero(np.diff(material)) + 1).tolist(), len(material)]
-    return [(a, b, int(material[a])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(a, b, int(material[a])) for a, b in itertools.pairwise(edges)]
 
 
 def require(module: str, package: str, what: str):

@@ -145,7 +145,7 @@ def _binary_lengths(element, source, at, order):
         if own.count is not None:
             count, at = _binary_values(source, own._replace(dtype=own.count), 1, at, order)
             length = _length(count[0])
-        values, at = _binary_values(source, own, 1 if length is None else length, at, order)
+        _, at = _binary_values(source, own, 1 if length is None else length, at, order)
         lengths.append(length)
     return lengths
 
