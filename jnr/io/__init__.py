@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import cast
 
@@ -131,7 +132,10 @@ def _read_by_trimesh(path) -> Content:
     elif path.read_bytes().count(b"endsolid") > MAX_SOLIDS:
         raise ValueError(f"it has more than {MAX_SOLIDS} solids")
     try:
-        scene = trimesh.load_scene(path, process=False, maintain_order=True, skip_materials=True)
+        with warnings.catch_warnings():
+            # NumPy's word for numbers that cannot be read, after which trimesh would go on with those before.
+            warnings.filterwarnings("error", "string or file could not be read")
+            scene = trimesh.load_scene(path, process=False, maintain_order=True, skip_materials=True)
         meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh)]
     except Exception as error:  # ImportError too: trimesh asks for more packages when a text is not UTF-8
         raise ValueError(f"trimesh cannot read it, {error}") from error
@@ -207,11 +211,10 @@ def _content(mesh, ending) -> Content:
     """What a format is to hold of a mesh, without padding."""
     vertices = _checks.as_float(mesh.vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
-    _checks.check_finite(vertices, "vertices")
     all_faces = _checks.as_faces(mesh.faces, vertices.shape[0])
     kept = np.all(np.asarray(all_faces) >= 0, axis=1)
     faces = np.asarray(all_faces)[kept].astype(np.int64)
-    content = Content(np.asarray(vertices, np.float32), faces)
+    content = Content(_as_saved(vertices, "vertices"), faces)
     textures = mesh.textures
     if textures is None:
         return content
@@ -227,8 +230,7 @@ def _content(mesh, ending) -> Content:
             )
         if textures.ndim == 2:
             _checks.check_shape(textures, "textures", vertices.shape[0], 3)
-            _checks.check_finite(textures, "textures")
-            return content._replace(colors=np.asarray(textures, np.float32))
+            return content._replace(colors=_as_saved(textures, "textures"))
         _checks.check_shape(textures, "textures", all_faces.shape[0], *(textures.shape[1:2] * 3), 3)
         # Without padding, whose squares would be lost in the file.
         textures = cubes_to_uv(textures[jnp.asarray(np.flatnonzero(kept))])
@@ -238,7 +240,7 @@ def _content(mesh, ending) -> Content:
 
 def _texture(texture, faces, kept, num_vertices) -> Texture:
     checked = check_texture(texture, faces, num_vertices)
-    images = [np.asarray(image, np.float32) for image in checked.images]
+    images = [_as_saved(image, "images") for image in checked.images]
     if checked.sizes is not None:
         images = [image[: int(size[0]), : int(size[1])] for image, size in zip(images, checked.sizes, strict=True)]
     if images[0].shape[-1] not in (3, 4):
@@ -246,16 +248,21 @@ def _texture(texture, faces, kept, num_vertices) -> Texture:
     for image in images:
         if 0 in image.shape:
             raise ValueError(f"sizes must be at least 1 each way to be saved, got {image.shape[:2]}.")
-        if not np.all(np.isfinite(image)):
-            raise ValueError("images must be finite to be saved, got NaN or infinity.")
-    _checks.check_finite(checked.uv, "uv")
     uv_faces = None
     if texture.uv_faces is not None:
         uv_faces = np.asarray(checked.uv_faces)[kept].astype(np.int64)
         if uv_faces.min(initial=0) < 0:
             raise ValueError("uv_faces must be rows of uv at every face that is not padding to be saved, got -1.")
     material = np.zeros(len(kept), np.int64) if checked.material is None else np.asarray(checked.material, np.int64)
-    return Texture(images, list(checked.wraps), np.asarray(checked.uv, np.float32), uv_faces, material[kept])
+    return Texture(images, list(checked.wraps), _as_saved(checked.uv, "uv"), uv_faces, material[kept])
+
+
+def _as_saved(array, name):
+    with np.errstate(over="ignore"):
+        array = np.asarray(array).astype(np.float32)
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} must be finite float32 numbers to be saved, got NaN or infinity.")
+    return array
 
 
 def _checked_path(path, endings):

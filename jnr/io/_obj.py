@@ -12,7 +12,8 @@ import numpy as np
 from jnr.io import _parts
 from jnr.io._parts import Content, Files, Texture
 
-BLOCK = 2**22
+MAX_LINE = 2**24
+MAX_LIBRARIES = 256
 MAX_LIBRARY = 2**26
 GREY = 0.5
 SPACES = np.frombuffer(b" \t\n\r\v\f", np.uint8)
@@ -99,6 +100,8 @@ class _Reader:
                 materials.append(self.names.setdefault(name.strip(), len(self.names)))
             elif keyword == b"mtllib":
                 self.libraries[name.strip()] = None
+                if len(self.libraries) > MAX_LIBRARIES:
+                    raise ValueError(f"it has more than {MAX_LIBRARIES} material libraries")
         self.material = materials[-1]
         self.materials.append(np.array(materials)[np.searchsorted(changes, is_face)])
 
@@ -165,10 +168,14 @@ def _bar(path, progress):
 
 
 def _whole_lines(file) -> bytes:
-    parts = [file.read(BLOCK)]
+    parts = [file.read(_parts.BLOCK)]
+    left = MAX_LINE
     # A backslash at its end carries a line on to the next.
     while parts[-1] and (not parts[-1].endswith(b"\n") or parts[-1].endswith((b"\\\n", b"\\\r\n"))):
-        parts.append(file.readline())
+        parts.append(file.readline(left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise ValueError(f"it has a line of more than {MAX_LINE} bytes")
     return b"".join(parts)
 
 

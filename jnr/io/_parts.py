@@ -15,6 +15,8 @@ MAX_PIXELS = 2**27
 MAX_IMAGES = 4096
 # Longer than any number in a mesh file; an array of bytes is as wide as its longest.
 MAX_NUMBER = 64
+MAX_NAME = 1024
+BLOCK = 2**22
 # Decoders of other formats that Pillow knows run programs or are seldom used.
 IMAGES = ("PNG", "JPEG", "BMP", "TGA", "TIFF", "GIF", "WEBP")
 
@@ -48,6 +50,8 @@ class Files:
 
     def find(self, name: str) -> Path | None:
         """Where a file lies, None where it is not there."""
+        if len(name) > MAX_NAME:
+            raise ValueError(f"it names a file by {len(name)} letters, more than {MAX_NAME}")
         for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
             try:
                 path = (self.folder / spelling).resolve()
@@ -128,6 +132,22 @@ def numbers(tokens: list[bytes], dtype: type) -> np.ndarray:
     if max(map(len, tokens)) > MAX_NUMBER:
         raise ValueError(f"it has text of more than {MAX_NUMBER} letters where a number must be")
     return np.array(tokens).astype(dtype)
+
+
+def all_numbers(text: bytes) -> np.ndarray:
+    """The numbers of a whole text, which would fill many times its space as words."""
+    values, start = [np.zeros(0)], 0
+    while start < len(text):
+        block = text[start : start + BLOCK]
+        if start + BLOCK < len(text) and not block[-1:].isspace():
+            # The last word may go on in the next block.
+            word = block[-MAX_NUMBER - 1 :].split()[-1]
+            if len(word) > MAX_NUMBER:
+                raise ValueError(f"it has text of more than {MAX_NUMBER} letters where a number must be")
+            block = block[: -len(word)]
+        values.append(numbers(block.split(), np.float64))
+        start += len(block)
+    return np.concatenate(values)
 
 
 def fan(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -59,7 +59,7 @@ def read(path: Path, files: Files, wrap: str, *, textures: bool) -> Content:
         if element.length * element.smallest(text=header.order is None) > len(body) + 1:
             raise ValueError(f"it promises {element.length} rows of {element.name}, more than it holds")
     if header.order is None:
-        source = _parts.numbers(bytes(body).split(), np.float64)
+        source = _parts.all_numbers(bytes(body))
         tables = _tables(header.elements, lambda element, at: _text_table(element, source, at))
     else:
         source = bytes(body)
@@ -117,63 +117,65 @@ def _tables(elements, read_table) -> dict[str, dict[str, _Column]]:
 
 
 def _binary_table(element, source, at, order):
+    def values_at(own, number, at):
+        end = at + number * own.dtype.itemsize
+        if end > len(source):
+            raise ValueError(f"it ends within {own.name}")
+        return np.frombuffer(source, own.dtype.newbyteorder(order), number, at), end
+
     # The lists of most files have one length, seen in the first row.
-    lengths = _binary_lengths(element, source, at, order)
+    lengths, end = _first_lengths(element, values_at, at)
+    if (end - at) * element.length > len(source) - at:
+        return _ragged(element, values_at, at)
     fields = []
     for own, length in zip(element.properties, lengths, strict=True):
         if own.count is not None:
             fields.append((f"number of {own.name}", own.count.newbyteorder(order)))
         fields.append((own.name, own.dtype.newbyteorder(order), () if length is None else (length,)))
-    row = sum(np.dtype(field[1]).itemsize * (field[2][0] if len(field) > 2 and field[2] else 1) for field in fields)
-    row -= sum(np.dtype(field[1]).itemsize for field in fields if len(field) > 2 and field[2] == (0,))
-    if row * element.length <= len(source) - at:
-        rows = np.frombuffer(source, np.dtype(fields), element.length, at)
-        lists = [(own, length) for own, length in zip(element.properties, lengths, strict=True) if length is not None]
-        if all(np.all(rows[f"number of {own.name}"] == length) for own, length in lists):
-            table = {}
-            for own, length in zip(element.properties, lengths, strict=True):
-                counts = None if length is None else np.full(element.length, length)
-                table[own.name] = _Column(rows[own.name].reshape(-1), counts)
-            return table, at + row * element.length
-    return _ragged(element, lambda own, number, at: _binary_values(source, own, number, at, order), at)
+    rows = np.frombuffer(source, np.dtype(fields), element.length, at)
+    table = {}
+    for own, length in zip(element.properties, lengths, strict=True):
+        if length is not None and not np.all(rows[f"number of {own.name}"] == length):
+            return _ragged(element, values_at, at)
+        counts = None if length is None else np.full(element.length, length)
+        table[own.name] = _Column(rows[own.name].reshape(-1), counts)
+    return table, at + (end - at) * element.length
 
 
-def _binary_lengths(element, source, at, order):
+def _first_lengths(element, values_at, at):
+    """The length of each list in the first row, None for what is no list, and where the row ends."""
     lengths = []
     for own in element.properties:
         length = None
         if own.count is not None:
-            count, at = _binary_values(source, own._replace(dtype=own.count), 1, at, order)
+            count, at = values_at(own._replace(dtype=own.count), 1, at)
             length = _length(count[0])
-        _, at = _binary_values(source, own, 1 if length is None else length, at, order)
+        _, at = values_at(own, 1 if length is None else length, at)
         lengths.append(length)
-    return lengths
-
-
-def _binary_values(source, own, number, at, order):
-    end = at + number * own.dtype.itemsize
-    if end > len(source):
-        raise ValueError(f"it ends within {own.name}")
-    return np.frombuffer(source, own.dtype.newbyteorder(order), number, at), end
+    return lengths, at
 
 
 def _text_table(element, source, at):
-    lists = [own for own in element.properties if own.count is not None]
-    if not lists:
-        width = len(element.properties)
-        rows = source[at : at + width * element.length]
-        if len(rows) < width * element.length:
-            raise ValueError(f"it ends within {element.name}")
-        rows = rows.reshape(-1, width)
-        table = {own.name: _Column(rows[:, k], None) for k, own in enumerate(element.properties)}
-        return table, at + width * element.length
-    return _ragged(element, lambda own, number, at: _text_values(source, own, number, at), at)
+    def values_at(own, number, at):
+        if at + number > len(source):
+            raise ValueError(f"it ends within {own.name}")
+        return source[at : at + number], at + number
 
-
-def _text_values(source, own, number, at):
-    if at + number > len(source):
-        raise ValueError(f"it ends within {own.name}")
-    return source[at : at + number], at + number
+    lengths, end = _first_lengths(element, values_at, at)
+    width = end - at
+    if width * element.length > len(source) - at:
+        return _ragged(element, values_at, at)
+    rows = source[at : at + width * element.length].reshape(-1, width)
+    table, column = {}, 0
+    for own, length in zip(element.properties, lengths, strict=True):
+        counts = None
+        if length is not None:
+            if not np.all(rows[:, column] == length):
+                return _ragged(element, values_at, at)
+            counts, column = np.full(element.length, length), column + 1
+        values = rows[:, column : column + (1 if length is None else length)]
+        table[own.name], column = _Column(values.reshape(-1), counts), column + values.shape[1]
+    return table, at + width * element.length
 
 
 def _ragged(element, values_at, at):
@@ -215,10 +217,11 @@ def _content(tables, header, files, wrap, *, textures) -> Content:
     if not textures:
         return Content(vertices, faces)
     colors = _columns(vertex, ("red", "green", "blue"))
-    if colors is not None and colors.dtype.kind != "f":
-        colors = colors / np.float32(np.iinfo(colors.dtype).max)
-    elif colors is not None and header.order is None and _is_integer(header, "red"):
-        colors = colors / 255
+    dtype = next(
+        (own.dtype for e in header.elements if e.name == "vertex" for own in e.properties if own.name == "red"), None
+    )
+    if colors is not None and dtype is not None and dtype.kind != "f":
+        colors = colors / np.float32(np.iinfo(dtype).max)
     if not header.images:
         return Content(vertices, faces, colors)
     uv, uv_faces = _columns(vertex, *UV_NAMES), None
@@ -260,11 +263,6 @@ def _columns(table, *names):
         if all(name in table and table[name].counts is None for name in own):
             return np.stack([table[name].values for name in own], axis=-1)
     return None
-
-
-def _is_integer(header, name):
-    kinds = {own.name: own.dtype.kind for e in header.elements if e.name == "vertex" for own in e.properties}
-    return kinds.get(name) != "f"
 
 
 def write(path: Path, content: Content) -> dict[Path, bytes]:
