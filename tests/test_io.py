@@ -1,9 +1,11 @@
 import base64
 import builtins
+import dataclasses
 import importlib
 import io
 import json
 import struct
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -848,12 +850,12 @@ def test_gltf_face_without_material_is_white_beside_others(tmp_path):
 
 
 def test_gltf_texture_transform_moves_texture_coordinates(tmp_path):
-    # As the extension's text: scaled, turned clockwise by 90 degrees as glTF's v points down, moved.
-    transform = {"KHR_texture_transform": {"offset": [0.5, 0], "scale": [2, 1], "rotation": np.pi / 2}}
+    # The example in the extension's text: the lower left quadrant, turned by 90 degrees.
+    transform = {"KHR_texture_transform": {"offset": [0, 1], "scale": [0.5, 0.5], "rotation": np.pi / 2}}
     texture = {"index": 0, "extensions": transform}
     mesh = jnr.load(gltf(tmp_path, materials=[{"pbrMetallicRoughness": {"baseColorTexture": texture}}] * 2))
     uv = np.array([[0, 0.25], [1, 0], [0.5, 1]])
-    expected = np.stack([uv[:, 1] + 0.5, 1 + 2 * uv[:, 0]], axis=-1)
+    expected = 0.5 * np.stack([uv[:, 1], uv[:, 0]], axis=-1)
     np.testing.assert_allclose(mesh.textures.uv[:3], expected, atol=1e-6)
 
 
@@ -898,12 +900,11 @@ def test_textured_mesh_can_be_drawn(tmp_path):
     plane = jnr.shapes.plane()
     image = jnp.asarray([[RED, BLUE]], jnp.float32)
     texture = jnr.UVTexture(image, plane.vertices[:, :2] / 2 + 0.5, wrap="clamp", filter="nearest")
-    for ending in (".obj", ".ply", ".glb"):
-        jnr.save(tmp_path / f"mesh{ending}", plane._replace(textures=texture))
-        mesh = jnr.load(tmp_path / f"mesh{ending}")
-        rgb = [jnr.render(*m, lights=(), image_size=8).rgb for m in (mesh, plane._replace(textures=texture))]
-        # Bilinear and nearest agree away from the image's middle.
-        np.testing.assert_allclose(rgb[0][:, :2], rgb[1][:, :2], atol=1e-6)
+    jnr.save(tmp_path / "mesh.obj", plane._replace(textures=texture))
+    mesh = jnr.load(tmp_path / "mesh.obj")
+    rgb = [jnr.render(*m, lights=(), image_size=8).rgb for m in (mesh, plane._replace(textures=texture))]
+    # Bilinear and nearest agree away from the image's middle.
+    np.testing.assert_allclose(rgb[0][:, :2], rgb[1][:, :2], atol=1e-6)
 
 
 def test_progress_bar_reaches_the_end_of_the_file(tmp_path, monkeypatch):
@@ -933,3 +934,332 @@ def test_ply_text_is_read_in_blocks_like_a_whole(tmp_path, monkeypatch):
     content += "\n".join(" ".join(f"{x:.9g}" for x in row) for row in vertices) + "\n3 0 1 2\n3 0 2 3\n"
     monkeypatch.setattr(importlib.import_module("jnr.io._parts"), "BLOCK", 70)
     np.testing.assert_array_equal(jnr.load(written(tmp_path, "mesh.ply", content)).vertices, vertices)
+
+
+# --- textures that are not there, not images, or hostile
+
+
+def textured_obj(tmp_path, line, material="map_Kd skin.png", faces="f 1/1 2/1 3/1", name="mesh.obj"):
+    written(tmp_path, "skin.mtl", f"newmtl skin\n{material}\n")
+    return written(tmp_path, name, f"mtllib skin.mtl\n{SQUARE}{line}\nusemtl skin\n{faces}\n")
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".gltf"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../out.png", "outside of its folder"),
+        ("sub/../../out.png", "outside of its folder"),
+        ("{out}", "outside of its folder"),
+        ("..\\out.png", "outside of its folder"),
+        ("link.png", "outside of its folder"),
+        ("linked/out.png", "outside of its folder"),
+        ("/etc/passwd", "outside of its folder"),
+        ("absent.png", "is not there"),
+        (".", "is not there"),
+        ("folder", "is not there"),
+        ("a" * 300 + ".png", "cannot be looked up"),
+        ("a/" * 3000 + ".png", "letters, more than 1024"),
+        ("loop.png", "is not there|cannot be looked up"),
+        ("text.png", "cannot be read"),
+        ("cut.png", "cannot be read"),
+    ],
+)
+def test_image_that_cannot_be_had_is_an_error_that_says_why(tmp_path, ending, name, message):
+    folder = tmp_path / "folder"
+    (folder / "folder").mkdir(parents=True)
+    picture(tmp_path, "out.png", RED)
+    picture(folder, "whole.png", *[RED, BLUE] * 50)
+    (folder / "link.png").symlink_to(tmp_path / "out.png")
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "text.png").write_text("no image")
+    (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:45])
+    name = name.format(out=tmp_path / "out.png")
+    if ending == ".obj":
+        path = textured_obj(folder, "vt 0 0", f"map_Kd {name}")
+    elif ending == ".gltf":
+        path = gltf(folder, images=[{"uri": name}])
+    else:
+        content = PLY.format(
+            comments=f"comment TextureFile {name}\n", more="property float s\nproperty float t\n", face=""
+        )
+        path = written(folder, "mesh.ply", content + "0 0 0 0 0\n1 0 0 0 0\n1 1 0 0 0\n0 1 0 0 0\n3 0 1 2\n3 0 2 3\n")
+    with pytest.raises(
+        ValueError, match=rf"^path must be a whole, valid mesh file, got '.*mesh\{ending}': .*({message})"
+    ):
+        jnr.load(path)
+    assert jnr.load(path, textures=False).textures is None
+
+
+@pytest.mark.validation
+def test_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    # A header that promises 900 million pixels
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    written(tmp_path, "skin.png", content)
+    with pytest.raises(ValueError, match=r"exceeds limit|must have at most"):
+        jnr.load(textured_obj(tmp_path, "vt 0 0"))
+    picture(tmp_path, "skin.png", *[RED] * 50)
+    picture(tmp_path, "other.png", *[RED] * 51)
+    monkeypatch.setattr(importlib.import_module("jnr.io._parts"), "MAX_PIXELS", 100)
+    assert jnr.load(textured_obj(tmp_path, "vt 0 0")).textures.images.shape == (1, 50, 3)
+    path = textured_obj(tmp_path, "vt 0 0", "map_Kd skin.png\nnewmtl other\nmap_Kd other.png")
+    with pytest.raises(ValueError, match=r"images must have at most 100 pixels in all, got 101"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("v 0 0\nf 1 1 1\n", "a vertex of 2 coordinates"),
+        (SQUARE + "f 1 2\n", "a face of 2 corners"),
+        (SQUARE + "f 0 1 2\n", "a vertex of number 0"),
+        (SQUARE + "f 1/0 2/0 3/0\nvt 0 0\n", "a texture coordinate of number 0"),
+        (SQUARE + "f 1 2 -5\n", "an index of -5"),
+        (SQUARE + "vt 0 0\nf 1/-2 2/-1 3/-1\n", "an index of -2"),
+        (SQUARE + "f 1 2 3.5\n", "3.5"),
+        (SQUARE + "f 1 2 99999999999999999999\n", ""),
+        (SQUARE + "f 1 2 4294967297\n", "got indices 0 to 4294967296"),
+        (SQUARE + "f 1/1/1/1 2 3\n", ""),
+        (SQUARE + "f 1 2 " + "9" * 1000 + "\n", "more than 64 letters"),
+        (SQUARE + "f 1 2 3\0\n", "NUL"),
+        (SQUARE + "vt\nf 1 2 3\n", "a texture coordinate without numbers"),
+        (SQUARE + "f " + "1 " * 2**24 + "\n", "a line of more than"),
+        (SQUARE + "f 1 \\\n" + ("1 " * 1000 + "\\\n") * 2**14 + "1\n", "a line of more than"),
+        ("".join(f"mtllib {k}.mtl\n" for k in range(300)) + SQUARE + "f 1 2 3\n", "more than 256 material libraries"),
+    ],
+    ids=range(16),
+)
+def test_broken_obj_is_an_error_that_says_what_is_wrong(tmp_path, content, message):
+    path = written(tmp_path, "broken.obj", content)
+    with pytest.raises(
+        ValueError, match=rf"^path must be a .*broken\.obj.*{message}|^path must be .*{message}.*broken"
+    ):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("line", "material", "faces", "message"),
+    [
+        ("vt nan 0", "Kd 1 0 0", "f 1/1 2/1 3/1", "finite texture coordinates"),
+        ("vt 1e39 0", "Kd 1 0 0", "f 1/1 2/1 3/1", "finite texture coordinates"),
+        ("vt 0 0", "Kd 1 0 0", "f 1/1 2/2 3/1", "1 texture coordinates and a face that has number 2"),
+        ("vt 0 0", "Kd nan 0 0", "f 1/1 2/1 3/1", "colour is 'nan 0 0'"),
+        ("vt 0 0", "Kd 1 0", "f 1/1 2/1 3/1", "colour is '1 0'"),
+        ("vt 0 0", "Kd red green blue", "f 1/1 2/1 3/1", "red"),
+        ("vt 0 0", "Kd xyz 1 1 1", "f 1/1 2/1 3/1", "not as RGB"),
+        ("vt 0 0", "map_Kd", "f 1/1 2/1 3/1", "no image's name"),
+        ("vt 0 0", "map_Kd -s 1 1 1", "f 1/1 2/1 3/1", "no image's name"),
+        ("vt 0 0", "map_Kd a\0b.png", "f 1/1 2/1 3/1", "cannot be looked up"),
+        ("vt 0 0", "\n".join(f"newmtl {k}" for k in range(5000)), "f 1/1 2/1 3/1", "more than 4096 materials"),
+    ],
+    ids=range(11),
+)
+def test_broken_material_is_an_error_that_says_what_is_wrong(tmp_path, line, material, faces, message):
+    path = textured_obj(tmp_path, line, material, faces)
+    with pytest.raises(ValueError, match=rf"^path must be .*{message}"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("vertex 4", "vertex 4000000000000", "promises 4000000000000 rows of vertex"),
+        ("face 2", "face 99999999999", "promises 99999999999 rows of face"),
+        ("vertex 4", "vertex -4", "the line 'element vertex -4'"),
+        ("property float y", "property float x", "two properties of one name"),
+        ("property float y", "property quad y", "the line 'property quad y'"),
+        ("list uchar", "list float", "a length of type float"),
+        ("ascii", "utf8", "its format is 'utf8'"),
+        ("end_header", "the end", "no header"),
+        ("vertex_indices", "corners", "no faces of vertex_indices"),
+        ("float z", "float w", "no vertices of x, y and z"),
+        ("3 0 1 2", "3 0 1 2.5", "not a whole number"),
+        ("3 0 1 2", "-3 0 1 2", "a list of length -3"),
+        ("3 0 1 2", "2000000000 0 1 2", "it ends within"),
+        ("3 0 1 2", "nan 0 1 2", "nan"),
+        ("3 0 1 2", "2 0 1 2", "a face of 2 corners|ends within|a list of"),
+    ],
+)
+def test_broken_ply_is_an_error_that_says_what_is_wrong(tmp_path, old, new, message):
+    content = PLY.format(comments="", more="", face="") + "0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n"
+    assert old in content
+    path = written(tmp_path, "broken.ply", content.replace(old, new, 1))
+    with pytest.raises(
+        ValueError, match=rf"^path must be a whole, valid mesh file, got '.*broken\.ply': .*({message})"
+    ):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("comments", "corners", "message"),
+    [
+        ("comment TextureFile a.png\n", "4 0 0 0 0", "two numbers a corner"),
+        ("comment TextureFile a.png\n", "6 0 0 0 0 0 nan", "finite texture coordinates"),
+        ("comment TextureFile a.png\n" * 2, "6 0 0 0 0 0 0", "2 images but no texnumber"),
+    ],
+)
+def test_broken_texture_of_a_ply_is_an_error_that_says_what_is_wrong(tmp_path, comments, corners, message):
+    picture(tmp_path, "a.png", RED)
+    content = PLY.format(comments=comments, more="", face="property list uchar float texcoord\n")
+    path = written(
+        tmp_path, "mesh.ply", content + f"0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2 {corners}\n3 0 2 3 {corners}\n"
+    )
+    with pytest.raises(ValueError, match=f"^path must be .*{message}"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes": [{"mesh": 0, "children": [1]}, {"children": [0]}]}, "in the scene twice"),
+        ({"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0, 7]}]}, "1 nodes, and names number 7"),
+        ({"nodes": [{"mesh": 0, "scale": [1, 1, "x"]}], "scenes": [{"nodes": [0]}]}, ""),
+        ({"nodes": [{"mesh": 0, "matrix": [1, 2]}], "scenes": [{"nodes": [0]}]}, "a matrix that is not 16"),
+        (
+            {"accessors": [{"bufferView": 0, "componentType": 5126, "count": 10**12, "type": "VEC3"}] * 3},
+            "promises|more",
+        ),
+        ({"accessors": [{"componentType": 5126, "count": 10**8, "type": "VEC3"}] * 3}, "bufferView|more than"),
+        ({"accessors": [{"bufferView": 0, "componentType": 5126, "count": -1, "type": "VEC3"}] * 3}, "'-1'"),
+        ({"accessors": [{"bufferView": 0, "componentType": 5126, "count": True, "type": "VEC3"}] * 3}, "'True'"),
+        ({"accessors": [{"bufferView": 0, "componentType": 1, "count": 3, "type": "VEC3"}] * 3}, ""),
+        ({"bufferViews": [{"buffer": 0, "byteLength": 10**9}] * 3}, "promises 1000000000 bytes"),
+        ({"bufferViews": [{"buffer": 0, "byteLength": 60, "byteStride": 1}] * 3}, "byteStride of 1"),
+        ({"buffers": [{"byteLength": 10**9, "uri": "data:;base64,AAAA"}]}, "promises 1000000000 bytes"),
+        ({"buffers": [{"byteLength": 3, "uri": "../mesh.gltf"}]}, "outside of its folder"),
+        ({"buffers": [{"byteLength": 3, "uri": "absent.bin"}]}, "is not there"),
+        ({"buffers": [{"byteLength": 3}]}, "buffer 0 is not there"),
+        ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "needs the extension KHR_draco"),
+        ({"samplers": [{"wrapS": 10497, "wrapT": 33071}]}, "wraps differently"),
+        ({"samplers": [{"wrapS": 5}]}, ""),
+        ({"textures": [{}]}, "texture without an image"),
+        ({"images": [{"uri": "data:image/png;base64,AAAA"}]}, "image 0 cannot be read"),
+        ({"asset": {"version": "1.0"}}, "version is not 2"),
+        ({"asset": []}, ""),
+        ({"meshes": 3}, ""),
+        ({"meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "mode": 1}]}] * 2}, "no triangles"),
+        ({"meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 0}]}] * 2}, "is a VEC3"),
+        ({"materials": [{}] * 5000}, "more than 4096 materials"),
+        ({"nodes": [{"mesh": 0}] * 2, "scenes": [{"nodes": list(range(2)) * 2}]}, "in the scene twice"),
+    ],
+    ids=range(27),
+)
+def test_broken_gltf_is_an_error_that_says_what_is_wrong(tmp_path, changes, message):
+    path = gltf(tmp_path, **changes)
+    with pytest.raises(ValueError, match=rf"^path must be a whole, valid mesh file, got '.*mesh\.gltf': .*({message})"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+def test_gltf_that_draws_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("jnr.io._gltf"), "MAX_SCENE", 100)
+    path = gltf(tmp_path, nodes=[{"mesh": 0}] * 20, scenes=[{"nodes": list(range(20))}])
+    with pytest.raises(ValueError, match="draws more than 100 vertices and corners"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("content", [b"[" * 100000, b"[]", b"{}", b'{"asset": {"version": "2.0"}}', b'{"a": NaN}'])
+def test_json_that_is_no_gltf_is_an_error(tmp_path, content):
+    path = written(tmp_path, "broken.gltf", content)
+    with pytest.raises(ValueError, match=r"^path must be a whole, valid mesh file, got '.*broken\.gltf'"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+def test_binary_stl_that_promises_more_than_it_has_is_an_error(tmp_path):
+    path = written(tmp_path, "broken.stl", b"\0" * 80 + struct.pack("<I", 2**32 - 1) + b"\0" * 500)
+    with pytest.raises(ValueError, match=r"^path must be a whole, valid mesh file, got '.*broken\.stl'"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+def test_text_stl_with_a_broken_number_is_an_error(tmp_path):
+    solid = "solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
+    path = written(
+        tmp_path, "broken.stl", solid + solid.replace("solid a\n", "").replace("1 0 0", "1 x 0") + "endsolid a\n"
+    )
+    with pytest.raises(ValueError, match=r"^path must be a whole, valid mesh file, got '.*broken\.stl'"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("ending", "changes", "message"),
+    [
+        (".obj", {"wrap": "mirror"}, r"wrap must be 'repeat' or 'clamp' to be saved as \.obj, got 'mirror'\."),
+        (".obj", {"wrap": "border"}, r"wrap must be 'repeat' or 'clamp' to be saved as \.obj, got 'border'\."),
+        (
+            ".ply",
+            {"wrap": "border"},
+            r"wrap must be 'repeat', 'mirror' or 'clamp' to be saved as \.ply, got 'border'\.",
+        ),
+        (
+            ".glb",
+            {"wrap": "border"},
+            r"wrap must be 'repeat', 'mirror' or 'clamp' to be saved as \.glb, got 'border'\.",
+        ),
+        (".ply", {"images": 2}, r"images must be one to be saved as \.ply, got 2: use \.obj or \.glb"),
+        (".obj", {"channels": 1}, r"images must have 3 or 4 channels to be saved, got shape \(2, 3, 1\)\."),
+        (".off", {}, r"textures cannot be saved as \.off: use one of \.obj, \.ply, \.glb"),
+    ],
+)
+def test_uv_texture_that_cannot_be_saved_is_an_error_and_writes_nothing(tmp_path, ending, changes, message):
+    mesh = odd_mesh()._replace(textures=odd_texture(**changes))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        jnr.save(tmp_path / f"mesh{ending}", mesh)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("name", ["images", "uv"])
+def test_texture_that_is_not_finite_is_not_saved(tmp_path, name):
+    texture = odd_texture()
+    texture = dataclasses.replace(texture, **{name: getattr(texture, name).at[0, 0].set(jnp.nan)})
+    with pytest.raises(ValueError, match=f"^{name} must be finite float32 numbers to be saved, got NaN or infinity"):
+        jnr.save(tmp_path / "mesh.obj", odd_mesh()._replace(textures=texture))
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("name", ["-s 1.obj", " mesh.obj", "a\nb.obj", "a\nb.ply"])
+def test_name_that_a_textured_file_cannot_hold_is_an_error(tmp_path, name):
+    with pytest.raises(ValueError, match=r"^path must have a name without "):
+        jnr.save(tmp_path / name, odd_mesh()._replace(textures=odd_texture()))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.validation
+def test_glb_of_more_vertices_than_float32_counts_is_an_error(tmp_path):
+    texture = jnr.UVTexture(jnp.ones((1, 1, 3)), jnp.zeros((2**24 + 1, 2)), jnp.zeros((5, 3), jnp.int32))
+    with pytest.raises(ValueError, match=r"^uv_faces must pick from at most 2\*\*24 .*, got 9 and 16777217\."):
+        jnr.save(tmp_path / "mesh.glb", odd_mesh()._replace(textures=texture))
+
+
+@pytest.mark.validation
+def test_unknown_wrap_is_an_error_that_lists_the_known_ones(tmp_path):
+    path = written(tmp_path, "mesh.obj", SQUARE + "f 1 2 3\n")
+    with pytest.raises(ValueError, match=r"^wrap must be one of 'repeat', 'mirror', 'clamp', 'border', got 'tile'\."):
+        jnr.load(path, wrap="tile")
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("module", "call"), [("PIL.Image", "load"), ("PIL.Image", "save"), ("tqdm", "load")])
+def test_missing_package_is_an_error_that_says_how_to_get_it(tmp_path, monkeypatch, module, call):
+    mesh = odd_mesh()._replace(textures=odd_texture())
+    jnr.save(tmp_path / "mesh.obj", mesh)
+    monkeypatch.setitem(importlib.import_module("sys").modules, module, None)
+    with pytest.raises(ImportError, match=r'pip install "jnr\[io\]"'):
+        jnr.load(tmp_path / "mesh.obj", progress=module == "tqdm") if call == "load" else jnr.save(
+            tmp_path / "other.obj", mesh
+        )

@@ -205,6 +205,8 @@ def _numbers(lines):
 def _corners(tokens) -> np.ndarray:
     """Numbers of position and texture coordinate at each corner, 0 where a corner has no texture coordinate."""
     slashes = np.fromiter((token.count(b"/") for token in tokens), np.int64, len(tokens))
+    if slashes.max(initial=0) > 2:
+        raise ValueError("it has a corner of more than three indices")
     corners = np.zeros((len(tokens), 2), np.int64)
     for count in np.unique(slashes):
         own = np.flatnonzero(slashes == count)
