@@ -19,8 +19,8 @@ WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 WRAPS = {10497: "repeat", 33648: "mirror", 33071: "clamp"}
 # What a file may need without changing how it is read here.
 EXTENSIONS = {"KHR_materials_unlit", "KHR_texture_transform", "KHR_mesh_quantization", "KHR_lights_punctual"}
-# A file may draw one mesh many times, so its size bounds nothing.
-MAX_SCENE = 2**27
+# A file may draw one mesh many times: so many vertices and corners more than it could hold.
+MAX_SCENE = 2**24
 MAX_PRIMITIVES = 2**20
 
 
@@ -49,7 +49,7 @@ class _Reader:
     def __init__(self, document: dict, binary: bytes | None, files: Files, wrap: str):
         self.document, self.files, self.wrap = document, files, wrap
         self.binary = binary
-        self.buffers: dict[int, bytes] = {}
+        self.contents: dict[str, bytes] = {}
         self.images: dict[Any, np.ndarray] = {}
         unknown = set(document.get("extensionsRequired", [])) - EXTENSIONS
         if unknown:
@@ -111,29 +111,35 @@ class _Reader:
 
     def _buffer(self, index) -> bytes:
         own = self.item("buffers", index)
-        if index not in self.buffers:
-            if "uri" in own:
-                data = self._content(own["uri"])
-            elif index == 0 and self.binary is not None:
-                data = self.binary
-            else:
-                raise ValueError(f"its buffer {index} is not there")
-            if len(data) < _whole(own["byteLength"]):
-                raise ValueError(f"its buffer {index} promises {own['byteLength']} bytes of {len(data)}")
-            self.buffers[index] = data
-        return self.buffers[index]
+        if "uri" in own:
+            data = self._content(own["uri"])
+        elif index == 0 and self.binary is not None:
+            data = self.binary
+        else:
+            raise ValueError(f"its buffer {index} is not there")
+        if len(data) < _whole(own["byteLength"]):
+            raise ValueError(f"its buffer {index} promises {own['byteLength']} bytes of {len(data)}")
+        return data
 
     def _content(self, uri: str) -> bytes:
         if uri.startswith("data:"):
-            return base64.b64decode(uri.partition(",")[2], validate=True)
+            if uri not in self.contents:
+                self.contents[uri] = base64.b64decode(uri.partition(",")[2], validate=True)
+            return self.contents[uri]
         path = self.files.find(urllib.parse.unquote(uri))
         if path is None:
             raise ValueError(f"its file {uri[:80]!r} is not there")
-        return path.read_bytes()
+        # By its place: one file has many names.
+        if str(path) not in self.contents:
+            self.contents[str(path)] = path.read_bytes()
+        return self.contents[str(path)]
 
     def scene(self, *, textures: bool) -> Content:
         """The mesh of all that the scene draws."""
         parts, total, drawn = [], 0, 0
+        for index in range(len(self.document.get("buffers", []))):
+            self._buffer(index)
+        limit = MAX_SCENE + sum(map(len, self.contents.values())) + len(self.binary or b"")
         for mesh, transform in self._nodes():
             groups = []
             for primitive in mesh["primitives"]:
@@ -148,8 +154,8 @@ class _Reader:
                     total += _whole(self.item("accessors", primitive["attributes"]["POSITION"])["count"])
                 total += self._corners(primitive)
                 groups[-1][1].append(primitive)
-                if total > MAX_SCENE:
-                    raise ValueError(f"it draws more than {MAX_SCENE} vertices and corners")
+                if total > limit:
+                    raise ValueError(f"it draws more than {limit} vertices and corners")
             parts += [self._part(primitives, transform, textures) for _, primitives in groups]
         if not parts:
             raise ValueError("it draws no triangles")

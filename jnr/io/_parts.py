@@ -131,7 +131,11 @@ def numbers(tokens: list[bytes], dtype: type) -> np.ndarray:
         return np.zeros(0, dtype)
     if max(map(len, tokens)) > MAX_NUMBER:
         raise ValueError(f"it has text of more than {MAX_NUMBER} letters where a number must be")
-    return np.array(tokens).astype(dtype)
+    # In pieces: one long word makes all beside it as wide.
+    try:
+        return np.concatenate([np.array(tokens[k : k + 2**18]).astype(dtype) for k in range(0, len(tokens), 2**18)])
+    except OverflowError as error:
+        raise ValueError("it has a number beyond 64 bits") from error
 
 
 def all_numbers(text: bytes) -> np.ndarray:
