@@ -1,8 +1,13 @@
+import base64
 import builtins
+import dataclasses
 import importlib
+import io
 import json
 import struct
+import zlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ import pytest
 import jnr
 
 trimesh = pytest.importorskip("trimesh", reason="mesh files need the io extra")
+pil = pytest.importorskip("PIL.Image", reason="textures need the io extra")
 
 ENDINGS = [".obj", ".ply", ".stl", ".off", ".glb"]
 WITH_COLORS = [".obj", ".ply", ".glb"]
@@ -384,14 +390,27 @@ def test_gltf_whose_buffer_is_missing_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"textures": np.zeros((12, 2, 2, 2, 3))}, ValueError, r"textures must be vertex colours \(vertices, 3\)"),
+        ({"textures": np.zeros((11, 2, 2, 2, 3))}, ValueError, r"textures must have shape \(12, 2, 2, 2, 3\), got"),
+        ({"textures": np.zeros((12, 2, 2, 2, 1))}, ValueError, r"textures must be vertex colours \(vertices, 3\)"),
         ({"textures": np.zeros((8, 4))}, ValueError, r"textures must be vertex colours \(vertices, 3\)"),
         ({"textures": np.zeros((7, 3))}, ValueError, r"textures must have shape \(8, 3\), got \(7, 3\)\."),
         ({"vertices": np.zeros((8, 2))}, ValueError, r"vertices must have shape \(vertices, 3\), got \(8, 2\)\."),
         ({"faces": np.full((2, 3), 8)}, ValueError, r"faces must hold vertex indices from 0 to 7 .*, got 8 to 8\."),
         ({"faces": np.zeros((2, 3))}, TypeError, r"faces must be integers, got dtype float"),
+        ({"vertices": np.full((8, 3), np.inf)}, ValueError, r"vertices must be finite .*, got NaN or infinity\."),
+        ({"textures": np.full((8, 3), np.nan)}, ValueError, r"textures must be finite .*, got NaN or infinity\."),
     ],
-    ids=["cubes", "four_channels", "seven_colors", "flat_vertices", "index", "float_faces"],
+    ids=[
+        "eleven_cubes",
+        "grey_cubes",
+        "four_channels",
+        "seven_colors",
+        "flat_vertices",
+        "index",
+        "float_faces",
+        "infinite",
+        "nan_colors",
+    ],
 )
 def test_mesh_that_cannot_be_saved_is_an_error_and_writes_nothing(tmp_path, change, error, message):
     with pytest.raises(error, match=f"^{message}"):
@@ -409,20 +428,849 @@ def test_padding_faces_are_not_saved(tmp_path, ending):
 
 @pytest.mark.validation
 def test_missing_trimesh_is_an_error_that_says_how_to_get_it(tmp_path, monkeypatch):
-    path = written(tmp_path, "mesh.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    path = written(tmp_path, "mesh.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
     monkeypatch.setitem(importlib.import_module("sys").modules, "trimesh", None)
     with pytest.raises(ImportError, match=r'pip install "jnr\[io\]"'):
         jnr.load(path)
     with pytest.raises(ImportError, match=r'pip install "jnr\[io\]"'):
-        jnr.save(tmp_path / "other.obj", jnr.shapes.cube())
+        jnr.save(tmp_path / "other.stl", jnr.shapes.cube())
 
 
-def test_loading_opens_no_other_file(tmp_path, monkeypatch):
+def test_loading_without_textures_opens_no_other_file(tmp_path, monkeypatch):
     written(tmp_path, "skin.mtl", "newmtl skin\nmap_Kd skin.png\n")
     path = written(tmp_path, "mesh.obj", "mtllib skin.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl skin\nf 1 2 3\n")
     opened = []
     real = builtins.open
     monkeypatch.setattr(builtins, "open", lambda file, *a, **k: opened.append(str(file)) or real(file, *a, **k))
-    jnr.load(path)
+    monkeypatch.setattr(io, "open", builtins.open)
+    assert jnr.load(path, textures=False).textures is None
     assert any("mesh.obj" in name for name in opened)
     assert not any("skin" in name for name in opened)
+
+
+# --- textures
+
+
+def odd_texture(images=1, channels=3, per_vertex=False, wrap="repeat"):
+    """Texture coordinates outside of the image, doubled, unused, with nine digits; images of several sizes."""
+    rng = np.random.default_rng(1)
+    texels = [
+        jnp.asarray(rng.integers(0, 256, (k + 2, 2 * k + 3, channels)).astype(np.float32) / np.float32(255))
+        for k in range(images)
+    ]
+    uv = (rng.normal(size=(9 if per_vertex else 12, 2)) * 10.0 ** rng.integers(-6, 2, (1, 2))).astype(np.float32)
+    uv[4] = uv[3]
+    uv_faces = np.array([[11, 1, 4], [0, 5, 2], [3, 9, 0], [2, 7, 8], [10, 7, 4]], np.int32)  # 6 is unused
+    return jnr.UVTexture(
+        texels[0] if images == 1 else tuple(texels),
+        jnp.asarray(uv),
+        None if per_vertex else jnp.asarray(uv_faces),
+        None if images == 1 else jnp.asarray([1, 0, 0, images - 1, 1], jnp.int32),
+        wrap=wrap,
+    )
+
+
+def assert_same_texture(back, texture):
+    assert isinstance(back, jnr.UVTexture)
+    for name in ("images", "uv", "uv_faces", "material"):
+        one, other = getattr(back, name), getattr(texture, name)
+        if name == "images" and isinstance(other, tuple):
+            assert isinstance(one, tuple)
+            assert len(one) == len(other)
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_array_equal(a, b)
+        elif other is None:
+            assert one is None, name
+        else:
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+    assert back.wrap == texture.wrap
+
+
+KINDS = {
+    "one_image": {},
+    "one_a_vertex": {"per_vertex": True},
+    "alpha": {"channels": 4},
+    "three_images": {"images": 3},
+    "clamped": {"wrap": "clamp"},
+    "wraps": {"images": 2, "wrap": ("clamp", "repeat")},
+    "unused_image": {"images": 5, "per_vertex": True},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", [".obj", ".glb"])
+def test_saved_uv_texture_comes_back_exactly(tmp_path, ending, kind):
+    mesh = odd_mesh()._replace(textures=odd_texture(**KINDS[kind]))
+    jnr.save(tmp_path / f"my mesh{ending}", mesh)
+    back = jnr.load(tmp_path / f"my mesh{ending}")
+    np.testing.assert_array_equal(back.vertices, mesh.vertices)
+    if kind != "one_a_vertex" or ending == ".glb":
+        np.testing.assert_array_equal(back.faces, mesh.faces)
+    assert_same_texture(back.textures, mesh.textures)
+
+
+@pytest.mark.parametrize("wrap", ["repeat", "mirror", "clamp"])
+@pytest.mark.parametrize("per_vertex", [True, False])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_saved_ply_has_a_texture_coordinate_for_each_corner(tmp_path, wrap, per_vertex, channels):
+    texture = odd_texture(channels=channels, per_vertex=per_vertex, wrap=wrap)
+    mesh = odd_mesh()._replace(textures=texture)
+    jnr.save(tmp_path / "my mesh.ply", mesh)
+    assert {path.name for path in tmp_path.iterdir()} == {"my mesh.ply", "my mesh.png"}
+    back = jnr.load(tmp_path / "my mesh.ply")
+    np.testing.assert_array_equal(back.vertices, mesh.vertices)
+    np.testing.assert_array_equal(back.faces, mesh.faces)
+    np.testing.assert_array_equal(back.textures.images, texture.images)
+    corners = mesh.faces if per_vertex else texture.uv_faces
+    np.testing.assert_array_equal(back.textures.uv[back.textures.uv_faces], texture.uv[corners])
+    assert back.textures.wrap == wrap
+
+
+def test_glb_keeps_the_mirror(tmp_path):
+    mesh = odd_mesh()._replace(textures=odd_texture(images=3, wrap=("mirror", "clamp", "repeat")))
+    jnr.save(tmp_path / "mesh.glb", mesh)
+    assert_same_texture(jnr.load(tmp_path / "mesh.glb").textures, mesh.textures)
+
+
+def test_obj_with_one_texture_coordinate_a_vertex_needs_no_uv_faces(tmp_path):
+    mesh = odd_mesh()._replace(textures=odd_texture(per_vertex=True))
+    mesh = mesh._replace(textures=mesh.textures.__class__(mesh.textures.images, mesh.textures.uv, mesh.faces))
+    jnr.save(tmp_path / "mesh.obj", mesh)
+    assert jnr.load(tmp_path / "mesh.obj").textures.uv_faces is None
+
+
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".glb"])
+def test_every_texel_of_eight_bits_comes_back(tmp_path, ending):
+    image = jnp.asarray(np.arange(256).reshape(16, 16, 1).repeat(3, -1).astype(np.float32) / np.float32(255))
+    plane = jnr.shapes.plane()
+    texture = jnr.UVTexture(image, plane.vertices[:, :2])
+    jnr.save(tmp_path / f"mesh{ending}", plane._replace(textures=texture))
+    np.testing.assert_array_equal(jnr.load(tmp_path / f"mesh{ending}").textures.images, image)
+    np.testing.assert_array_equal(
+        image, jnp.asarray((np.arange(256) / 255).astype(np.float32))[..., None].repeat(3, -1).reshape(16, 16, 3)
+    )
+
+
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".glb"])
+def test_saved_cubes_are_tiles_of_one_image(tmp_path, ending):
+    mesh = odd_mesh()
+    cubes = jnr.colors_to_cubes(jnp.linspace(0, 1, 27).reshape(9, 3), mesh.faces)
+    jnr.save(tmp_path / f"mesh{ending}", mesh._replace(textures=cubes))
+    back = jnr.load(tmp_path / f"mesh{ending}").textures
+    expected = jnr.cubes_to_uv(cubes)
+    assert np.abs(np.asarray(back.images) - np.clip(expected.images, 0, 1)).max() <= 0.5 / 255 + 1e-6
+    np.testing.assert_array_equal(back.uv[back.uv_faces], expected.uv[expected.uv_faces])
+
+
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".glb"])
+def test_padding_of_a_stack_is_not_saved(tmp_path, ending):
+    small = odd_mesh()._replace(textures=odd_texture())
+    plane = jnr.shapes.plane()
+    large = plane._replace(textures=jnr.UVTexture(jnp.ones((9, 9, 3)), plane.vertices[:, :2], plane.faces))
+    batch = jnr.stack([small, large])
+    mesh = jnr.Mesh(*(batch.vertices[0], batch.faces[0]), jax.tree.map(lambda x: x[0], batch.textures))
+    jnr.save(tmp_path / f"mesh{ending}", mesh)
+    back = jnr.load(tmp_path / f"mesh{ending}")
+    np.testing.assert_array_equal(back.faces, small.faces)
+    np.testing.assert_array_equal(back.textures.images, small.textures.images)
+    np.testing.assert_array_equal(back.textures.uv[back.textures.uv_faces], small.textures.uv[small.textures.uv_faces])
+
+
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".glb"])
+def test_trimesh_sees_the_texture_that_was_saved(tmp_path, ending):
+    mesh = jnr.shapes.cube()
+    uv = jnp.asarray(np.random.default_rng(2).random((8, 2)), jnp.float32)
+    image = jnp.asarray(np.random.default_rng(3).integers(0, 256, (4, 6, 3)) / 255, jnp.float32)
+    jnr.save(tmp_path / f"mesh{ending}", mesh._replace(textures=jnr.UVTexture(image, uv)))
+    seen = trimesh.load_scene(tmp_path / f"mesh{ending}", process=False, maintain_order=True).to_geometry()
+    material = seen.visual.material
+    picture = material.baseColorTexture if hasattr(material, "baseColorTexture") else material.image
+    np.testing.assert_allclose(np.asarray(picture.convert("RGB")) / 255, image, atol=1e-6)
+    # Where the corners of each face lie, and what they show
+    np.testing.assert_allclose(seen.vertices[seen.faces], mesh.vertices[mesh.faces], atol=1e-7)
+    np.testing.assert_allclose(seen.visual.uv[seen.faces], uv[mesh.faces], atol=1e-6)
+
+
+# --- hand-written textures
+
+SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
+RED, BLUE = (1, 0, 0), (0, 0, 1)
+
+
+def picture(tmp_path, name, *colors, mode="RGB"):
+    """Saves an image of one row."""
+    image = pil.new(mode, (len(colors), 1))
+    for column, color in enumerate(colors):
+        image.putpixel((column, 0), tuple(int(255 * c) for c in color) if isinstance(color, tuple) else color)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    image.save(tmp_path / name)
+
+
+def test_obj_with_materials_has_expected_arrays(tmp_path):
+    picture(tmp_path, "two words.png", RED, BLUE)
+    written(
+        tmp_path,
+        "skin.mtl",
+        "# library\nnewmtl plain\nKd 0.25 0.5 0.75\n\nnewmtl skin of it\nKd 0.1 0.1 0.1\n"
+        "map_Kd -s 1 2 3 -o 0.5 -clamp on -mm 0 1 two words.png\n",
+    )
+    path = written(
+        tmp_path,
+        "mesh.obj",
+        f"mtllib skin.mtl\n{SQUARE}vt 0 0\nvt 1 0\nvt 1 1 0.5\nvt 0.25\nvn 0 0 1\nf 1 2 3\n"
+        "usemtl skin of it\nf 1/1 2/2 3/3 4/4\nusemtl plain\nf 1 2 3 # inline\n"
+        "usemtl skin of it\nf -4/-1/-1 -3/-2/1 \\\n -2/-3/1\nusemtl unknown\nf 1//1 2//1 3//1\n",
+    )
+    mesh = jnr.load(path)
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 1, 2], [0, 1, 2]])
+    texture = mesh.textures
+    # The last row stands for corners without a texture coordinate.
+    np.testing.assert_array_equal(texture.uv, [[0, 0], [1, 0], [1, 1], [0.25, 0], [0, 0]])
+    np.testing.assert_array_equal(texture.uv_faces, [[4, 4, 4], [0, 1, 2], [0, 2, 3], [4, 4, 4], [3, 2, 1], [4, 4, 4]])
+    np.testing.assert_array_equal(texture.material, [2, 1, 1, 0, 1, 2])
+    np.testing.assert_array_equal(texture.images[0], [[[0.25, 0.5, 0.75]]])
+    np.testing.assert_array_equal(texture.images[1], [[RED, BLUE]])
+    np.testing.assert_array_equal(texture.images[2], [[[0.5, 0.5, 0.5]]])
+    assert texture.wrap == ("repeat", "clamp", "repeat")
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", " \t\n"])
+def test_lines_may_end_as_on_any_system(tmp_path, end):
+    (tmp_path / "skin.mtl").write_bytes(f"newmtl skin{end}Kd 1 0 0{end}".encode())
+    lines = f"mtllib skin.mtl\n{SQUARE}usemtl skin\nf 1 2 3\nf\t1  3 4".replace("\n", end)
+    (tmp_path / "mesh.obj").write_bytes(lines.encode())
+    mesh = jnr.load(tmp_path / "mesh.obj")
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 3]])
+    np.testing.assert_array_equal(mesh.textures.images, [[RED]])
+
+
+@pytest.mark.parametrize("wrap", ["repeat", "mirror", "clamp", "border"])
+@pytest.mark.parametrize("option", ["", "-clamp on ", "-clamp off "])
+def test_wrap_argument_holds_where_an_obj_file_does_not_say_clamp(tmp_path, wrap, option):
+    picture(tmp_path, "skin.png", RED, BLUE)
+    written(tmp_path, "skin.mtl", f"newmtl skin\nmap_Kd {option}skin.png\n")
+    path = written(tmp_path, "mesh.obj", f"mtllib skin.mtl\n{SQUARE}vt 0 0\nusemtl skin\nf 1/1 2/1 3/1\n")
+    assert jnr.load(path, wrap=wrap).textures.wrap == ("clamp" if "on" in option else wrap)
+
+
+def test_border_does_not_reach_a_plain_colour(tmp_path):
+    written(tmp_path, "skin.mtl", "newmtl skin\nKd 1 0 0\n")
+    path = written(tmp_path, "mesh.obj", f"mtllib skin.mtl\n{SQUARE}vt 9 9\nusemtl skin\nf 1/1 2/1 3/1\n")
+    assert jnr.load(path, wrap="border").textures.wrap == "clamp"
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "clamp"),
+    [
+        ("map_Kd a.png", "a.png", False),
+        ("map_Kd   a  b.png", "a  b.png", False),
+        ("map_Kd -s 1 1 1 2 c.png", "2 c.png", False),
+        ("map_Kd -o 0.5 1.png", "1.png", False),
+        ("map_Kd -s 2 2 -clamp on a.png", "a.png", True),
+        ("\tmap_kd -blendu on -blendv off -cc on -boost 2 a.png\r", "a.png", False),
+        ("map_Kd -a.png", "-a.png", False),
+        ("map_Kd sub\\a.png", "sub/a.png", False),
+        ("map_Kd sub/../sub/a.png", "sub/a.png", False),
+    ],
+)
+def test_options_before_an_image_are_told_from_its_name(tmp_path, line, name, clamp):
+    (tmp_path / "sub").mkdir()
+    picture(tmp_path, name, RED)
+    written(tmp_path, "skin.mtl", f"newmtl skin\n{line}\n")
+    path = written(tmp_path, "mesh.obj", f"mtllib skin.mtl\n{SQUARE}vt 0 0\nusemtl skin\nf 1/1 2/1 3/1\n")
+    texture = jnr.load(path).textures
+    np.testing.assert_array_equal(texture.images, [[RED]])
+    assert texture.wrap == ("clamp" if clamp else "repeat")
+
+
+def test_obj_may_name_several_libraries_and_colours_without_coordinates(tmp_path):
+    written(tmp_path, "a.mtl", "newmtl a\nKd 1 0 0\n")
+    written(tmp_path, "b.mtl", "newmtl b\nKd 0 0 1\n")
+    path = written(tmp_path, "mesh.obj", f"mtllib a.mtl b.mtl\n{SQUARE}usemtl b\nf 1 2 3\nusemtl a\nf 1 3 4\n")
+    texture = jnr.load(path).textures
+    np.testing.assert_array_equal(texture.images, [[[RED]], [[BLUE]]])
+    np.testing.assert_array_equal(texture.material, [1, 0])
+    np.testing.assert_array_equal(texture.uv, [[0, 0]])
+    np.testing.assert_array_equal(texture.uv_faces, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("library", ["", "mtllib absent.mtl\n", "mtllib empty.mtl\n", "mtllib folder\n"])
+def test_obj_without_a_material_that_is_used_has_no_texture(tmp_path, library):
+    written(tmp_path, "empty.mtl", "newmtl other\nKd 1 0 0\n")
+    (tmp_path / "folder").mkdir()
+    path = written(tmp_path, "mesh.obj", f"{library}{SQUARE}vt 0 0\nusemtl skin\nf 1/1 2/1 3/1\n")
+    assert jnr.load(path).textures is None
+
+
+def test_obj_vertex_colors_have_expected_values(tmp_path):
+    path = written(tmp_path, "mesh.obj", "v 0 0 0 1 0 0\nv 1 0 0 0 0.5 0\nv 0 1 0 0 0 0.25\nf 1 2 3\n")
+    np.testing.assert_array_equal(jnr.load(path).textures, [[1, 0, 0], [0, 0.5, 0], [0, 0, 0.25]])
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "expected"),
+    [
+        ("L", 51, [0.2] * 3),
+        ("LA", (0.2, 0.4), [0.2, 0.2, 0.2, 0.4]),
+        ("RGBA", (1, 0, 0, 0.2), [1, 0, 0, 0.2]),
+        ("I;16", 13107, [0.2] * 3),
+        ("1", 1, [1] * 3),
+    ],
+)
+def test_image_of_any_mode_has_three_channels_or_four(tmp_path, mode, color, expected):
+    picture(tmp_path, "skin.png", color, mode=mode)
+    written(tmp_path, "skin.mtl", "newmtl skin\nmap_Kd skin.png\n")
+    path = written(tmp_path, "mesh.obj", f"mtllib skin.mtl\n{SQUARE}vt 0 0\nusemtl skin\nf 1/1 2/1 3/1\n")
+    np.testing.assert_allclose(jnr.load(path).textures.images, [[expected]], rtol=1e-6)
+
+
+def test_images_with_and_without_alpha_go_together(tmp_path):
+    picture(tmp_path, "skin.png", (1, 0, 0, 0.2), mode="RGBA")
+    written(tmp_path, "skin.mtl", "newmtl skin\nmap_Kd skin.png\nnewmtl plain\nKd 0 0 1\n")
+    path = written(tmp_path, "mesh.obj", f"mtllib skin.mtl\n{SQUARE}vt 0 0\nusemtl skin\nf 1/1 2/1 3/1\n")
+    np.testing.assert_allclose(jnr.load(path).textures.images, [[[[1, 0, 0, 0.2]]], [[[0, 0, 1, 1]]]], rtol=1e-6)
+
+
+PLY = (
+    "ply\nformat ascii 1.0\n{comments}element vertex 4\nproperty float x\nproperty float y\nproperty float z\n{more}"
+    "element face 2\nproperty list uchar int vertex_indices\n{face}end_header\n"
+)
+
+
+def test_ply_with_a_coordinate_for_each_corner_has_expected_arrays(tmp_path):
+    picture(tmp_path, "a b.png", RED, BLUE)
+    content = PLY.format(comments="comment TextureFile a b.png\n", more="", face="property list uchar float texcoord\n")
+    content += "0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2 6 0 0 1 0 1 1\n4 0 1 2 3 8 0 0 1 0 1 1 0 0.5\n"
+    mesh = jnr.load(written(tmp_path, "mesh.ply", content))
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 1, 2], [0, 2, 3]])
+    np.testing.assert_array_equal(mesh.textures.uv, [[0, 0], [1, 0], [1, 1], [0, 0], [1, 0], [1, 1], [0, 0.5]])
+    np.testing.assert_array_equal(mesh.textures.uv_faces, [[0, 1, 2], [3, 4, 5], [3, 5, 6]])
+    np.testing.assert_array_equal(mesh.textures.images, [[RED, BLUE]])
+    assert mesh.textures.material is None
+
+
+def test_ply_with_several_images_says_which_a_face_has(tmp_path):
+    picture(tmp_path, "a.png", RED)
+    picture(tmp_path, "b.png", BLUE)
+    comments = "comment TextureFile a.png\ncomment TextureFile b.png\n"
+    face = "property list uchar float texcoord\nproperty int texnumber\n"
+    content = PLY.format(comments=comments, more="", face=face)
+    content += "0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2 6 0 0 1 0 1 1 1\n3 0 1 3 0 0\n"
+    texture = jnr.load(written(tmp_path, "mesh.ply", content), wrap="clamp").textures
+    np.testing.assert_array_equal(texture.material, [1, 0])
+    np.testing.assert_array_equal(texture.uv, [[0, 0], [1, 0], [1, 1], [0, 0], [0, 0], [0, 0]])
+    assert texture.wrap == "clamp"
+
+
+@pytest.mark.parametrize("order", [">", "<"])
+def test_binary_ply_of_either_byte_order_has_expected_arrays(tmp_path, order):
+    picture(tmp_path, "a.png", RED)
+    content = PLY.format(
+        comments="comment TextureFile a.png\n",
+        more="property float s\nproperty float t\n",
+        face="property uchar extra\n",
+    ).replace("ascii", "binary_big_endian" if order == ">" else "binary_little_endian")
+    vertices = [(0, 0, 0, 0.5, 1), (1, 0, 0, 1, 0), (1, 1, 0, 0, 0), (0, 1, 0, 0, 1)]
+    body = b"".join(struct.pack(f"{order}5f", *row) for row in vertices)
+    body += struct.pack(f"{order}B3iBB4iB", 3, 0, 1, 2, 7, 4, 3, 2, 1, 0, 7)
+    mesh = jnr.load(written(tmp_path, "mesh.ply", content.encode() + body))
+    np.testing.assert_array_equal(mesh.vertices, [row[:3] for row in vertices])
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [3, 2, 1], [3, 1, 0]])
+    np.testing.assert_array_equal(mesh.textures.uv, [row[3:] for row in vertices])
+    assert mesh.textures.uv_faces is None
+
+
+def gltf(tmp_path, **changes):
+    """Two triangles of two materials, the second seen through a moved and turned node."""
+    picture(tmp_path, "red blue.png", RED, BLUE)
+    arrays = [
+        np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], "<f4"),
+        np.array([[0, 0.25], [1, 0], [0.5, 1]], "<f4"),
+        np.array([0, 2, 1], "<u2"),
+    ]
+    views, accessors, data = [], [], b""
+    for array, component, kind in zip(arrays, (5126, 5126, 5123), ("VEC3", "VEC2", "SCALAR"), strict=True):
+        views.append({"buffer": 0, "byteOffset": len(data), "byteLength": array.nbytes})
+        accessors.append({"bufferView": len(accessors), "componentType": component, "count": 3, "type": kind})
+        data += array.tobytes()
+    document = {
+        "asset": {"version": "2.0"},
+        "buffers": [
+            {"byteLength": len(data), "uri": "data:application/octet-stream;base64," + base64.b64encode(data).decode()}
+        ],
+        "bufferViews": views,
+        "accessors": accessors,
+        "images": [{"uri": "red%20blue.png"}],
+        "samplers": [{"wrapS": 33071, "wrapT": 33071}],
+        "textures": [{"source": 0, "sampler": 0}],
+        "materials": [
+            {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "baseColorFactor": [0.5, 1, 0.25, 1]}},
+            {"pbrMetallicRoughness": {"baseColorFactor": [0.25, 0.5, 0.75, 1]}},
+        ],
+        "meshes": [
+            {"primitives": [{"attributes": {"POSITION": 0, "TEXCOORD_0": 1}, "material": 0}]},
+            {"primitives": [{"attributes": {"POSITION": 0}, "indices": 2, "material": 1}]},
+        ],
+        "nodes": [
+            {"mesh": 0},
+            {"mesh": 1, "translation": [0, 0, 5], "rotation": [0, 0, 2**-0.5, 2**-0.5], "scale": [2, 1, 1]},
+        ],
+        "scenes": [{"nodes": [0, 1]}],
+    }
+    document |= changes
+    return written(tmp_path, "mesh.gltf", json.dumps(document))
+
+
+def test_gltf_with_materials_has_expected_arrays(tmp_path):
+    mesh = jnr.load(gltf(tmp_path))
+    expected = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 5], [0, 2, 5], [-1, 0, 5]]
+    np.testing.assert_allclose(mesh.vertices, expected, atol=1e-6)
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [3, 5, 4]])
+    texture = mesh.textures
+    np.testing.assert_array_equal(texture.uv, [[0, 0.75], [1, 1], [0.5, 0], [0, 0], [0, 0], [0, 0]])
+    assert texture.uv_faces is None
+    np.testing.assert_array_equal(texture.images[0], [[[0.5, 0, 0], [0, 0, 0.25]]])
+    np.testing.assert_array_equal(texture.images[1], [[[0.25, 0.5, 0.75]]])
+    np.testing.assert_array_equal(texture.material, [0, 1])
+    assert texture.wrap == ("clamp", "repeat")
+
+
+@pytest.mark.parametrize(("code", "wrap"), [(10497, "repeat"), (33648, "mirror"), (33071, "clamp"), (None, "border")])
+def test_gltf_sampler_says_how_an_image_wraps(tmp_path, code, wrap):
+    sampler = {} if code is None else {"wrapS": code, "wrapT": code}
+    mesh = jnr.load(gltf(tmp_path, samplers=[sampler], scenes=[{"nodes": [0]}]), wrap="border")
+    # The other material is a plain colour, which has no border.
+    assert mesh.textures.wrap == ("clamp" if wrap == "clamp" else (wrap, "clamp"))
+
+
+def test_gltf_without_materials_has_no_texture(tmp_path):
+    meshes = [{"primitives": [{"attributes": {"POSITION": 0, "TEXCOORD_0": 1}}]}] * 2
+    assert jnr.load(gltf(tmp_path, meshes=meshes)).textures is None
+
+
+def test_gltf_face_without_material_is_white_beside_others(tmp_path):
+    attributes = {"POSITION": 0, "TEXCOORD_0": 1}
+    meshes = [{"primitives": [{"attributes": attributes}, {"attributes": attributes, "material": 0}]}]
+    mesh = jnr.load(gltf(tmp_path, meshes=meshes, scenes=[{"nodes": [0]}]))
+    # Both share their vertices.
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 1, 2]])
+    np.testing.assert_array_equal(mesh.textures.material, [2, 0])
+    np.testing.assert_array_equal(mesh.textures.images[2], [[[1, 1, 1]]])
+
+
+def test_gltf_texture_transform_moves_texture_coordinates(tmp_path):
+    # The example in the extension's text: the lower left quadrant, turned by 90 degrees.
+    transform = {"KHR_texture_transform": {"offset": [0, 1], "scale": [0.5, 0.5], "rotation": np.pi / 2}}
+    texture = {"index": 0, "extensions": transform}
+    mesh = jnr.load(gltf(tmp_path, materials=[{"pbrMetallicRoughness": {"baseColorTexture": texture}}] * 2))
+    uv = np.array([[0, 0.25], [1, 0], [0.5, 1]])
+    expected = 0.5 * np.stack([uv[:, 1], uv[:, 0]], axis=-1)
+    np.testing.assert_allclose(mesh.textures.uv[:3], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [(5, [[0, 1, 2], [1, 3, 2], [2, 3, 4]]), (6, [[0, 1, 2], [0, 2, 3], [0, 3, 4]])]
+)
+def test_gltf_strips_and_fans_become_triangles(tmp_path, mode, expected):
+    vertices = np.random.default_rng(0).normal(size=(5, 3)).astype("<f4")
+    uri = "data:;base64," + base64.b64encode(vertices.tobytes()).decode()
+    path = gltf(
+        tmp_path,
+        buffers=[{"byteLength": 60, "uri": uri}],
+        bufferViews=[{"buffer": 0, "byteLength": 60}],
+        accessors=[{"bufferView": 0, "componentType": 5126, "count": 5, "type": "VEC3"}],
+        meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "mode": mode}]}],
+        scenes=[{"nodes": [0]}],
+    )
+    mesh = jnr.load(path)
+    np.testing.assert_array_equal(mesh.vertices, vertices)
+    np.testing.assert_array_equal(mesh.faces, expected)
+
+
+def test_glb_of_a_changed_mesh_loads_as_it_is(tmp_path):
+    mesh = odd_mesh()._replace(textures=odd_texture())
+    jnr.save(tmp_path / "mesh.glb", mesh)
+    content = bytearray((tmp_path / "mesh.glb").read_bytes())
+    (length,) = struct.unpack_from("<I", content, 12)
+    document = json.loads(content[20 : 20 + length])
+    accessor = document["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
+    view = document["bufferViews"][document["accessors"][accessor]["bufferView"]]
+    # The last vertex is a copy of an old one, and no longer where that is.
+    struct.pack_into("<f", content, 28 + length + view["byteOffset"] + view["byteLength"] - 4, 77.0)
+    back = jnr.load(written(tmp_path, "changed.glb", bytes(content)))
+    assert len(back.vertices) > len(mesh.vertices)
+    assert back.textures.uv_faces is None
+    np.testing.assert_allclose(
+        back.textures.uv[back.faces], mesh.textures.uv[mesh.textures.uv_faces], rtol=1e-6, atol=1e-6
+    )
+
+
+def test_textured_mesh_can_be_drawn(tmp_path):
+    plane = jnr.shapes.plane()
+    image = jnp.asarray([[RED, BLUE]], jnp.float32)
+    texture = jnr.UVTexture(image, plane.vertices[:, :2] / 2 + 0.5, wrap="clamp", filter="nearest")
+    jnr.save(tmp_path / "mesh.obj", plane._replace(textures=texture))
+    mesh = jnr.load(tmp_path / "mesh.obj")
+    rgb = [jnr.render(*m, lights=(), image_size=8).rgb for m in (mesh, plane._replace(textures=texture))]
+    # Bilinear and nearest agree away from the image's middle.
+    np.testing.assert_allclose(rgb[0][:, :2], rgb[1][:, :2], atol=1e-6)
+
+
+def test_progress_bar_reaches_the_end_of_the_file(tmp_path, monkeypatch):
+    path = written(tmp_path, "mesh.obj", SQUARE + "f 1 2 3\n" * 10)
+    tqdm = pytest.importorskip("tqdm")
+    bars = []
+    real = tqdm.tqdm
+    monkeypatch.setattr(tqdm, "tqdm", lambda **options: bars.append(real(**options)) or bars[-1])
+    jnr.load(path, progress=True)
+    assert [bar.n for bar in bars] == [path.stat().st_size]
+
+
+def test_obj_is_read_in_blocks_like_a_whole(tmp_path, monkeypatch):
+    mesh = odd_mesh()._replace(textures=odd_texture(images=3))
+    jnr.save(tmp_path / "mesh.obj", mesh)
+    monkeypatch.setattr(importlib.import_module("jnr.io._parts"), "BLOCK", 50)
+    back = jnr.load(tmp_path / "mesh.obj")
+    np.testing.assert_array_equal(back.vertices, mesh.vertices)
+    np.testing.assert_array_equal(back.faces, mesh.faces)
+    assert_same_texture(back.textures, mesh.textures)
+
+
+def test_ply_text_is_read_in_blocks_like_a_whole(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    vertices = rng.normal(size=(4, 3)).astype(np.float32)
+    content = PLY.format(comments="", more="", face="")
+    content += "\n".join(" ".join(f"{x:.9g}" for x in row) for row in vertices) + "\n3 0 1 2\n3 0 2 3\n"
+    monkeypatch.setattr(importlib.import_module("jnr.io._parts"), "BLOCK", 70)
+    np.testing.assert_array_equal(jnr.load(written(tmp_path, "mesh.ply", content)).vertices, vertices)
+
+
+# --- textures that are not there, not images, or hostile
+
+
+def textured_obj(tmp_path, line, material="map_Kd skin.png", faces="f 1/1 2/1 3/1", name="mesh.obj"):
+    written(tmp_path, "skin.mtl", f"newmtl skin\n{material}\n")
+    return written(tmp_path, name, f"mtllib skin.mtl\n{SQUARE}{line}\nusemtl skin\n{faces}\n")
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".gltf"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../out.png", "outside of its folder"),
+        ("sub/../../out.png", "outside of its folder"),
+        ("{out}", "outside of its folder"),
+        ("..\\out.png", "outside of its folder"),
+        ("link.png", "outside of its folder"),
+        ("linked/out.png", "outside of its folder"),
+        ("/etc/passwd", "outside of its folder"),
+        ("absent.png", "is not there"),
+        (".", "is not there"),
+        ("folder", "is not there"),
+        ("a" * 300 + ".png", "cannot be looked up"),
+        ("a/" * 3000 + ".png", "letters, more than 1024"),
+        ("loop.png", "is not there|cannot be looked up"),
+        ("text.png", "cannot be read"),
+        ("cut.png", "cannot be read"),
+    ],
+)
+def test_image_that_cannot_be_had_is_an_error_that_says_why(tmp_path, ending, name, message):
+    folder = tmp_path / "folder"
+    (folder / "folder").mkdir(parents=True)
+    picture(tmp_path, "out.png", RED)
+    picture(folder, "whole.png", *[RED, BLUE] * 50)
+    (folder / "link.png").symlink_to(tmp_path / "out.png")
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "text.png").write_text("no image")
+    (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:45])
+    name = name.format(out=tmp_path / "out.png")
+    if ending == ".obj":
+        path = textured_obj(folder, "vt 0 0", f"map_Kd {name}")
+    elif ending == ".gltf":
+        path = gltf(folder, images=[{"uri": name}])
+    else:
+        content = PLY.format(
+            comments=f"comment TextureFile {name}\n", more="property float s\nproperty float t\n", face=""
+        )
+        path = written(folder, "mesh.ply", content + "0 0 0 0 0\n1 0 0 0 0\n1 1 0 0 0\n0 1 0 0 0\n3 0 1 2\n3 0 2 3\n")
+    with pytest.raises(
+        ValueError, match=rf"^path must be a whole, valid mesh file, got '.*mesh\{ending}': .*({message})"
+    ):
+        jnr.load(path)
+    assert jnr.load(path, textures=False).textures is None
+
+
+@pytest.mark.validation
+def test_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    # A header that promises 900 million pixels
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    written(tmp_path, "skin.png", content)
+    with pytest.raises(ValueError, match=r"exceeds limit|must have at most"):
+        jnr.load(textured_obj(tmp_path, "vt 0 0"))
+    picture(tmp_path, "skin.png", *[RED] * 50)
+    picture(tmp_path, "other.png", *[RED] * 51)
+    monkeypatch.setattr(importlib.import_module("jnr.io._parts"), "MAX_PIXELS", 100)
+    assert jnr.load(textured_obj(tmp_path, "vt 0 0")).textures.images.shape == (1, 50, 3)
+    path = textured_obj(tmp_path, "vt 0 0", "map_Kd skin.png\nnewmtl other\nmap_Kd other.png")
+    with pytest.raises(ValueError, match=r"images must have at most 100 pixels in all, got 101"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("v 0 0\nf 1 1 1\n", "a vertex of 2 coordinates"),
+        (SQUARE + "f 1 2\n", "a face of 2 corners"),
+        (SQUARE + "f 0 1 2\n", "a vertex of number 0"),
+        (SQUARE + "f 1/0 2/0 3/0\nvt 0 0\n", "a texture coordinate of number 0"),
+        (SQUARE + "f 1 2 -5\n", "an index of -5"),
+        (SQUARE + "vt 0 0\nf 1/-2 2/-1 3/-1\n", "an index of -2"),
+        (SQUARE + "f 1 2 3.5\n", "3.5"),
+        (SQUARE + "f 1 2 99999999999999999999\n", "a number beyond 64 bits"),
+        (SQUARE + "f 1 2 4294967297\n", "got indices 0 to 4294967296"),
+        (SQUARE + "f 1/1/1/1 2 3\n", ""),
+        (SQUARE + "f 1 2 " + "9" * 1000 + "\n", "more than 64 letters"),
+        (SQUARE + "f 1 2 3\0\n", "NUL"),
+        (SQUARE + "vt\nf 1 2 3\n", "a texture coordinate without numbers"),
+        (SQUARE + "f " + "1 " * 2**24 + "\n", "a line of more than"),
+        (SQUARE + "f 1 \\\n" + ("1 " * 1000 + "\\\n") * 2**14 + "1\n", "a line of more than"),
+        ("".join(f"mtllib {k}.mtl\n" for k in range(300)) + SQUARE + "f 1 2 3\n", "more than 256 material libraries"),
+    ],
+    ids=range(16),
+)
+def test_broken_obj_is_an_error_that_says_what_is_wrong(tmp_path, content, message):
+    path = written(tmp_path, "broken.obj", content)
+    with pytest.raises(
+        ValueError, match=rf"^path must be a .*broken\.obj.*{message}|^path must be .*{message}.*broken"
+    ):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("line", "material", "faces", "message"),
+    [
+        ("vt nan 0", "Kd 1 0 0", "f 1/1 2/1 3/1", "finite texture coordinates"),
+        ("vt 1e39 0", "Kd 1 0 0", "f 1/1 2/1 3/1", "finite texture coordinates"),
+        ("vt 0 0", "Kd 1 0 0", "f 1/1 2/2 3/1", "1 texture coordinates and a face that has number 2"),
+        ("vt 0 0", "Kd nan 0 0", "f 1/1 2/1 3/1", "colour is 'nan 0 0'"),
+        ("vt 0 0", "Kd 1 0", "f 1/1 2/1 3/1", "colour is '1 0'"),
+        ("vt 0 0", "Kd red green blue", "f 1/1 2/1 3/1", "red"),
+        ("vt 0 0", "Kd xyz 1 1 1", "f 1/1 2/1 3/1", "not as RGB"),
+        ("vt 0 0", "map_Kd", "f 1/1 2/1 3/1", "no image's name"),
+        ("vt 0 0", "map_Kd -s 1 1 1", "f 1/1 2/1 3/1", "no image's name"),
+        ("vt 0 0", "map_Kd a\0b.png", "f 1/1 2/1 3/1", "cannot be looked up"),
+        ("vt 0 0", "\n".join(f"newmtl {k}" for k in range(5000)), "f 1/1 2/1 3/1", "more than 4096 materials"),
+    ],
+    ids=range(11),
+)
+def test_broken_material_is_an_error_that_says_what_is_wrong(tmp_path, line, material, faces, message):
+    path = textured_obj(tmp_path, line, material, faces)
+    with pytest.raises(ValueError, match=rf"^path must be .*{message}"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("vertex 4", "vertex 4000000000000", "promises 4000000000000 rows of vertex"),
+        ("face 2", "face 99999999999", "promises 99999999999 rows of face"),
+        ("vertex 4", "vertex -4", "the line 'element vertex -4'"),
+        ("property float y", "property float x", "two properties of one name"),
+        ("property float y", "property quad y", "the line 'property quad y'"),
+        ("list uchar", "list float", "a length of type float"),
+        ("ascii", "utf8", "its format is 'utf8'"),
+        ("end_header", "the end", "no header"),
+        ("vertex_indices", "corners", "no faces of vertex_indices"),
+        ("float z", "float w", "no vertices of x, y and z"),
+        ("3 0 1 2", "3 0 1 2.5", "not a whole number"),
+        ("3 0 1 2", "-3 0 1 2", "a list of length -3"),
+        ("3 0 1 2", "2000000000 0 1 2", "it ends within"),
+        ("3 0 1 2", "nan 0 1 2", "nan"),
+        ("3 0 1 2", "2 0 1 2", "a face of 2 corners|ends within|a list of"),
+    ],
+)
+def test_broken_ply_is_an_error_that_says_what_is_wrong(tmp_path, old, new, message):
+    content = PLY.format(comments="", more="", face="") + "0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n"
+    assert old in content
+    path = written(tmp_path, "broken.ply", content.replace(old, new, 1))
+    with pytest.raises(
+        ValueError, match=rf"^path must be a whole, valid mesh file, got '.*broken\.ply': .*({message})"
+    ):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("comments", "corners", "message"),
+    [
+        ("comment TextureFile a.png\n", "4 0 0 0 0", "two numbers a corner"),
+        ("comment TextureFile a.png\n", "6 0 0 0 0 0 nan", "finite texture coordinates"),
+        ("comment TextureFile a.png\n" * 2, "6 0 0 0 0 0 0", "2 images but no texnumber"),
+    ],
+)
+def test_broken_texture_of_a_ply_is_an_error_that_says_what_is_wrong(tmp_path, comments, corners, message):
+    picture(tmp_path, "a.png", RED)
+    content = PLY.format(comments=comments, more="", face="property list uchar float texcoord\n")
+    path = written(
+        tmp_path, "mesh.ply", content + f"0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2 {corners}\n3 0 2 3 {corners}\n"
+    )
+    with pytest.raises(ValueError, match=f"^path must be .*{message}"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes": [{"mesh": 0, "children": [1]}, {"children": [0]}]}, "in the scene twice"),
+        ({"nodes": [{"mesh": 0}], "scenes": [{"nodes": [0, 7]}]}, "1 nodes, and names number 7"),
+        ({"nodes": [{"mesh": 0, "scale": [1, 1, "x"]}], "scenes": [{"nodes": [0]}]}, ""),
+        ({"nodes": [{"mesh": 0, "matrix": [1, 2]}], "scenes": [{"nodes": [0]}]}, "a matrix that is not 16"),
+        (
+            {"accessors": [{"bufferView": 0, "componentType": 5126, "count": 10**12, "type": "VEC3"}] * 3},
+            "promises|more",
+        ),
+        ({"accessors": [{"componentType": 5126, "count": 10**8, "type": "VEC3"}] * 3}, "bufferView|more than"),
+        ({"accessors": [{"bufferView": 0, "componentType": 5126, "count": -1, "type": "VEC3"}] * 3}, "'-1'"),
+        ({"accessors": [{"bufferView": 0, "componentType": 5126, "count": True, "type": "VEC3"}] * 3}, "'True'"),
+        ({"accessors": [{"bufferView": 0, "componentType": 1, "count": 3, "type": "VEC3"}] * 3}, ""),
+        ({"bufferViews": [{"buffer": 0, "byteLength": 10**9}] * 3}, "promises 1000000000 bytes"),
+        ({"bufferViews": [{"buffer": 0, "byteLength": 60, "byteStride": 1}] * 3}, "byteStride of 1"),
+        ({"buffers": [{"byteLength": 10**9, "uri": "data:;base64,AAAA"}]}, "promises 1000000000 bytes"),
+        ({"buffers": [{"byteLength": 3, "uri": "../mesh.gltf"}]}, "outside of its folder"),
+        ({"buffers": [{"byteLength": 3, "uri": "absent.bin"}]}, "is not there"),
+        ({"buffers": [{"byteLength": 3}]}, "buffer 0 is not there"),
+        ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "needs the extension KHR_draco"),
+        ({"samplers": [{"wrapS": 10497, "wrapT": 33071}]}, "wraps differently"),
+        ({"samplers": [{"wrapS": 5}]}, ""),
+        ({"textures": [{}]}, "texture without an image"),
+        ({"images": [{"uri": "data:image/png;base64,AAAA"}]}, "image 0 cannot be read"),
+        ({"asset": {"version": "1.0"}}, "version is not 2"),
+        ({"asset": []}, ""),
+        ({"meshes": 3}, ""),
+        ({"meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "mode": 1}]}] * 2}, "no triangles"),
+        ({"meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 0}]}] * 2}, "is a VEC3"),
+        ({"materials": [{}] * 5000}, "more than 4096 materials"),
+        ({"nodes": [{"mesh": 0}] * 2, "scenes": [{"nodes": list(range(2)) * 2}]}, "in the scene twice"),
+    ],
+    ids=range(27),
+)
+def test_broken_gltf_is_an_error_that_says_what_is_wrong(tmp_path, changes, message):
+    path = gltf(tmp_path, **changes)
+    with pytest.raises(ValueError, match=rf"^path must be a whole, valid mesh file, got '.*mesh\.gltf': .*({message})"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+def test_gltf_that_draws_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("jnr.io._gltf"), "MAX_SCENE", 100)
+    path = gltf(tmp_path, nodes=[{"mesh": 0}] * 40, scenes=[{"nodes": list(range(40))}])
+    # The buffer's 66 bytes could hold no more than 66.
+    with pytest.raises(ValueError, match="draws more than 166 vertices and corners"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("content", [b"[" * 100000, b"[]", b"{}", b'{"asset": {"version": "2.0"}}', b'{"a": NaN}'])
+def test_json_that_is_no_gltf_is_an_error(tmp_path, content):
+    path = written(tmp_path, "broken.gltf", content)
+    with pytest.raises(ValueError, match=r"^path must be a whole, valid mesh file, got '.*broken\.gltf'"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+def test_binary_stl_that_promises_more_than_it_has_is_an_error(tmp_path):
+    path = written(tmp_path, "broken.stl", b"\0" * 80 + struct.pack("<I", 2**32 - 1) + b"\0" * 500)
+    with pytest.raises(ValueError, match=r"^path must be a whole, valid mesh file, got '.*broken\.stl'"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+def test_text_stl_with_a_broken_number_is_an_error(tmp_path):
+    solid = "solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
+    path = written(
+        tmp_path, "broken.stl", solid + solid.replace("solid a\n", "").replace("1 0 0", "1 x 0") + "endsolid a\n"
+    )
+    with pytest.raises(ValueError, match=r"^path must be a whole, valid mesh file, got '.*broken\.stl'"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("ending", "changes", "message"),
+    [
+        (".obj", {"wrap": "mirror"}, r"wrap must be 'repeat' or 'clamp' to be saved as \.obj, got 'mirror'\."),
+        (".obj", {"wrap": "border"}, r"wrap must be 'repeat' or 'clamp' to be saved as \.obj, got 'border'\."),
+        (
+            ".ply",
+            {"wrap": "border"},
+            r"wrap must be 'repeat', 'mirror' or 'clamp' to be saved as \.ply, got 'border'\.",
+        ),
+        (
+            ".glb",
+            {"wrap": "border"},
+            r"wrap must be 'repeat', 'mirror' or 'clamp' to be saved as \.glb, got 'border'\.",
+        ),
+        (".ply", {"images": 2}, r"images must be one to be saved as \.ply, got 2: use \.obj or \.glb"),
+        (".obj", {"channels": 1}, r"images must have 3 or 4 channels to be saved, got shape \(2, 3, 1\)\."),
+        (".off", {}, r"textures cannot be saved as \.off: use one of \.obj, \.ply, \.glb"),
+    ],
+)
+def test_uv_texture_that_cannot_be_saved_is_an_error_and_writes_nothing(tmp_path, ending, changes, message):
+    mesh = odd_mesh()._replace(textures=odd_texture(**changes))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        jnr.save(tmp_path / f"mesh{ending}", mesh)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("name", ["images", "uv"])
+def test_texture_that_is_not_finite_is_not_saved(tmp_path, name):
+    texture = odd_texture()
+    texture = dataclasses.replace(texture, **{name: getattr(texture, name).at[0, 0].set(jnp.nan)})
+    with pytest.raises(ValueError, match=f"^{name} must be finite float32 numbers to be saved, got NaN or infinity"):
+        jnr.save(tmp_path / "mesh.obj", odd_mesh()._replace(textures=texture))
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("name", ["-s 1.obj", " mesh.obj", "a\nb.obj", "a\nb.ply"])
+def test_name_that_a_textured_file_cannot_hold_is_an_error(tmp_path, name):
+    with pytest.raises(ValueError, match=r"^path must have a name without "):
+        jnr.save(tmp_path / name, odd_mesh()._replace(textures=odd_texture()))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.validation
+def test_glb_of_more_vertices_than_float32_counts_is_an_error(tmp_path):
+    texture = jnr.UVTexture(jnp.ones((1, 1, 3)), jnp.zeros((2**24 + 1, 2)), jnp.zeros((5, 3), jnp.int32))
+    with pytest.raises(ValueError, match=r"^uv_faces must pick from at most 2\*\*24 .*, got 9 and 16777217\."):
+        jnr.save(tmp_path / "mesh.glb", odd_mesh()._replace(textures=texture))
+
+
+@pytest.mark.validation
+def test_unknown_wrap_is_an_error_that_lists_the_known_ones(tmp_path):
+    path = written(tmp_path, "mesh.obj", SQUARE + "f 1 2 3\n")
+    with pytest.raises(ValueError, match=r"^wrap must be one of 'repeat', 'mirror', 'clamp', 'border', got 'tile'\."):
+        jnr.load(path, wrap="tile")
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("module", "call"), [("PIL.Image", "load"), ("PIL.Image", "save"), ("tqdm", "load")])
+def test_missing_package_is_an_error_that_says_how_to_get_it(tmp_path, monkeypatch, module, call):
+    mesh = odd_mesh()._replace(textures=odd_texture())
+    jnr.save(tmp_path / "mesh.obj", mesh)
+    monkeypatch.setitem(importlib.import_module("sys").modules, module, None)
+    with pytest.raises(ImportError, match=r'pip install "jnr\[io\]"'):
+        jnr.load(tmp_path / "mesh.obj", progress=module == "tqdm") if call == "load" else jnr.save(
+            tmp_path / "other.obj", mesh
+        )

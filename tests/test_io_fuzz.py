@@ -1,0 +1,228 @@
+"""Broken files of every format: each is a sound mesh or a ValueError."""
+
+import base64
+import json
+import re
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jnr
+from jnr.textures import check_texture
+
+pytest.importorskip("trimesh", reason="mesh files need the io extra")
+pytest.importorskip("PIL", reason="textures need the io extra")
+hypothesis = pytest.importorskip("hypothesis", reason="it makes the broken files")
+st = hypothesis.strategies
+
+EXAMPLES = 150
+# Numbers and words at which parsers stumble
+TOKENS = [
+    *(b"", b"0", b"-1", b"1", b"2", b"3", b"4", b"255", b"1e39", b"nan", b"inf", b"-inf", b"2147483648", b"4294967297"),
+    *(
+        b"99999999999999999999",
+        b"1/1",
+        b"1//1",
+        b"1/1/1",
+        b"/",
+        b"//",
+        b"#",
+        b"\\",
+        b"\n",
+        b"\0",
+        b'"',
+        b"[",
+        b"]",
+        b"{",
+    ),
+    *(
+        b"null",
+        b"true",
+        b"[]",
+        b"{}",
+        b"..",
+        b"/etc/passwd",
+        b"../skin.png",
+        b"x" * 100,
+        b"\xff\xfe",
+        b"f",
+        b"v",
+        b"vt",
+    ),
+    *(b"usemtl", b"mtllib", b"list", b"element", b"property", b"float", b"uchar", b"POSITION", b"_UV", b"_VERTEX"),
+]
+
+
+def textured_mesh():
+    rng = np.random.default_rng(0)
+    faces = jnp.asarray([[0, 1, 2], [2, 1, 3], [3, 1, 0]], jnp.int32)
+    image = jnp.asarray(rng.random((2, 3, 3)), jnp.float32)
+    uv = jnp.asarray(rng.random((6, 2)), jnp.float32)
+    uv_faces = jnp.asarray([[5, 0, 1], [2, 3, 4], [0, 0, 1]], jnp.int32)
+    return jnr.Mesh(
+        jnp.asarray(rng.normal(size=(4, 3)), jnp.float32),
+        faces,
+        jnr.UVTexture((image, image[:1]), uv, uv_faces, jnp.asarray([0, 1, 0], jnp.int32), wrap=("repeat", "clamp")),
+    )
+
+
+def files(folder):
+    """Valid files of every format, by name."""
+    mesh = textured_mesh()
+    one = mesh._replace(textures=jnr.UVTexture(mesh.textures.images[0], mesh.textures.uv, mesh.textures.uv_faces))
+    jnr.save(folder / "skin.obj", mesh)
+    jnr.save(folder / "skin.ply", one)
+    jnr.save(folder / "skin.glb", mesh)
+    jnr.save(folder / "plain.stl", mesh._replace(textures=None))
+    jnr.save(folder / "plain.off", mesh._replace(textures=None))
+    jnr.save(folder / "colors.obj", mesh._replace(textures=jnp.ones((4, 3))))
+    jnr.save(folder / "colors.glb", mesh._replace(textures=jnp.ones((4, 3))))
+    (folder / "text.ply").write_text(
+        "ply\nformat ascii 1.0\ncomment TextureFile skin.png\nelement vertex 4\nproperty float x\nproperty float y\n"
+        "property float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\nelement face 2\n"
+        "property list uchar int vertex_indices\nproperty list uchar float texcoord\nproperty int texnumber\n"
+        "end_header\n0 0 0 1 2 3\n1 0 0 4 5 6\n1 1 0 7 8 9\n0 1 0 9 9 9\n3 0 1 2 6 0 0 1 0 1 1 0\n4 0 1 2 3 0 0\n"
+    )
+    (folder / "text.stl").write_text(
+        "solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\n"
+        "endfacet\nendsolid a\n"
+    )
+    content = (folder / "skin.glb").read_bytes()
+    (length,) = struct.unpack_from("<I", content, 12)
+    document = json.loads(content[20 : 20 + length])
+    document["buffers"][0]["uri"] = "data:;base64," + base64.b64encode(content[28 + length :]).decode()
+    document["nodes"] = [{"children": [1], "scale": [1, -1, 2]}, {"mesh": 0, "rotation": [0, 1, 0, 0]}]
+    (folder / "skin.gltf").write_text(json.dumps(document))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def assert_sound(mesh):
+    assert mesh.vertices.dtype == jnp.float32
+    assert mesh.faces.dtype == jnp.int32
+    assert mesh.vertices.ndim == 2
+    assert mesh.faces.shape[1:] == (3,)
+    assert np.all(np.isfinite(mesh.vertices))
+    faces = np.asarray(mesh.faces)
+    assert faces.size
+    assert faces.min() >= 0
+    assert faces.max() < len(mesh.vertices)
+    if isinstance(mesh.textures, jnr.UVTexture):
+        checked = check_texture(mesh.textures, mesh.faces, len(mesh.vertices))
+        assert np.all(np.isfinite(checked.uv))
+        assert int(checked.uv_faces.min()) >= 0
+        for image in checked.images:
+            assert image.dtype == jnp.float32
+            assert np.all(np.isfinite(image))
+    elif mesh.textures is not None:
+        assert mesh.textures.shape == mesh.vertices.shape
+        assert np.all((np.asarray(mesh.textures) >= 0) & (np.asarray(mesh.textures) <= 1))
+
+
+def assert_sound_or_refused(path):
+    refusal = None
+    try:
+        mesh = jnr.load(path)
+    except ValueError as error:
+        refusal = str(error)
+    if refusal is None:
+        assert_sound(mesh)
+    else:
+        assert refusal.startswith("path must be ")
+
+
+def broken(content, edits):
+    """Content after its bytes were changed, cut out or put in, its words swapped, or its end cut off."""
+    for kind, at, other, value in edits:
+        words = re.split(rb"(\s+|[,:/\[\]{}])", content)
+        at, other = at % (len(content) + 1), other % (len(content) + 1)
+        low, high = min(at, other), max(at, other)
+        if kind == "byte":
+            content = content[:at] + bytes([value % 256]) + content[at + 1 :]
+        elif kind == "cut":
+            content = content[:low] + content[min(high, low + value % 64) :]
+        elif kind == "insert":
+            content = content[:at] + TOKENS[value % len(TOKENS)] + content[at:]
+        elif kind == "repeat":
+            content = content[:high] + content[low : low + value % 200] + content[high:]
+        elif kind == "end":
+            content = content[:at]
+        else:
+            i, j = at % len(words), other % len(words)
+            words[i] = words[j] if kind == "swap" else TOKENS[value % len(TOKENS)]
+            content = b"".join(words)
+    return content
+
+
+NUMBERS = st.integers(0, 2**20)
+KINDS = st.sampled_from(["byte", "cut", "insert", "repeat", "end", "swap", "word", "word"])
+EDITS = st.lists(st.tuples(KINDS, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=4)
+FORMATS = ["skin.obj", "skin.ply", "skin.glb", "skin.gltf", "plain.stl", "plain.off", "colors.obj", "colors.glb"]
+BROKEN = [*((name, name) for name in [*FORMATS, "text.ply", "text.stl"])]
+# A file that the mesh file names
+BROKEN += [("skin.obj", "skin.mtl"), ("skin.obj", "skin_0.png"), ("skin.ply", "skin.png")]
+
+
+@pytest.mark.parametrize(("name", "part"), BROKEN)
+def test_broken_file_is_a_sound_mesh_or_a_value_error(tmp_path, name, part):
+    folder = tmp_path / "valid"
+    folder.mkdir()
+    content = files(folder)[part]
+    assert_sound(jnr.load(folder / name))
+
+    @hypothesis.settings(derandomize=True, deadline=None, max_examples=EXAMPLES, database=None)
+    @hypothesis.given(EDITS)
+    def check(edits):
+        (folder / part).write_bytes(broken(content, edits))
+        assert_sound_or_refused(folder / name)
+
+    check()
+
+
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".stl", ".off", ".gltf", ".glb"])
+def test_garbage_is_a_sound_mesh_or_a_value_error(tmp_path, ending):
+    path = tmp_path / f"mesh{ending}"
+    heads = [b"", b"ply\nformat ascii 1.0\n", b"OFF\n", b"solid\n", b"glTF\2\0\0\0", b"f 1 2 3\n", b'{"asset": {']
+
+    @hypothesis.settings(derandomize=True, deadline=None, max_examples=EXAMPLES, database=None)
+    @hypothesis.given(st.sampled_from(heads), st.binary(max_size=200))
+    def check(head, content):
+        path.write_bytes(head + content)
+        assert_sound_or_refused(path)
+
+    check()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("ending", [".obj", ".glb"])
+def test_any_uv_texture_comes_back_exactly(tmp_path, ending, seed):
+    rng = np.random.default_rng(seed)
+    num_vertices, num_faces, num_uv, num_images = rng.integers(1, [12, 20, 12, 4])
+    images = tuple(
+        jnp.asarray(rng.integers(0, 256, (*rng.integers(1, 6, 2), 3)).astype(np.float32) / np.float32(255))
+        for _ in range(num_images)
+    )
+    uv = (rng.normal(size=(num_uv, 2)) * 10.0 ** rng.integers(-30, 30, (num_uv, 1))).astype(np.float32)
+    faces = rng.integers(0, num_vertices, (num_faces, 3)).astype(np.int32)
+    uv_faces = rng.integers(0, num_uv, (num_faces, 3)).astype(np.int32)
+    material = jnp.asarray(rng.integers(0, num_images, num_faces), jnp.int32)
+    texture = jnr.UVTexture(
+        images if num_images > 1 else images[0],
+        jnp.asarray(uv),
+        jnp.asarray(uv_faces),
+        material if num_images > 1 else None,
+        wrap="clamp",
+    )
+    vertices = jnp.asarray(rng.normal(size=(num_vertices, 3)), jnp.float32)
+    jnr.save(tmp_path / f"mesh{ending}", jnr.Mesh(vertices, jnp.asarray(faces), texture))
+    back = jnr.load(tmp_path / f"mesh{ending}")
+    np.testing.assert_array_equal(back.vertices, vertices)
+    np.testing.assert_array_equal(back.faces, faces)
+    np.testing.assert_array_equal(back.textures.uv, uv)
+    np.testing.assert_array_equal(back.textures.uv_faces, uv_faces)
+    assert back.textures.wrap == "clamp"
+    if num_images > 1:
+        np.testing.assert_array_equal(back.textures.material, material)
+    for one, other in zip(back.textures.images if num_images > 1 else [back.textures.images], images, strict=True):
+        np.testing.assert_array_equal(one, other)
