@@ -147,7 +147,9 @@ def test_obj_order_of_vertices_is_kept_with_texture_coordinates_and_seams(tmp_pa
         "mtllib none.mtl\nv 3 0 0\nv 1 0 0\nv 2 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0.5 0.5\n"
         "usemtl skin\nf 3/1 1/2 2/3\nf 2/4 4/1 3/2\n",
     )
-    mesh = jnr.load(path)
+    with pytest.raises(ValueError, match=r"its material library 'none\.mtl' is not there; textures=False reads"):
+        jnr.load(path)
+    mesh = jnr.load(path, textures=False)
     np.testing.assert_array_equal(mesh.vertices, [[3, 0, 0], [1, 0, 0], [2, 1, 0], [0, 1, 0]])
     np.testing.assert_array_equal(mesh.faces, [[2, 0, 1], [1, 3, 2]])
     assert mesh.textures is None
@@ -695,12 +697,20 @@ def test_obj_may_name_several_libraries_and_colours_without_coordinates(tmp_path
     np.testing.assert_array_equal(texture.uv_faces, np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("library", ["", "mtllib absent.mtl\n", "mtllib empty.mtl\n", "mtllib folder\n"])
+@pytest.mark.parametrize("library", ["", "mtllib empty.mtl\n"])
 def test_obj_without_a_material_that_is_used_has_no_texture(tmp_path, library):
     written(tmp_path, "empty.mtl", "newmtl other\nKd 1 0 0\n")
-    (tmp_path / "folder").mkdir()
     path = written(tmp_path, "mesh.obj", f"{library}{SQUARE}vt 0 0\nusemtl skin\nf 1/1 2/1 3/1\n")
     assert jnr.load(path).textures is None
+
+
+@pytest.mark.parametrize("library", ["absent.mtl", "folder", "empty.mtl absent.mtl"])
+def test_obj_whose_material_library_is_not_there_is_an_error(tmp_path, library):
+    written(tmp_path, "empty.mtl", "newmtl other\nKd 1 0 0\n")
+    (tmp_path / "folder").mkdir()
+    path = written(tmp_path, "mesh.obj", f"mtllib {library}\n{SQUARE}vt 0 0\nusemtl skin\nf 1/1 2/1 3/1\n")
+    with pytest.raises(ValueError, match=r"its material library '(absent\.mtl|folder)' is not there"):
+        jnr.load(path)
 
 
 def test_obj_vertex_colors_have_expected_values(tmp_path):

@@ -33,7 +33,7 @@ def load(path: str | os.PathLike, *, wrap: Wrap = "repeat", textures: bool = Tru
     Textures become one `UVTexture`, sampled bilinearly, with an image for each material in the file's order. A material
     without an image gets one texel of its colour. An image takes the place of a material's colour in OBJ files and is
     multiplied by it in glTF files. Faces without a material are grey, 0.5, in OBJ files and white in glTF files;
-    corners without a texture coordinate have (0, 0). An OBJ file's material library that is not there is passed over.
+    corners without a texture coordinate have (0, 0).
     Vertex colours beside images are left out.
 
     A file may come from anyone: files it names are opened only inside of its folder, and images of more than 2**27

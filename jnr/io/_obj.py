@@ -234,7 +234,7 @@ def _unit(colors):
 
 
 def _libraries(names, files) -> dict[bytes, _Material]:
-    """The materials of all libraries that are there, in their order."""
+    """The materials of all libraries, in their order."""
     materials = {}
     for path in dict.fromkeys(chain.from_iterable(_paths(name, files) for name in names)):
         if path.stat().st_size > MAX_LIBRARY:
@@ -245,9 +245,16 @@ def _libraries(names, files) -> dict[bytes, _Material]:
 
 def _paths(name, files):
     """The libraries of one line: its whole text is a name, or else each word is."""
-    whole = files.find(_text(name)) if name else None
-    paths = [whole] if whole else [files.find(_text(word)) for word in name.split()]
-    return [path for path in paths if path is not None]
+    names = [_text(name)] if name and files.find(_text(name)) else [_text(word) for word in name.split()]
+    paths = []
+    for library in names:
+        path = files.find(library)
+        if path is None:
+            raise ValueError(
+                f"its material library {library[:80]!r} is not there; textures=False reads the mesh without"
+            )
+        paths.append(path)
+    return paths
 
 
 def _read_materials(content, materials):
