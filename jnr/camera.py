@@ -301,7 +301,7 @@ class Camera:
         flip = jnp.array([1, -1, -1], rotation.dtype)[:, None]
         top = jnp.concatenate([rotation * flip, translation[:, None].astype(rotation.dtype) * flip], axis=1)
         pose = Pose(jnp.concatenate([top, jnp.array([[0, 0, 0, 1]], rotation.dtype)]))
-        return Camera(pose, Intrinsics(K, tuple(image_size), distortion, near, far, pixel_center))
+        return Camera(pose, Intrinsics(K, _checks.as_image_size(image_size), distortion, near, far, pixel_center))
 
     @staticmethod
     def from_opengl(

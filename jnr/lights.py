@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -156,7 +157,7 @@ class SphericalHarmonicsLight:
             second / 2 * (x * x - y * y),
         ]
         # A degenerate face has no normal and gets the sky's mean alone, like any direction's average.
-        return Arriving(sum(value * coefficients[k] for k, value in enumerate(basis)))
+        return Arriving(reduce(jnp.add, [value * coefficients[k] for k, value in enumerate(basis)]))
 
 
 # From the upper right behind the default camera, so that a mesh shows its relief.

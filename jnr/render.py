@@ -138,8 +138,8 @@ def render(
     if attributes is None:
         attributes = jnp.zeros((scene.vertices.shape[0], 0), albedo.dtype)
     values = interpolate(attributes, scene.faces, fragments)
-    is_flat, face_normal, normal = scene.normals(normals, fragments)
-    if shader is None and is_flat and not any(getattr(light, "local", True) for light in lights):
+    face_normal, normal = scene.normals(normals, fragments)
+    if shader is None and face_normal is not None and not any(getattr(light, "local", True) for light in lights):
         # The light of a flat face is one everywhere: as many lights to add up as there are faces.
         color = albedo
         if lights and face_normal.shape[0]:
@@ -275,7 +275,7 @@ class _Scene:
         return jnp.where(self.covered, take(values, jnp.maximum(self.fragments.face_index, 0)), 0)
 
     def normals(self, normals, fragments):
-        """Whether they are flat, the faces' normals on the side that is seen, and the pixels'."""
+        """The faces' normals on the side that is seen, None where they are not flat, and the pixels'."""
         num_vertices, num_faces = self.vertices.shape[0], self.faces.shape[0]
         is_flat = isinstance(normals, str) and normals == "flat"
         if isinstance(normals, str):
@@ -285,14 +285,14 @@ class _Scene:
             _checks.check_shape(normals, "normals", num_vertices, 3)
         if 0 in (num_vertices, num_faces):
             empty = jnp.zeros((0, 3), self.vertices.dtype)
-            return is_flat, empty, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
+            return empty if is_flat else None, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
         side = face_sides(self.clip_positions, self.faces, self.camera.clip_from_world(self.aspect))[:, None]
         if is_flat:
             face_normal = face_normals(self.vertices, self.faces) * side
-            return True, face_normal, self.of_face(face_normal)
+            return face_normal, self.of_face(face_normal)
         if isinstance(normals, str):
             normals = vertex_normals(self.vertices, self.faces)
-        return False, None, unit(interpolate(normals, self.faces, fragments)) * self.of_face(side)
+        return None, unit(interpolate(normals, self.faces, fragments)) * self.of_face(side)
 
     def depth(self):
         """Distance along the view axis, as an image of one channel."""

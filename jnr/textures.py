@@ -67,7 +67,7 @@ class UVTexture:
 
 
 # One colour a vertex, one cube of texels a face, or images.
-Textures = jax.Array | UVTexture
+Textures = jax.Array | np.ndarray | UVTexture
 
 
 class _Checked(NamedTuple):
@@ -116,9 +116,16 @@ def check_texture(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices
         raise ValueError(f"material must say which of the {len(images)} images each face has, got None.")
     sizes = texture.sizes
     if sizes is not None:
-        sizes = [jnp.asarray(size, jnp.int32) for size in sizes]
-        if len(sizes) != len(images) or any(size.shape != (2,) for size in sizes):
+        if len(sizes) != len(images) or any(jnp.shape(size) != (2,) for size in sizes):
             raise ValueError(f"sizes must hold (height, width) of each of the {len(images)} images, got {sizes}.")
+        for size, image in zip(sizes, images, strict=True):
+            if _checks.is_concrete(size) and not np.all((np.asarray(size) >= 1) & (size <= np.array(image.shape[:2]))):
+                raise ValueError(f"sizes must lie within their images, got {size} for {image.shape[:2]}.")
+        # Traced ones may be anything and must not lead out of the table.
+        sizes = [
+            jnp.clip(jnp.asarray(size, jnp.int32), 1, jnp.array(image.shape[:2], jnp.int32))
+            for size, image in zip(sizes, images, strict=True)
+        ]
     border = _checks.as_float(texture.border, "border").astype(dtype)
     if border.ndim > 1 or border.size not in (1, images[0].shape[-1]):
         raise ValueError(
@@ -165,11 +172,12 @@ def _uv_steps(checked, faces, fragments, clip_positions, uv):
     gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index)
     rows = take(checked.uv_faces, jnp.maximum(fragments.face_index, 0))
     covered = (fragments.face_index >= 0)[..., None]
-    corners = [
-        jnp.where(covered, take(checked.uv, jnp.clip(rows[..., k], 0, checked.uv.shape[0] - 1)) - uv, 0)
-        for k in range(3)
-    ]
-    return sum(corners[k][..., None, :] * gradient[..., k, :, None].astype(uv.dtype) for k in range(3))
+    steps = jnp.zeros((*fragments.face_index.shape, 2, 2), uv.dtype)
+    for k in range(3):
+        corner = take(checked.uv, jnp.clip(rows[..., k], 0, checked.uv.shape[0] - 1))
+        corner = jnp.where(covered, corner - uv, 0)
+        steps = steps + corner[..., None, :] * gradient[..., k, :, None].astype(uv.dtype)
+    return steps
 
 
 class _Pyramid(NamedTuple):
@@ -200,8 +208,14 @@ def _pyramid(images, sizes, *, mipmap: bool) -> _Pyramid:
             offset += image.shape[0] * image.shape[1]
     if offset >= 2**31:
         raise ValueError(f"images must have fewer than 2**31 texels in all, got {offset}.")
-    fixed = [np.asarray(x, np.int32) for x in (first, stride)]
-    return _Pyramid(jnp.concatenate(tables), *map(jnp.asarray, fixed), jnp.stack(height), jnp.stack(width), levels)
+    return _Pyramid(
+        texels=jnp.concatenate(tables),
+        first=jnp.asarray(np.asarray(first, np.int32)),
+        stride=jnp.asarray(np.asarray(stride, np.int32)),
+        height=jnp.stack(height),
+        width=jnp.stack(width),
+        levels=levels,
+    )
 
 
 def _halve(image, size):
@@ -264,7 +278,7 @@ def _sample_level(checked, pyramid, uv, material, row, *, nearest):
         period = 1 if wraps[0] == "repeat" else 2
         uv = uv - period * lax.stop_gradient(jnp.floor(uv / period))
     columns, rows = _neighbours(uv[..., 0], width, nearest), _neighbours(1 - uv[..., 1], height, nearest)
-    total = None
+    total = jnp.zeros((*uv.shape[:-1], pyramid.texels.shape[-1]), pyramid.texels.dtype)
     for row_index, row_weight in rows:
         for column_index, column_weight in columns:
             i, inside_i = _wrapped(row_index, height, wraps, material)
@@ -272,8 +286,7 @@ def _sample_level(checked, pyramid, uv, material, row, *, nearest):
             texel = take(pyramid.texels, first + i * stride + j)
             if "border" in wraps:
                 texel = jnp.where((inside_i & inside_j)[..., None], texel, checked.border)
-            term = (row_weight * column_weight)[..., None].astype(texel.dtype) * texel
-            total = term if total is None else total + term
+            total = total + (row_weight * column_weight)[..., None].astype(texel.dtype) * texel
     return total
 
 
@@ -412,7 +425,7 @@ def uv_to_cubes(
     checked = check_texture(texture, faces, num_vertices)
     if faces.shape[0] == 0 or checked.uv.shape[0] == 0:
         return jnp.zeros((faces.shape[0], size, size, size, checked.images[0].shape[-1]), checked.images[0].dtype)
-    weights = np.stack(np.indices((size, size, size)), axis=-1).reshape(-1, 3).astype(np.float32)
+    weights = np.moveaxis(np.indices((size, size, size)), 0, -1).reshape(-1, 3).astype(np.float32)
     weights[0] = 1
     weights /= weights.sum(axis=-1, keepdims=True)
     corners = take(checked.uv, jnp.clip(checked.uv_faces, 0, checked.uv.shape[0] - 1))
@@ -430,12 +443,11 @@ def colors_to_cubes(
     _checks.check_shape(colors, "colors", "vertices", "channels")
     faces = _checks.as_faces(faces, colors.shape[0])
     corners = [take(colors, jnp.clip(faces[:, k], 0, colors.shape[0] - 1)) for k in range(3)]
-    weights = np.stack(np.indices((2, 2, 2)), axis=-1)
-    # Where the weights sum to one, the cube's trilinear mixture of these sums is the sum of the mixtures.
-    cubes = sum(
-        corner[:, None, None, None] * jnp.asarray(weights[..., k, None], colors.dtype)
-        for k, corner in enumerate(corners)
-    )
+    weights = jnp.asarray(np.moveaxis(np.indices((2, 2, 2)), 0, -1), colors.dtype)
+    # A trilinear mixture of sums of the corners is the sum of the corners that the weights make.
+    cubes = jnp.zeros((faces.shape[0], 2, 2, 2, colors.shape[1]), colors.dtype)
+    for k, corner in enumerate(corners):
+        cubes = cubes + corner[:, None, None, None] * weights[..., k, None]
     return cubes
 
 
