@@ -69,7 +69,9 @@ def _cross_products(vertices, faces, *, rescaled=True):
 
 def unit(normal: jax.Array) -> jax.Array:
     """Vectors along the last axis brought to length 1, zero where they have no direction."""
-    squared = jnp.sum(normal * normal, axis=-1, keepdims=True)
+    # Not jnp.sum, whose order of terms depends on the shape of the array.
+    x, y, z = (normal[..., i : i + 1] for i in range(3))
+    squared = x * x + y * y + z * z
     sound = (squared > 0) & jnp.isfinite(squared)
     # Not rsqrt, whose last bit depends on the size of the array.
     return jnp.where(sound, normal, 0) / jnp.sqrt(jnp.where(sound, squared, 1))

@@ -247,7 +247,7 @@ def _sample(checked, uv, material, step, *, nearest):
     if step is None:
         return _sample_level(checked, pyramid, uv, material, row, nearest=nearest)
     base = jnp.stack([_of(pyramid.width, row), _of(pyramid.height, row)], axis=-1).astype(uv.dtype)
-    texels = jnp.sum((step * base[..., None, :]) ** 2, axis=-1)
+    texels = (step[..., 0] * base[..., None, 0]) ** 2 + (step[..., 1] * base[..., None, 1]) ** 2
     largest = jnp.maximum(texels[..., 0], texels[..., 1])
     # Half the logarithm of the square. Below one texel a pixel it is the first level, and has no derivative.
     magnified = ~(largest > 1)

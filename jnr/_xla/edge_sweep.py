@@ -176,7 +176,8 @@ def _inside_terms(scene, grad):
             beyond = column + direction * (jnp.floor(distance).astype(jnp.int32) + 1)
             exists = valid & (beyond >= 0) & (beyond < width)
             colour = take(scene.image, (line, jnp.clip(beyond, 0, width - 1)))
-            saving = jnp.sum((own - colour) * weight, axis=-1)
+            # Not jnp.sum, whose order of terms depends on the shape of the array.
+            saving = _dot([((own - colour)[..., c], weight[..., c]) for c in range(own.shape[-1])])
             saving = jnp.where(exists, jnp.maximum(saving, 0), 0)
             for k in range(3):
                 reach = distance * scene.pixel_ndc + scene.eps * jnp.abs(share[k])
@@ -242,11 +243,14 @@ def _outside_sweeps(scene, grad):
         rows = [_columns_first(take(a, line)) for a in (scene.image, scene.cotangent)]
         lanes, own, rows = lax.optimization_barrier((lanes, own, rows))
 
-        for p, total in zip(pick, _sum_columns(rows, lanes, own, UNITS / width), strict=True):
-            update = -direction * _pick(slope, p) * scale * total.reshape(-1) / scene.unit_ndc
-            row = jnp.take_along_axis(target, p[:, None], axis=1)[:, 0]
-            grad = grad.at[row].add(jnp.where(exists, update, 0))
-        return first + CHUNKS, grad
+        updates = [
+            -direction * _pick(slope, p) * scale * total.reshape(-1) / scene.unit_ndc
+            for p, total in zip(pick, _sum_columns(rows, lanes, own, UNITS / width), strict=True)
+        ]
+        # Pixel by pixel, so that sums do not depend on where a block ends.
+        update = jnp.where(exists[:, None], jnp.stack(updates, axis=-1), 0)
+        row = jnp.take_along_axis(target, jnp.stack(pick, axis=-1), axis=1)
+        return first + CHUNKS, grad.at[row].add(update)
 
     return lax.while_loop(lambda state: state[0] < chunk_end[-1], block, (jnp.int32(0), grad))[1]
 
