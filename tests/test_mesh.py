@@ -115,26 +115,22 @@ def test_batch_of_textured_meshes_equals_single_pictures_bit_for_bit(kind):
     check_equal_to_loop(different_meshes(kind)[:4])
 
 
-def test_batch_of_images_equals_single_pictures_bit_for_bit_and_their_gradients_closely():
-    check_equal_to_loop(different_meshes("bilinear")[:4], equal_gradient=close)
+@pytest.mark.parametrize("kind", ["bilinear", "trilinear"])
+def test_batch_of_images_equals_single_pictures_to_the_last_digits(kind):
+    check_equal_to_loop(different_meshes(kind)[:2], partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), close)
 
 
 def test_gradient_of_lit_batch_equals_that_of_single_pictures():
     def loss(mesh, vertices):
         return jnp.sum(draw(mesh._replace(vertices=vertices)).rgb ** 2)
 
-    meshes = different_meshes("colors")[:4]
+    meshes = different_meshes("colors")[:2]
     batch = jnr.stack(meshes)
-    found = jax.vmap(jax.grad(loss, argnums=1))(batch, batch.vertices)
+    found = jax.jit(jax.vmap(jax.grad(loss, argnums=1)))(batch, batch.vertices)
     for k, mesh in enumerate(meshes):
-        expected = jax.grad(loss, argnums=1)(mesh, mesh.vertices)
+        expected = jax.jit(jax.grad(loss, argnums=1))(mesh, mesh.vertices)
         close(found[k, : len(expected)], expected)
         assert np.all(found[k, len(expected) :] == 0)
-
-
-def test_batch_of_trilinear_textures_equals_ten_pictures_but_for_the_logarithm():
-    # XLA computes vectors of logarithms otherwise than the few that are left over at an array's end.
-    check_equal_to_loop(different_meshes("trilinear")[:3], close, close)
 
 
 def test_batch_has_the_longest_of_each_length_and_marks_the_rest():
