@@ -61,7 +61,7 @@ def scene():
     return jnr.concatenate(
         [
             jnr.Mesh(
-                m.vertices * 0.4 + jnp.array([0.85 * k - 0.85, 0, 0]),
+                m.vertices * 0.4 + jnp.array([0.75 * k - 0.8, 0, 0]),
                 m.faces,
                 jnp.tile(jnp.array(c), (len(m.vertices), 1)),
             )

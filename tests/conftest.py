@@ -4,6 +4,14 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
+import pytest
 
 # Every promotion in the library is spelt out; a forgotten one is an error here.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_dropped():
+    """Thousands of programs in one process take all the memory maps that Linux allows it; XLA then crashes."""
+    yield
+    jax.clear_caches()
