@@ -20,7 +20,7 @@ def checker(columns, rows):
     """A board of two colours, eight texels a field."""
     field = (np.add.outer(np.arange(rows), np.arange(columns)) % 2)[..., None]
     board = np.where(field, [0.95, 0.9, 0.8], [0.75, 0.25, 0.15])
-    return board.repeat(8, axis=0).repeat(8, axis=1).astype(np.float32)
+    return jnp.asarray(board.repeat(8, axis=0).repeat(8, axis=1), jnp.float32)
 
 
 def floor(**options):
@@ -35,8 +35,7 @@ def floor(**options):
 def wrapped(wrap):
     """A picture on the middle of a plane, and what comes around it."""
     plane = jnr.shapes.plane()
-    image = checker(3, 3)
-    image[:8, :8] = [0.1, 0.4, 0.7]
+    image = checker(3, 3).at[:8, :8].set(jnp.array([0.1, 0.4, 0.7]))
     texture = jnr.UVTexture(image, plane.vertices[:, :2] * 3 + 0.5, wrap=wrap, border=(0.2, 0.5, 0.3))
     camera = jnr.Camera(jnr.LookAt((0, 0, 2.0)), jnr.Orthographic(0.5))
     return plane._replace(textures=texture), {"camera": camera, "lights": ()}
@@ -49,9 +48,11 @@ def globe():
     longitude = np.arctan2(corners[..., 0], corners[..., 2]) / (2 * np.pi) + 0.5
     longitude += (longitude.max(axis=1, keepdims=True) - longitude > 0.5) * 1.0
     latitude = np.arcsin(np.clip(corners[..., 1], -1, 1)) / np.pi + 0.5
-    uv = np.stack([longitude, latitude], axis=-1).reshape(-1, 2).astype(np.float32)
-    faces = np.arange(len(uv), dtype=np.int32).reshape(-1, 3)
-    return ball._replace(textures=jnr.UVTexture(checker(16, 8), uv, faces, filter="trilinear"))
+    uv = np.stack([longitude, latitude], axis=-1).reshape(-1, 2)
+    faces = jnp.arange(len(uv)).reshape(-1, 3)
+    return ball._replace(
+        textures=jnr.UVTexture(checker(16, 8), jnp.asarray(uv, jnp.float32), faces, filter="trilinear")
+    )
 
 
 def scene():
