@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jnr import _checks
-from jnr._xla.geometry import power_of_two_scale, take
+from jnr._xla.geometry import power_of_two_scale, take_where
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -84,5 +84,5 @@ def _near_one(vectors):
 
 
 def at_corners(values, faces):
-    """Rows of per-vertex values at each corner of the faces; any row for padding."""
-    return [take(values, jnp.clip(faces[:, k], 0, values.shape[0] - 1)) for k in range(3)]
+    """Rows of per-vertex values at each corner of the faces; zeros for padding, which gives back no cotangent."""
+    return [take_where(faces[:, k] >= 0, values, faces[:, k]) for k in range(3)]

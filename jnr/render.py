@@ -15,7 +15,7 @@ from jnr._ops.interpolate import interpolate
 from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize
 from jnr._ops.visibility import Gradient, images_with_gradient
-from jnr._xla.geometry import take
+from jnr._xla.geometry import take_where
 from jnr.camera import Camera
 from jnr.geometry import face_normals, unit, vertex_normals
 from jnr.lights import Light, check_lights, diffuse
@@ -272,7 +272,7 @@ class _Scene:
 
     def of_face(self, values):
         """Values of the faces that are seen, as an image; zero on background."""
-        return jnp.where(self.covered, take(values, jnp.maximum(self.fragments.face_index, 0)), 0)
+        return take_where(self.covered[..., 0], values, self.fragments.face_index)
 
     def normals(self, normals, fragments):
         """The faces' normals on the side that is seen, None where they are not flat, and the pixels'."""

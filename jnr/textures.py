@@ -14,7 +14,7 @@ from jnr import _checks
 from jnr._ops.interpolate import interpolate
 from jnr._ops.rasterize import Fragments
 from jnr._pytree import pytree
-from jnr._xla.geometry import take
+from jnr._xla.geometry import take, take_where
 from jnr._xla.resolve import barycentric_derivatives
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def sample_uv(
     step = None
     if texture.filter == "trilinear":
         step = _uv_steps(checked, faces, fragments, clip_positions, uv)
-    color = _sample(checked, uv, material, step, nearest=texture.filter == "nearest")
+    color = _sample(checked, covered, uv, material, step, nearest=texture.filter == "nearest")
     return jnp.where(covered[..., None], color, 0)
 
 
@@ -171,11 +171,10 @@ def _uv_steps(checked, faces, fragments, clip_positions, uv):
     """How far the texture coordinate moves from a pixel to the next column and row: `(height, width, 2, 2)`."""
     gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index)
     rows = take(checked.uv_faces, jnp.maximum(fragments.face_index, 0))
-    covered = (fragments.face_index >= 0)[..., None]
+    covered = fragments.face_index >= 0
     steps = jnp.zeros((*fragments.face_index.shape, 2, 2), uv.dtype)
     for k in range(3):
-        corner = take(checked.uv, jnp.clip(rows[..., k], 0, checked.uv.shape[0] - 1))
-        corner = jnp.where(covered, corner - uv, 0)
+        corner = jnp.where(covered[..., None], take_where(covered, checked.uv, rows[..., k]) - uv, 0)
         steps = steps + corner[..., None, :] * gradient[..., k, :, None].astype(uv.dtype)
     return steps
 
@@ -240,12 +239,15 @@ def _halve_axis(image, n):
     return sum(weights[k].reshape(-1, 1, 1) * image[k : k + 2 * rows : 2] for k in range(3))
 
 
-def _sample(checked, uv, material, step, *, nearest):
-    """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` says."""
+def _sample(checked, wanted, uv, material, step, *, nearest):
+    """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` says.
+
+    Anything where they are not `wanted` `(...)`.
+    """
     pyramid = _pyramid(checked.images, checked.sizes, mipmap=step is not None)
     row = None if material is None else material * pyramid.levels
     if step is None:
-        return _sample_level(checked, pyramid, uv, material, row, nearest=nearest)
+        return _sample_level(checked, pyramid, wanted, uv, material, row, nearest=nearest)
     base = jnp.stack([_of(pyramid.width, row), _of(pyramid.height, row)], axis=-1).astype(uv.dtype)
     texels = (step[..., 0] * base[..., None, 0]) ** 2 + (step[..., 1] * base[..., None, 1]) ** 2
     largest = jnp.maximum(texels[..., 0], texels[..., 1])
@@ -259,7 +261,7 @@ def _sample(checked, uv, material, step, *, nearest):
     fraction = (level - low)[..., None].astype(checked.images[0].dtype)
     row = low.astype(jnp.int32) if row is None else row + low.astype(jnp.int32)
     above = jnp.where(low + 1 > last, row, row + 1)
-    finer, coarser = (_sample_level(checked, pyramid, uv, material, r, nearest=False) for r in (row, above))
+    finer, coarser = (_sample_level(checked, pyramid, wanted, uv, material, r, nearest=False) for r in (row, above))
     return finer + fraction * (coarser - finer)
 
 
@@ -268,7 +270,7 @@ def _of(column, row):
     return column[0] if row is None else take(column, row)
 
 
-def _sample_level(checked, pyramid, uv, material, row, *, nearest):
+def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest):
     first, stride, height, width = (
         _of(column, row) for column in (pyramid.first, pyramid.stride, pyramid.height, pyramid.width)
     )
@@ -283,7 +285,7 @@ def _sample_level(checked, pyramid, uv, material, row, *, nearest):
         for column_index, column_weight in columns:
             i, inside_i = _wrapped(row_index, height, wraps, material)
             j, inside_j = _wrapped(column_index, width, wraps, material)
-            texel = take(pyramid.texels, first + i * stride + j)
+            texel = take_where(wanted, pyramid.texels, first + i * stride + j)
             if "border" in wraps:
                 texel = jnp.where((inside_i & inside_j)[..., None], texel, checked.border)
             total = total + (row_weight * column_weight)[..., None].astype(texel.dtype) * texel
@@ -363,7 +365,7 @@ def sample_cubes(
         for k in range(3):
             weight = weight * (fraction[..., k] if bits[k] else 1 - fraction[..., k])
             index = index * size + low[..., k] + bits[k]
-        texel = jnp.where(covered[..., None], take(table, index), 0)
+        texel = take_where(covered, table, index)
         total = total + weight[..., None] * texel
     return total
 
@@ -428,10 +430,11 @@ def uv_to_cubes(
     weights = np.moveaxis(np.indices((size, size, size)), 0, -1).reshape(-1, 3).astype(np.float32)
     weights[0] = 1
     weights /= weights.sum(axis=-1, keepdims=True)
-    corners = take(checked.uv, jnp.clip(checked.uv_faces, 0, checked.uv.shape[0] - 1))
+    corners = take_where(checked.uv_faces >= 0, checked.uv, checked.uv_faces)
     uv = jnp.einsum("tk,fkc->ftc", jnp.asarray(weights, corners.dtype), corners, precision=lax.Precision.HIGHEST)
     material = None if checked.material is None else jnp.broadcast_to(checked.material[:, None], uv.shape[:2])
-    color = _sample(checked, uv, material, None, nearest=texture.filter == "nearest")
+    wanted = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
+    color = _sample(checked, wanted, uv, material, None, nearest=texture.filter == "nearest")
     return color.reshape(faces.shape[0], size, size, size, -1)
 
 
@@ -442,7 +445,7 @@ def colors_to_cubes(
     colors = _checks.as_float(colors, "colors")
     _checks.check_shape(colors, "colors", "vertices", "channels")
     faces = _checks.as_faces(faces, colors.shape[0])
-    corners = [take(colors, jnp.clip(faces[:, k], 0, colors.shape[0] - 1)) for k in range(3)]
+    corners = [take_where(faces[:, k] >= 0, colors, faces[:, k]) for k in range(3)]
     weights = jnp.asarray(np.moveaxis(np.indices((2, 2, 2)), 0, -1), colors.dtype)
     # A trilinear mixture of sums of the corners is the sum of the corners that the weights make.
     cubes = jnp.zeros((faces.shape[0], 2, 2, 2, colors.shape[1]), colors.dtype)

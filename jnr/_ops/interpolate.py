@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jnr import _checks
 from jnr._ops.rasterize import Fragments
-from jnr._xla.geometry import take
+from jnr._xla.geometry import take_where
 from jnr._xla.resolve import face_corners
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def interpolate(
         index = face_corners(faces, fragments.face_index, attributes.shape[0])
         table = attributes
     else:
-        first = jnp.maximum(fragments.face_index, 0) * 3
+        first = fragments.face_index * 3
         index = [first + k for k in range(3)]
         table = attributes.reshape(-1, channels)
     weights = fragments.barycentric.astype(attributes.dtype)
     # Values of faces that nobody sees may be anything, NaN included.
-    values = [jnp.where(covered[..., None], take(table, i), 0) for i in index]
+    values = [take_where(covered, table, i) for i in index]
     total = sum(weights[..., k, None] * values[k] for k in range(3))
     return jnp.where(covered[..., None], total, background)

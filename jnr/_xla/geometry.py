@@ -16,6 +16,15 @@ def take(array: jax.Array, index: jax.Array | tuple[jax.Array, ...]) -> jax.Arra
     return array.at[index].get(mode="promise_in_bounds")
 
 
+def take_where(wanted: jax.Array, array: jax.Array, index: jax.Array) -> jax.Array:
+    """Gathers rows whose indices are in range where they are wanted, zeros elsewhere.
+
+    Not any row in place of the zeros: in the backward pass XLA adds up rows one by one, and thousands of zeros for the
+    same row wait for each other.
+    """
+    return array.at[jnp.where(wanted, index, array.shape[0])].get(mode="fill", fill_value=0)
+
+
 def batch_offset(values: jax.Array) -> jax.Array:
     """Row of each batch item's first vertex in `values` `(batch, vertices, ...)` flattened to rows."""
     return jnp.arange(values.shape[0], dtype=jnp.int32) * values.shape[1]

@@ -62,7 +62,8 @@ def _single(image, cotangent, clip_positions, faces, face_index, barycentric, bo
         pull = jnp.where(covered, pull, 0) * (size / 2)
         grad = jnp.zeros(clip_positions.shape[0], clip_positions.dtype)
         for k in range(3):
-            grad = grad.at[index[k]].add(jnp.where(covered, pull * barycentric[..., k], 0))
+            row = jnp.where(covered, index[k], grad.shape[0])
+            grad = grad.at[row].add(pull * barycentric[..., k], mode="drop")
         moved.append(grad)
     # From NDC, x / w, to clip space.
     placed = is_placed(clip_positions)

@@ -4,6 +4,7 @@ The derivation is in triton_kernels/README.md, "Rasterize".
 """
 
 from functools import partial, reduce
+from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from jnr._xla.geometry import batch_offset, edge_function, pixel_space, power_of
 TILE = 8
 # Pairs evaluated at once. 512 pairs x 64 pixels x 8 bytes stay in the second-level cache.
 BLOCK = 512
+# Faces whose pairs are counted together: a running sum over all faces, and a search in it, take longer.
+GROUP = 8
 EMPTY = np.uint64(2**64 - 1)
 INT32_MAX = 2**31 - 1
 
@@ -146,9 +149,10 @@ def _draw(image, count, box, *, first_face, positions, faces, tiles, cull):
     """Depth-tests the pixels of all (face, tile) pairs of a group of faces into `image`."""
     num_faces = faces.shape[1]
     _, tiles_y, tiles_x = tiles
-    end = jnp.cumsum(count, dtype=jnp.int32)
-    rows = lax.optimization_barrier(jnp.concatenate([(end - count)[:, None], box], axis=-1))
-    total = end[-1]
+    end, group_end = _running_sum(count)
+    rows = jnp.concatenate([(end.reshape(-1)[: count.shape[0]] - count)[:, None], box], axis=-1)
+    end, group_end, rows = lax.optimization_barrier((end, group_end, rows))
+    total = group_end[-1]
     flat_positions = positions.reshape(-1, 4)
     flat_faces = faces.reshape(-1, 3)
     columns = np.tile(np.arange(TILE, dtype=positions.dtype), TILE)
@@ -157,8 +161,8 @@ def _draw(image, count, box, *, first_face, positions, faces, tiles, cull):
     def draw_block(state):
         first_pair, image = state
         pair = first_pair + lax.iota(jnp.int32, BLOCK)
-        local = jnp.searchsorted(end, pair, side="right").astype(jnp.int32)
-        local = jnp.minimum(local, end.shape[0] - 1)
+        valid = pair < total
+        local = _owner(end, group_end, jnp.where(valid, pair, 0))
         # A face of the last, padded group may lie past the end; such a pair is not drawn.
         item, face = jnp.divmod(jnp.minimum(first_face + local, tiles[0] * num_faces - 1), num_faces)
         row = take(rows, local)
@@ -168,7 +172,6 @@ def _draw(image, count, box, *, first_face, positions, faces, tiles, cull):
         row, vertex, face, item = lax.optimization_barrier((row, vertex, face, item))
         step_y, step_x = jnp.divmod(pair - row[:, 0], row[:, 3])
         tile_y, tile_x = row[:, 1] + step_y, row[:, 2] + step_x
-        valid = pair < total
         corners = take(flat_positions, jnp.where(valid[:, None], vertex, 0))
         corners, tile_y, tile_x = lax.optimization_barrier((corners, tile_y, tile_x))
 
@@ -183,6 +186,22 @@ def _draw(image, count, box, *, first_face, positions, faces, tiles, cull):
         return first_pair + BLOCK, image
 
     return lax.while_loop(lambda state: state[0] < total, draw_block, (jnp.int32(0), image))[1]
+
+
+def _running_sum(count):
+    """Pairs up to and including each face, `(groups, GROUP)`, and each group of faces, `(groups,)`."""
+    count = jnp.pad(count, (0, -count.shape[0] % GROUP)).reshape(-1, GROUP)
+    end = list(accumulate(count[:, k] for k in range(GROUP)))
+    group_end = jnp.cumsum(end[-1], dtype=jnp.int32)
+    return jnp.stack(end, axis=-1) + (group_end - end[-1])[:, None], group_end
+
+
+def _owner(end, group_end, pair):
+    """The face that each pair belongs to."""
+    group = jnp.searchsorted(group_end, pair, side="right").astype(jnp.int32)
+    own = take(end, group)
+    group, own = lax.optimization_barrier((group, own))
+    return group * GROUP + sum((own[:, k] <= pair).astype(jnp.int32) for k in range(GROUP - 1))
 
 
 def _pair_coefficients(corners, vertex, origin_y, origin_x, cull):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jnr._xla.geometry import pixel_space, power_of_two_scale, take
+from jnr._xla.geometry import pixel_space, power_of_two_scale, take, take_where
 
 # Of each corner, in the order of its minor.
 OTHERS = ((1, 2), (2, 0), (0, 1))
@@ -64,7 +64,7 @@ def _seen_faces(clip_positions, faces, face_index):
     spare = [(0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0)]
     corners = []
     for index, sound in zip(face_corners(faces, face_index, clip_positions.shape[0]), spare, strict=True):
-        corner = take(vertices, index)
+        corner = take_where(covered, vertices, index)
         corners.append([jnp.where(covered, corner[..., i], sound[i]) for i in range(3)])
     scale = lax.stop_gradient(power_of_two_scale(*(v for corner in corners for v in corner)))
     local = []
