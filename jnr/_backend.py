@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Literal, get_args
 
-Backend = Literal["xla", "triton", "interpret"]
+Backend = Literal["xla", "cpu", "triton", "interpret"]
 
 INSTALL = 'pip install "jnr[cuda]" installs versions that work together; backend="xla" or None needs neither.'
 
@@ -14,10 +14,20 @@ def check_backend(backend: str | None) -> None:
     """Raises if `backend` is no backend's name, or if what it needs is not installed."""
     if backend is not None and backend not in get_args(Backend):
         raise ValueError(f"backend must be None or one of {', '.join(get_args(Backend))}, got {backend!r}.")
+    if backend == "cpu" and not has_cpu_kernels():
+        raise ImportError(
+            'backend="cpu" needs the compiled kernels, and this jnr was installed without them, for want of a C++ '
+            'compiler or of jaxlib\'s headers. Reinstall it with a compiler, or use backend="xla" or None.'
+        )
     needs = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}.get(backend or "", ())
     missing = [name.replace("_", "-") for name in needs if not _installed(name)]
     if missing:
         raise ImportError(f"backend={backend!r} needs {' and '.join(missing)}, not installed here. {INSTALL}")
+
+
+def has_cpu_kernels() -> bool:
+    """Whether the kernels for the CPU were compiled when jnr was installed."""
+    return importlib.import_module("jnr._cpu").library() is not None
 
 
 def has_triton() -> bool:

@@ -1,4 +1,7 @@
-"""jnr against data from running the original implementations (their conventions: tests/golden.py)."""
+"""jnr against data from running the original implementations (their conventions: tests/golden.py).
+
+The ops in plain JAX are here, their kernels in tests/kernels; whole pictures by whatever runs on this machine.
+"""
 
 from functools import cache, partial
 
@@ -23,7 +26,7 @@ def _render_soup(xyz, textures, background, *, size, near, far):
     """Images of one batch item, from its triangle soup (faces, 3, xyz)."""
     clip = golden.clip_from_screen(xyz.reshape(-1, 3), near, far)
     faces = np.arange(clip.shape[0], dtype=np.int32).reshape(-1, 3)
-    fragments = jnr.rasterize(clip, faces, size, cull="back")
+    fragments = jnr.rasterize(clip, faces, size, cull="back", backend="xla")
     covered = fragments.face_index >= 0
     # The originals' colours have no derivative through the barycentrics.
     fixed = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
@@ -36,7 +39,8 @@ def _render_soup(xyz, textures, background, *, size, near, far):
 def _loss(xyz, textures, item, weights, eps, **options):
     """Weighted sum of the images; a channel whose weight is zero does not count in the edge sweep either."""
     clip, faces, fragments, rgb, alpha, depth = _render_soup(xyz, textures, item["background"], **options)
-    image = jnr.edge_sweep(jnp.concatenate([rgb, alpha], axis=-1), clip, faces, fragments, eps=eps)
+    rgba = jnp.concatenate([rgb, alpha], axis=-1)
+    image = jnr.edge_sweep(rgba, clip, faces, fragments, eps=eps, backend="xla")
     weight = jnp.concatenate([item["g_rgb"] * weights["rgb"], item["g_alpha"][..., None] * weights["alpha"]], axis=-1)
     return jnp.sum(image * weight) + weights["depth"] * jnp.sum(depth * item["g_depth"])
 

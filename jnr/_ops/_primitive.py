@@ -11,7 +11,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jnr._backend import has_triton, interpreted, load_kernels
+from jnr._backend import has_cpu_kernels, has_triton, interpreted, load_kernels
 
 
 def batched_primitive(
@@ -19,6 +19,7 @@ def batched_primitive(
     implementation: Callable[..., jax.Array],
     shape: Callable[..., tuple[tuple[int, ...], Any]],
     *,
+    cpu: Callable[..., jax.Array] | None = None,
     kernels: tuple[str, str] | None = None,
 ) -> Primitive:
     """A primitive whose operands all have a leading batch axis, of one size or of size 1 where shared.
@@ -30,6 +31,7 @@ def batched_primitive(
         name: Shown in jaxprs.
         implementation: The op in plain JAX; keyword arguments are the primitive's parameters without `backend`.
         shape: Shape without the batch axis, and dtype, of the result from the operands' and the parameters.
+        cpu: The op as kernels for the CPU, if there are any.
         kernels: File and name of the launch function that does the same with Triton kernels, if there are any.
     """
     primitive = Primitive(name)
@@ -39,15 +41,21 @@ def batched_primitive(
         return _result_type(operands, (batch_size(operands), *result), dtype)
 
     def anywhere(*operands, backend, **params):
-        if backend == "triton":
+        if backend in ("triton", "cpu"):
+            device = "NVIDIA GPUs" if backend == "triton" else "CPUs"
             raise NotImplementedError(
-                f'backend="triton" runs on NVIDIA GPUs only, and {name} is being compiled for another device. Use '
-                'backend=None or "xla", or "interpret" to try the kernels without a GPU.'
+                f'backend="{backend}" runs on {device} only, and {name} is being compiled for another device. Use '
+                'backend=None or "xla", or "interpret" to try the Triton kernels without a GPU.'
             )
         if kernels and backend == "interpret":
             with interpreted():
                 return load_kernels(*kernels)(*operands, **params)
         return implementation(*operands, **params)
+
+    def on_cpu(*operands, backend, **params):
+        if cpu and (backend == "cpu" or (backend is None and has_cpu_kernels())):
+            return cpu(*operands, **params)
+        return anywhere(*operands, backend=backend, **params)
 
     def cuda(*operands, backend, **params):
         # The kernels compute in float32; who did not ask for them gets another precision from plain JAX.
@@ -63,6 +71,7 @@ def batched_primitive(
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
     mlir.register_lowering(primitive, functools.partial(_lower, anywhere))
+    mlir.register_lowering(primitive, functools.partial(_lower, on_cpu), platform="cpu")
     mlir.register_lowering(primitive, functools.partial(_lower, cuda), platform="cuda")
     batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     return primitive

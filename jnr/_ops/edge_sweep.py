@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from jnr import _cpu
 from jnr._backend import Backend, check_backend
 from jnr._ops._primitive import batched_primitive
 from jnr._ops.rasterize import Fragments
@@ -20,6 +21,7 @@ edge_sweep_bwd_p = batched_primitive(
     "jnr_edge_sweep_bwd",
     edge_sweep_bwd_xla,
     lambda image, cotangent, clip_positions, *_, **__: (clip_positions.shape[1:], clip_positions.dtype),
+    cpu=_cpu.edge_sweep_bwd,
     kernels=("edge_sweep", "edge_sweep_bwd"),
 )
 

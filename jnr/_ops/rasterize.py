@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from jnr import _checks
+from jnr import _checks, _cpu
 from jnr._backend import Backend, check_backend
 from jnr._ops._primitive import batch_size, batched_primitive
 from jnr._xla.rasterize import rasterize as rasterize_xla
@@ -48,7 +48,9 @@ def _shape(clip_positions, faces, *, height, width, **_):
     return (height, width), jnp.int32
 
 
-rasterize_p = batched_primitive("jnr_rasterize", rasterize_xla, _shape, kernels=("rasterize", "rasterize"))
+rasterize_p = batched_primitive(
+    "jnr_rasterize", rasterize_xla, _shape, cpu=_cpu.rasterize, kernels=("rasterize", "rasterize")
+)
 
 
 def rasterize(

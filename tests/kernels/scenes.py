@@ -2,6 +2,22 @@
 
 import golden as reference
 import numpy as np
+import pytest
+
+from jnr import _backend
+
+NEEDS = {
+    "interpret": pytest.mark.skipif(not _backend._installed("triton"), reason="triton is not installed"),
+    "cpu": pytest.mark.skipif(not _backend.has_cpu_kernels(), reason="jnr was installed without a C++ compiler"),
+}
+
+
+def on(backend, *values):
+    """A test's parameters for one kind of kernels: Triton's, slowly, or those in C++."""
+    return pytest.param(backend, *values, marks=NEEDS[backend])
+
+
+KERNELS = [on("interpret"), on("cpu")]
 
 
 def _triangle(*corners):

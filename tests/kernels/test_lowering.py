@@ -9,7 +9,8 @@ import pytest
 from jax import export
 
 import jnr
-from jnr.triton_kernels import launch
+
+launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
 CUSTOM_CALLS = ("triton_kernel_call", "triton_kernel_call_ffi")
 

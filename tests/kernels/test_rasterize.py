@@ -3,19 +3,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scenes import NAMES, SCENES, golden_soup
+from scenes import KERNELS, NAMES, SCENES, golden_soup, on
 
 import jnr
+from jnr._ops.rasterize import rasterize_p
 from jnr._xla.rasterize import rasterize as rasterize_xla
-from jnr.triton_kernels import launch
-from jnr.triton_kernels.rasterize import rasterize
 
 reference = jax.jit(rasterize_xla, static_argnames=("height", "width", "cull"))
 
 
-def run(clip, faces, **options):
-    with launch.interpreted():
-        return np.asarray(jax.jit(lambda c, f: rasterize(c, f, **options))(clip, faces))
+def run(clip, faces, *, backend, **options):
+    return np.asarray(rasterize_p.bind(jnp.asarray(clip), jnp.asarray(faces), backend=backend, **options))
 
 
 def near_an_edge(clip, faces, height, width, tolerance=1e-3):
@@ -53,10 +51,11 @@ def near_a_tie(clip, faces, height, width):
 
 @pytest.mark.parametrize("cull", [None, "back", "front"])
 @pytest.mark.parametrize("scene", NAMES)
-def test_kernel_agrees_with_plain_jax(scene, cull):
+@pytest.mark.parametrize("backend", KERNELS)
+def test_kernel_agrees_with_plain_jax(backend, scene, cull):
     clip, faces, height, width = SCENES[scene]
     expected = np.asarray(reference(clip[None], faces[None], height=height, width=width, cull=cull))[0]
-    out = run(clip[None], faces[None], height=height, width=width, cull=cull)[0]
+    out = run(clip[None], faces[None], backend=backend, height=height, width=width, cull=cull)[0]
     assert out.dtype == np.int32
     assert out.shape == (height, width)
     differs = out != expected
@@ -67,25 +66,27 @@ def test_kernel_agrees_with_plain_jax(scene, cull):
     assert (out != expected).mean() <= 0.02
 
 
-def test_shared_edges_leave_no_gap_and_ties_go_to_the_lowest_face():
+@pytest.mark.parametrize("backend", KERNELS)
+def test_shared_edges_leave_no_gap_and_ties_go_to_the_lowest_face(backend):
     clip, faces, height, width = SCENES["ties"]
-    out = run(clip[None], faces[None], height=height, width=width, cull=None)[0]
+    out = run(clip[None], faces[None], backend=backend, height=height, width=width, cull=None)[0]
     assert (out[1:-1, 1:-1] >= 0).all()
     assert out.max() < len(faces) // 3
 
 
 @pytest.mark.parametrize("shared", ["faces", "clip_positions", "nothing"])
-def test_batch_is_one_item_after_the_other(shared):
+@pytest.mark.parametrize("backend", KERNELS)
+def test_batch_is_one_item_after_the_other(backend, shared):
     clip, faces, height, width = SCENES["odd_sizes"]
     rng = np.random.default_rng(0)
     clips = np.stack([clip, clip[rng.permutation(len(clip))], clip * [[-1, 1, 1, 1]]]).astype(np.float32)
     many_faces = np.stack([faces, faces[::-1], rng.permutation(faces.reshape(-1)).reshape(-1, 3)]).astype(np.int32)
     clips = clips[:1] if shared == "clip_positions" else clips
     many_faces = many_faces[:1] if shared == "faces" else many_faces
-    out = run(clips, many_faces, height=height, width=width, cull=None)
+    out = run(clips, many_faces, backend=backend, height=height, width=width, cull=None)
     for i in range(3):
         item = clips[min(i, len(clips) - 1)][None], many_faces[min(i, len(many_faces) - 1)][None]
-        np.testing.assert_array_equal(out[i], run(*item, height=height, width=width, cull=None)[0])
+        np.testing.assert_array_equal(out[i], run(*item, backend=backend, height=height, width=width, cull=None)[0])
 
 
 SMALL = [
@@ -93,12 +94,18 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("case", SMALL)
-def test_golden_faces(case):
+LARGE = [name for name in reference_data.KERNEL_CASES if not name.startswith("illcond") and name not in SMALL]
+
+
+@pytest.mark.parametrize(
+    ("backend", "case"),
+    [on("interpret", case) for case in SMALL] + [on("cpu", case) for case in SMALL + LARGE],
+)
+def test_golden_faces(backend, case):
     clip, faces, data = golden_soup(case)
     height = int(data["image_size"])
     # The rows of golden maps go upwards.
-    out = run(clip, faces, height=height, width=height, cull="back")[:, ::-1]
+    out = run(clip, faces, backend=backend, height=height, width=height, cull="back")[:, ::-1]
     if case == "nearfar":
         # Negative depths are interpolated blindly there, see README.md of the golden data, section 5, quirk 7.
         usable = (data["faces_xyz"][..., 2] > 0).all(axis=(1, 2))

@@ -1,0 +1,67 @@
+"""The ops as C++ kernels for the CPU, custom calls of XLA's foreign function interface.
+
+They are compiled when jnr is installed where there is a C++ compiler. What they compute is defined by jnr/_xla, whose
+functions they stand in for.
+"""
+
+import ctypes
+import functools
+import importlib.machinery
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+CULL = {None: 0, "back": 1, "front": 2}
+
+
+def library() -> Path | None:
+    """The compiled kernels, None where jnr was installed without them."""
+    candidates = (Path(__file__).parent / f"_kernels{s}" for s in importlib.machinery.EXTENSION_SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@functools.cache
+def register() -> bool:
+    """Makes the kernels known to XLA once; whether there are any."""
+    path = library()
+    if path is None:
+        return False
+    try:
+        kernels = ctypes.CDLL(str(path))
+        for name in ("rasterize", "edge_sweep_bwd"):
+            for dtype in ("float32", "float64"):
+                target = f"jnr_{name}_{dtype}"
+                jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(kernels, target)), platform="cpu")
+    except (OSError, AttributeError) as error:
+        raise ImportError(f"The kernels for the CPU cannot be loaded: {error}. Reinstall jnr.") from error
+    return True
+
+
+def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width: int, cull: str | None) -> jax.Array:
+    """As `jnr._xla.rasterize.rasterize`."""
+    register()
+    batch = max(clip_positions.shape[0], faces.shape[0])
+    result = jax.ShapeDtypeStruct((batch, height, width), jnp.int32)
+    call = jax.ffi.ffi_call(f"jnr_rasterize_{clip_positions.dtype}", result)
+    return call(clip_positions, faces, cull=np.int64(CULL[cull]))
+
+
+def edge_sweep_bwd(
+    image: jax.Array,
+    cotangent: jax.Array,
+    clip_positions: jax.Array,
+    faces: jax.Array,
+    face_index: jax.Array,
+    *,
+    eps: float,
+    deterministic: bool = False,
+) -> jax.Array:
+    """As `jnr._xla.edge_sweep.edge_sweep_bwd`; the order of additions is fixed."""
+    del deterministic
+    register()
+    operands = image, cotangent, clip_positions, faces, face_index
+    batch = max(operand.shape[0] for operand in operands)
+    result = jax.ShapeDtypeStruct((batch, *clip_positions.shape[1:]), clip_positions.dtype)
+    return jax.ffi.ffi_call(f"jnr_edge_sweep_bwd_{clip_positions.dtype}", result)(*operands, eps=np.float64(eps))

@@ -1,0 +1,225 @@
+// XLA's custom calls for the CPU: checks sizes, splits the work over XLA's threads, calls the kernels.
+//
+// How the work is split depends on the sizes alone, never on the number of threads, so results are the same bits.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <type_traits>
+#include <vector>
+
+#include "kernels.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace jnr {
+namespace {
+
+template <typename T>
+const Kernels<T>& kernels() {
+#if defined(__x86_64__)
+  static const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+#else
+  static const bool v3 = false;
+#endif
+  if constexpr (std::is_same_v<T, float>) return v3 ? kFloatV3 : kFloat;
+  if constexpr (std::is_same_v<T, double>) return v3 ? kDoubleV3 : kDouble;
+}
+
+// Tasks 0..count-1 on XLA's threads and this one. Waits for tasks that have begun, never for a thread to become free,
+// so it cannot block the pool that it runs in.
+void parallel_for(ffi::ThreadPool pool, int64_t count, std::function<void(int64_t)> task) {
+  if (count <= 0) return;
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  auto state = std::make_shared<State>();
+  auto work = [state, count, task = std::move(task)] {
+    for (;;) {
+      int64_t i = state->next.fetch_add(1);
+      if (i >= count) return;
+      task(i);
+      if (state->done.fetch_add(1) + 1 == count) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        state->finished.notify_all();
+      }
+    }
+  };
+  int64_t helpers = std::min<int64_t>(count, pool.num_threads()) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(std::function<void()>(work));
+  work();
+  if (state->done.load() == count) return;
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->finished.wait(lock, [&] { return state->done.load() == count; });
+}
+
+// An operand of rank `rank` whose leading axis is the batch, of size 1 where it is shared.
+template <typename Buffer>
+auto* item_of(const Buffer& buffer, int64_t item) {
+  auto dims = buffer.dimensions();
+  int64_t size = 1;
+  for (size_t k = 1; k < dims.size(); ++k) size *= dims[k];
+  return buffer.typed_data() + (dims[0] == 1 ? 0 : item * size);
+}
+
+template <typename Buffer>
+bool fits(const Buffer& buffer, int64_t batch, std::initializer_list<int64_t> shape) {
+  auto dims = buffer.dimensions();
+  if (dims.size() != shape.size() + 1 || (dims[0] != 1 && dims[0] != batch)) return false;
+  return std::equal(shape.begin(), shape.end(), dims.begin() + 1);
+}
+
+constexpr int64_t kVertexBlock = 8192;
+
+// Pixel-space vertices of all sets.
+template <typename T, typename Buffer>
+std::unique_ptr<Vertex<T>[]> place(ffi::ThreadPool pool, const Buffer& clip_positions, int64_t height, int64_t width) {
+  int64_t count = clip_positions.dimensions()[0] * clip_positions.dimensions()[1];
+  std::unique_ptr<Vertex<T>[]> vertices(new Vertex<T>[count]);
+  const T* clip = clip_positions.typed_data();
+  parallel_for(pool, (count + kVertexBlock - 1) / kVertexBlock, [=, out = vertices.get()](int64_t i) {
+    kernels<T>().place_vertices(clip, i * kVertexBlock, std::min(count, (i + 1) * kVertexBlock), height, width, out);
+  });
+  return vertices;
+}
+
+template <ffi::DataType kType>
+ffi::Error rasterize(ffi::ThreadPool pool, ffi::Buffer<kType> clip_positions, ffi::Buffer<ffi::S32> faces, int64_t cull,
+                     ffi::Result<ffi::Buffer<ffi::S32>> face_index) {
+  using T = ffi::NativeType<kType>;
+  auto out = face_index->dimensions();
+  if (out.size() != 3 || clip_positions.dimensions().size() != 3 || faces.dimensions().size() != 3)
+    return ffi::Error::InvalidArgument("jnr: operands must have a batch axis");
+  int64_t batch = out[0], height = out[1], width = out[2];
+  int64_t num_vertices = clip_positions.dimensions()[1], num_faces = faces.dimensions()[1];
+  if (!fits(clip_positions, batch, {num_vertices, 4}) || !fits(faces, batch, {num_faces, 3}))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  auto vertices = place<T>(pool, clip_positions, height, width);
+  // Every band of rows goes through all faces, so there are few where there are many faces or items.
+  int64_t rows = (height + 7) / 8, bands = std::clamp<int64_t>(16 / std::max<int64_t>(batch, 1), 1, rows);
+  if (num_faces > 4096) bands = std::min<int64_t>(bands, 4);
+  int64_t band_rows = (rows + bands - 1) / bands * 8;
+  bands = (height + band_rows - 1) / band_rows;
+  int64_t sets = clip_positions.dimensions()[0];
+  parallel_for(pool, batch * bands, [&](int64_t task) {
+    int64_t item = task / bands, first = task % bands * band_rows, end = std::min(height, first + band_rows);
+    RasterizeItem<T> one{vertices.get() + (sets == 1 ? 0 : item * num_vertices),
+                         item_of(faces, item),
+                         num_vertices,
+                         num_faces,
+                         height,
+                         width,
+                         cull,
+                         face_index->typed_data() + item * height * width};
+    size_t pixels = size_t(end - first) * size_t((width + kLanes - 1) / kLanes * kLanes);
+    std::unique_ptr<float[]> depth(new float[pixels]);
+    std::unique_ptr<int32_t[]> index(new int32_t[pixels]);
+    kernels<T>().rasterize_rows(one, first, end, depth.get(), index.get());
+  });
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::Buffer<kType> cotangent,
+                          ffi::Buffer<kType> clip_positions, ffi::Buffer<ffi::S32> faces,
+                          ffi::Buffer<ffi::S32> face_index, double eps, ffi::Result<ffi::Buffer<kType>> grad) {
+  using T = ffi::NativeType<kType>;
+  auto out = grad->dimensions(), pixels = image.dimensions();
+  if (out.size() != 3 || pixels.size() != 4 || faces.dimensions().size() != 3)
+    return ffi::Error::InvalidArgument("jnr: operands must have a batch axis");
+  int64_t batch = out[0], num_vertices = out[1], num_faces = faces.dimensions()[1];
+  int64_t height = pixels[1], width = pixels[2], channels = pixels[3];
+  if (!fits(image, batch, {height, width, channels}) || !fits(cotangent, batch, {height, width, channels}) ||
+      !fits(clip_positions, batch, {num_vertices, 4}) || !fits(faces, batch, {num_faces, 3}) ||
+      !fits(face_index, batch, {height, width}))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  auto vertices = place<T>(pool, clip_positions, height, width);
+  // Parts of an axis have sums of their own, which are added in order: few where vertices outnumber pixels.
+  int64_t parts = std::clamp<int64_t>(8 / std::max<int64_t>(batch, 1), 1, 8);
+  while (parts > 1 && 2 * parts * num_vertices > height * width) parts /= 2;
+  std::vector<std::unique_ptr<T[]>> sums(size_t(batch * 2 * parts));
+  int64_t sets = clip_positions.dimensions()[0];
+  parallel_for(pool, batch * 2 * parts, [&](int64_t task) {
+    int64_t item = task / (2 * parts), axis = task / parts % 2, part = task % parts;
+    int64_t lines = axis ? height : width, length = axis ? width : height;
+    SweepItem<T> one{item_of(image, item),
+                     item_of(cotangent, item),
+                     vertices.get() + (sets == 1 ? 0 : item * num_vertices),
+                     item_of(faces, item),
+                     item_of(face_index, item),
+                     num_vertices,
+                     num_faces,
+                     height,
+                     width,
+                     channels,
+                     T(eps)};
+    sums[task].reset(new T[num_vertices]());
+    std::unique_ptr<T[]> scratch(new T[sweep_scratch(length, channels)]);
+    kernels<T>().sweep_lines(one, int(axis), lines * part / parts, lines * (part + 1) / parts, sums[task].get(),
+                             scratch.get());
+  });
+  int64_t blocks = (num_vertices + kVertexBlock - 1) / kVertexBlock;
+  parallel_for(pool, batch * blocks, [&](int64_t task) {
+    int64_t item = task / blocks, begin = task % blocks * kVertexBlock;
+    const T* clip = item_of(clip_positions, item);
+    const Vertex<T>* placed = vertices.get() + (sets == 1 ? 0 : item * num_vertices);
+    T* to = grad->typed_data() + item * num_vertices * 4;
+    for (int64_t v = begin; v < std::min(num_vertices, begin + kVertexBlock); ++v) {
+      T along[2] = {0, 0};
+      for (int64_t axis = 0; axis < 2; ++axis)
+        for (int64_t part = 0; part < parts; ++part) along[axis] += sums[(item * 2 + axis) * parts + part][v];
+      // Rows grow downwards and y upwards. NDC x is x / w, so w has a part too.
+      T x = along[1], y = -along[0], w = clip[4 * v + 3];
+      T toward = x * clip[4 * v] + y * clip[4 * v + 1];
+      to[4 * v] = x;
+      to[4 * v + 1] = y;
+      to[4 * v + 2] = 0;
+      to[4 * v + 3] = placed[v].place > 0 && w > 0 ? -toward / w : T(0);
+    }
+  });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+}  // namespace jnr
+
+#if defined(_WIN32)
+#define JNR_EXPORT extern "C" __declspec(dllexport)
+#else
+#define JNR_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+#define JNR_RASTERIZE(name, type)                             \
+  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::rasterize<type>,   \
+                                ffi::Ffi::Bind()              \
+                                    .Ctx<ffi::ThreadPool>()   \
+                                    .Arg<ffi::Buffer<type>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Attr<int64_t>("cull")    \
+                                    .Ret<ffi::Buffer<ffi::S32>>())
+
+#define JNR_EDGE_SWEEP(name, type)                               \
+  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);            \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::edge_sweep_bwd<type>, \
+                                ffi::Ffi::Bind()                 \
+                                    .Ctx<ffi::ThreadPool>()      \
+                                    .Arg<ffi::Buffer<type>>()    \
+                                    .Arg<ffi::Buffer<type>>()    \
+                                    .Arg<ffi::Buffer<type>>()    \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Attr<double>("eps")         \
+                                    .Ret<ffi::Buffer<type>>())
+
+JNR_RASTERIZE(jnr_rasterize_float32, ffi::F32);
+JNR_RASTERIZE(jnr_rasterize_float64, ffi::F64);
+JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float32, ffi::F32);
+JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float64, ffi::F64);

@@ -1,3 +1,0 @@
-import pytest
-
-pytest.importorskip("triton", reason="the kernels need triton, which is not installed")
