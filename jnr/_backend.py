@@ -5,6 +5,8 @@ import importlib.util
 from collections.abc import Callable
 from typing import Literal, get_args
 
+from jnr import _cpu
+
 Backend = Literal["xla", "cpu", "triton", "interpret"]
 
 INSTALL = 'pip install "jnr[cuda]" installs versions that work together; backend="xla" or None needs neither.'
@@ -27,7 +29,7 @@ def check_backend(backend: str | None) -> None:
 
 def has_cpu_kernels() -> bool:
     """Whether the kernels for the CPU were compiled when jnr was installed."""
-    return importlib.import_module("jnr._cpu").library() is not None
+    return _cpu.library() is not None
 
 
 def has_triton() -> bool:

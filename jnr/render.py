@@ -108,7 +108,7 @@ def render(
         gradient: `"edge_sweep"`, `"opendr"`, a function, or None for the derivative without visibility.
         interior: Whether the derivative of colours through the barycentrics is added to `gradient`.
         eps: Of the edge sweep, see `edge_sweep`.
-        backend: `"xla"`, `"triton"`, `"interpret"`, or None to choose by platform.
+        backend: `"xla"`, `"cpu"`, `"triton"`, `"interpret"`, or None to choose by platform.
 
     Returns:
         The picture, row 0 at the top.

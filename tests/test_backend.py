@@ -1,4 +1,5 @@
 import importlib.util
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import jnr
-from jnr import _backend
+from jnr import _backend, _cpu
 
 TRIANGLE = jnp.array([[-1.0, -1, 0, 1], [1, -1, 0, 1], [0, 1, 0, 1]]), jnp.array([[0, 1, 2]])
 
@@ -30,6 +31,37 @@ def test_plain_backend_needs_neither():
 def test_unknown_backend_is_an_error():
     with pytest.raises(ValueError, match="backend must be None or one of"):
         jnr.rasterize(*TRIANGLE, 4, backend="cuda")
+
+
+def test_kernels_for_the_cpu_are_compiled_wherever_there_is_a_compiler():
+    compiler = next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    assert _backend.has_cpu_kernels()
+
+
+@pytest.mark.parametrize(("backend", "calls"), [(None, True), ("cpu", True), ("xla", False)])
+def test_kernels_for_the_cpu_run_unless_another_backend_is_named(backend, calls):
+    if jax.default_backend() != "cpu" or not _backend.has_cpu_kernels():
+        pytest.skip("needs the kernels for the CPU, and a CPU as default device")
+    text = jax.jit(lambda c, f: jnr.rasterize(c, f, 4, backend=backend).face_index).lower(*TRIANGLE).as_text()
+    assert ("jnr_rasterize_float32" in text) == calls
+
+
+@pytest.mark.validation
+def test_missing_kernels_for_the_cpu_are_an_error(monkeypatch):
+    monkeypatch.setattr(_cpu, "library", lambda: None)
+    with pytest.raises(ImportError, match="C\\+\\+ compiler"):
+        jnr.rasterize(*TRIANGLE, 4, backend="cpu")
+
+
+@pytest.mark.validation
+def test_kernels_for_the_cpu_that_cannot_be_loaded_are_an_error_with_its_cause(monkeypatch, tmp_path):
+    broken = tmp_path / "_kernels.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr(_cpu, "library", lambda: broken)
+    with pytest.raises(ImportError, match=r"cannot be loaded: .*_kernels\.so"):
+        _cpu.register.__wrapped__()
 
 
 @pytest.mark.validation

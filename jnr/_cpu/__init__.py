@@ -16,6 +16,7 @@ import numpy as np
 CULL = {None: 0, "back": 1, "front": 2}
 
 
+@functools.cache
 def library() -> Path | None:
     """The compiled kernels, None where jnr was installed without them."""
     candidates = (Path(__file__).parent / f"_kernels{s}" for s in importlib.machinery.EXTENSION_SUFFIXES)
@@ -23,20 +24,16 @@ def library() -> Path | None:
 
 
 @functools.cache
-def register() -> bool:
-    """Makes the kernels known to XLA once; whether there are any."""
-    path = library()
-    if path is None:
-        return False
+def register() -> None:
+    """Makes the kernels known to XLA, once."""
     try:
-        kernels = ctypes.CDLL(str(path))
+        kernels = ctypes.CDLL(str(library()))
         for name in ("rasterize", "edge_sweep_bwd"):
             for dtype in ("float32", "float64"):
                 target = f"jnr_{name}_{dtype}"
                 jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(kernels, target)), platform="cpu")
     except (OSError, AttributeError) as error:
         raise ImportError(f"The kernels for the CPU cannot be loaded: {error}. Reinstall jnr.") from error
-    return True
 
 
 def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width: int, cull: str | None) -> jax.Array:

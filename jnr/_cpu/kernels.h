@@ -41,7 +41,7 @@ struct SweepItem {
 // Columns at once; arrays that are read by whole vectors are padded to a multiple of it.
 constexpr int64_t kLanes = 8;
 // Lines that are brought into the cache together.
-constexpr int64_t kLineBlock = 8;
+constexpr int64_t kLineBlock = 16;
 
 template <typename T>
 struct Kernels {

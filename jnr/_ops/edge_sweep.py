@@ -33,7 +33,7 @@ class EdgeSweep:
     Attributes:
         eps: Added to every distance, in NDC; bounds the gradient where an edge passes a pixel centre.
         deterministic: Whether the result has the same bits every time, see `edge_sweep`.
-        backend: `"xla"`, `"triton"`, `"interpret"`, or None to choose by platform.
+        backend: `"xla"`, `"cpu"`, `"triton"`, `"interpret"`, or None to choose by platform.
     """
 
     eps: float = 1e-3
@@ -86,7 +86,7 @@ def edge_sweep(
         eps: Added to every distance, in NDC; bounds the gradient where an edge passes a pixel centre.
         deterministic: Whether the gradient has the same bits every time. It has on a CPU; the GPU kernels need about
             twice the time for it, and plain JAX on a GPU needs `XLA_FLAGS=--xla_gpu_deterministic_ops=true`.
-        backend: `"xla"`, `"triton"`, `"interpret"`, or None to choose by platform.
+        backend: `"xla"`, `"cpu"`, `"triton"`, `"interpret"`, or None to choose by platform.
 
     Returns:
         `image`.

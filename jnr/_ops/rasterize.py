@@ -76,7 +76,7 @@ def rasterize(
         faces: Vertex indices of each face, counter-clockwise seen from the front.
         image_size: Height and width, or one int for both.
         cull: `"back"` leaves out faces that are clockwise in the image, `"front"` the others.
-        backend: `"xla"`, `"triton"`, `"interpret"`, or None to choose by platform.
+        backend: `"xla"`, `"cpu"`, `"triton"`, `"interpret"`, or None to choose by platform.
 
     Returns:
         The fragments. Pixel (r, c) has its centre at NDC ((2c + 1) / width - 1, 1 - (2r + 1) / height).
