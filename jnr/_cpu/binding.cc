@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -76,18 +77,27 @@ bool fits(const Buffer& buffer, int64_t batch, std::initializer_list<int64_t> sh
   return std::equal(shape.begin(), shape.end(), dims.begin() + 1);
 }
 
-constexpr int64_t kVertexBlock = 8192;
+// Vertices or faces of a task.
+constexpr int64_t kBlock = 8192;
 
-// Pixel-space vertices of all sets.
+// The vertices of all sets, and their points if they are wanted.
+template <typename T>
+struct Placed {
+  std::unique_ptr<Vertex<T>[]> vertices;
+  std::unique_ptr<Point<T>[]> points;
+};
+
 template <typename T, typename Buffer>
-std::unique_ptr<Vertex<T>[]> place(ffi::ThreadPool pool, const Buffer& clip_positions, int64_t height, int64_t width) {
+Placed<T> place(ffi::ThreadPool pool, const Buffer& clip_positions, int64_t height, int64_t width, bool with_points) {
   int64_t count = clip_positions.dimensions()[0] * clip_positions.dimensions()[1];
-  std::unique_ptr<Vertex<T>[]> vertices(new Vertex<T>[count]);
+  Placed<T> placed{std::unique_ptr<Vertex<T>[]>(new Vertex<T>[count]), nullptr};
+  if (with_points) placed.points.reset(new Point<T>[count]);
   const T* clip = clip_positions.typed_data();
-  parallel_for(pool, (count + kVertexBlock - 1) / kVertexBlock, [=, out = vertices.get()](int64_t i) {
-    kernels<T>().place_vertices(clip, i * kVertexBlock, std::min(count, (i + 1) * kVertexBlock), height, width, out);
+  parallel_for(pool, (count + kBlock - 1) / kBlock, [&](int64_t i) {
+    kernels<T>().place_vertices(clip, i * kBlock, std::min(count, (i + 1) * kBlock), height, width,
+                                placed.vertices.get(), placed.points.get());
   });
-  return vertices;
+  return placed;
 }
 
 template <ffi::DataType kType>
@@ -101,27 +111,39 @@ ffi::Error rasterize(ffi::ThreadPool pool, ffi::Buffer<kType> clip_positions, ff
   int64_t num_vertices = clip_positions.dimensions()[1], num_faces = faces.dimensions()[1];
   if (!fits(clip_positions, batch, {num_vertices, 4}) || !fits(faces, batch, {num_faces, 3}))
     return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
-  auto vertices = place<T>(pool, clip_positions, height, width);
-  // Every band of rows goes through all faces, so there are few where there are many faces or items.
+  auto placed = place<T>(pool, clip_positions, height, width, true);
+  // Whole tiles of rows; more bands than threads, since some have more to draw, and at most 16 of all items together.
   int64_t rows = (height + 7) / 8, bands = std::clamp<int64_t>(16 / std::max<int64_t>(batch, 1), 1, rows);
-  if (num_faces > 4096) bands = std::min<int64_t>(bands, 4);
   int64_t band_rows = (rows + bands - 1) / bands * 8;
   bands = (height + band_rows - 1) / band_rows;
   int64_t sets = clip_positions.dimensions()[0];
+  auto item_at = [&](int64_t item) {
+    int64_t offset = sets == 1 ? 0 : item * num_vertices;
+    return RasterizeItem<T>{placed.vertices.get() + offset,
+                            placed.points.get() + offset,
+                            item_of(faces, item),
+                            num_vertices,
+                            num_faces,
+                            height,
+                            width,
+                            cull,
+                            band_rows,
+                            face_index->typed_data() + item * height * width};
+  };
+  std::unique_ptr<uint8_t[]> first(new uint8_t[batch * num_faces]), last(new uint8_t[batch * num_faces]);
+  int64_t blocks = (num_faces + kBlock - 1) / kBlock;
+  parallel_for(pool, batch * blocks, [&](int64_t task) {
+    int64_t item = task / blocks, begin = task % blocks * kBlock, offset = item * num_faces;
+    kernels<T>().find_bands(item_at(item), begin, std::min(num_faces, begin + kBlock), first.get() + offset,
+                            last.get() + offset);
+  });
   parallel_for(pool, batch * bands, [&](int64_t task) {
-    int64_t item = task / bands, first = task % bands * band_rows, end = std::min(height, first + band_rows);
-    RasterizeItem<T> one{vertices.get() + (sets == 1 ? 0 : item * num_vertices),
-                         item_of(faces, item),
-                         num_vertices,
-                         num_faces,
-                         height,
-                         width,
-                         cull,
-                         face_index->typed_data() + item * height * width};
-    size_t pixels = size_t(end - first) * size_t((width + kLanes - 1) / kLanes * kLanes);
+    int64_t item = task / bands, offset = item * num_faces;
+    size_t pixels = size_t(band_rows) * size_t((width + kLanes - 1) / kLanes * kLanes);
     std::unique_ptr<float[]> depth(new float[pixels]);
     std::unique_ptr<int32_t[]> index(new int32_t[pixels]);
-    kernels<T>().rasterize_rows(one, first, end, depth.get(), index.get());
+    kernels<T>().rasterize_band(item_at(item), task % bands, first.get() + offset, last.get() + offset, depth.get(),
+                                index.get());
   });
   return ffi::Error::Success();
 }
@@ -140,7 +162,7 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
       !fits(clip_positions, batch, {num_vertices, 4}) || !fits(faces, batch, {num_faces, 3}) ||
       !fits(face_index, batch, {height, width}))
     return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
-  auto vertices = place<T>(pool, clip_positions, height, width);
+  auto placed = place<T>(pool, clip_positions, height, width, false);
   // Parts of an axis have sums of their own, which are added in order: few where vertices outnumber pixels.
   int64_t parts = std::clamp<int64_t>(8 / std::max<int64_t>(batch, 1), 1, 8);
   while (parts > 1 && 2 * parts * num_vertices > height * width) parts /= 2;
@@ -151,7 +173,7 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
     int64_t lines = axis ? height : width, length = axis ? width : height;
     SweepItem<T> one{item_of(image, item),
                      item_of(cotangent, item),
-                     vertices.get() + (sets == 1 ? 0 : item * num_vertices),
+                     placed.vertices.get() + (sets == 1 ? 0 : item * num_vertices),
                      item_of(faces, item),
                      item_of(face_index, item),
                      num_vertices,
@@ -165,13 +187,12 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
     kernels<T>().sweep_lines(one, int(axis), lines * part / parts, lines * (part + 1) / parts, sums[task].get(),
                              scratch.get());
   });
-  int64_t blocks = (num_vertices + kVertexBlock - 1) / kVertexBlock;
+  int64_t blocks = (num_vertices + kBlock - 1) / kBlock;
   parallel_for(pool, batch * blocks, [&](int64_t task) {
-    int64_t item = task / blocks, begin = task % blocks * kVertexBlock;
+    int64_t item = task / blocks, begin = task % blocks * kBlock;
     const T* clip = item_of(clip_positions, item);
-    const Vertex<T>* placed = vertices.get() + (sets == 1 ? 0 : item * num_vertices);
     T* to = grad->typed_data() + item * num_vertices * 4;
-    for (int64_t v = begin; v < std::min(num_vertices, begin + kVertexBlock); ++v) {
+    for (int64_t v = begin; v < std::min(num_vertices, begin + kBlock); ++v) {
       T along[2] = {0, 0};
       for (int64_t axis = 0; axis < 2; ++axis)
         for (int64_t part = 0; part < parts; ++part) along[axis] += sums[(item * 2 + axis) * parts + part][v];
@@ -181,7 +202,8 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
       to[4 * v] = x;
       to[4 * v + 1] = y;
       to[4 * v + 2] = 0;
-      to[4 * v + 3] = placed[v].place > 0 && w > 0 ? -toward / w : T(0);
+      bool sound = w > 0 && std::isfinite(clip[4 * v] + clip[4 * v + 1] + clip[4 * v + 2] + w);
+      to[4 * v + 3] = sound ? -toward / w : T(0);
     }
   });
   return ffi::Error::Success();

@@ -9,21 +9,28 @@ namespace jnr {
 
 enum Cull : int64_t { kDrawBoth = 0, kCullBack = 1, kCullFront = 2 };
 
-// A vertex in pixel space (see jnr/_xla/geometry.py), and where it lies in the image.
+// A vertex in pixel space, see jnr/_xla/geometry.py.
 template <typename T>
 struct Vertex {
   T x, y, w, z;
+};
+
+// Where a vertex lies in the image. Its column is infinite behind the near plane, and not a number where the vertex is
+// none. Apart from the rest, so that the cache holds more of what every face needs.
+template <typename T>
+struct Point {
   T column, row;
-  // 0: not a number, 1: behind the near plane, 2: in front of it.
-  int32_t place;
 };
 
 template <typename T>
 struct RasterizeItem {
   const Vertex<T>* vertices;
+  const Point<T>* points;
   const int32_t* faces;
   int64_t num_vertices, num_faces;
   int64_t height, width, cull;
+  // The image is drawn in bands of so many rows.
+  int64_t band_rows;
   int32_t* face_index;
 };
 
@@ -45,10 +52,14 @@ constexpr int64_t kLineBlock = 16;
 
 template <typename T>
 struct Kernels {
-  // Pixel-space vertices [begin, end) from clip positions (vertices, 4).
-  void (*place_vertices)(const T* clip, int64_t begin, int64_t end, int64_t height, int64_t width, Vertex<T>* out);
-  // Rows [first_row, end_row) of an item's image; `depth` and `index` hold (rows, padded width).
-  void (*rasterize_rows)(const RasterizeItem<T>& item, int64_t first_row, int64_t end_row, float* depth, int32_t* index);
+  // Vertices [begin, end) from clip positions (vertices, 4), and their points unless that is null.
+  void (*place_vertices)(const T* clip, int64_t begin, int64_t end, int64_t height, int64_t width, Vertex<T>* vertices,
+                         Point<T>* points);
+  // First and last band that faces [begin, end) may touch, the first beyond the last for none.
+  void (*find_bands)(const RasterizeItem<T>& item, int64_t begin, int64_t end, uint8_t* first, uint8_t* last);
+  // A band of an item's image; `depth` and `index` hold (rows of a band, width in whole vectors).
+  void (*rasterize_band)(const RasterizeItem<T>& item, int64_t band, const uint8_t* first, const uint8_t* last,
+                         float* depth, int32_t* index);
   // Adds to `grad` (vertices,) the cotangent of the clip coordinate along lines [first, end): rows (axis 1) or columns
   // (axis 0) of the image. `scratch` has sweep_scratch(..) numbers.
   void (*sweep_lines)(const SweepItem<T>& item, int axis, int64_t first, int64_t end, T* grad, T* scratch);
