@@ -80,22 +80,54 @@ bool fits(const Buffer& buffer, int64_t batch, std::initializer_list<int64_t> sh
 // Vertices or faces of a task.
 constexpr int64_t kBlock = 8192;
 
-// The vertices of all sets, and their points if they are wanted.
+// How many faces and vertices of each item there are, padding at the end left out: it costs a look at its index.
+struct Used {
+  std::vector<int64_t> faces, vertices;
+};
+
+template <typename Faces>
+Used find_used(ffi::ThreadPool pool, const Faces& faces, int64_t batch, int64_t num_vertices) {
+  int64_t num_faces = faces.dimensions()[1], sets = faces.dimensions()[0];
+  Used used{std::vector<int64_t>(batch, 0), std::vector<int64_t>(batch, 0)};
+  parallel_for(pool, std::min(sets, batch), [&](int64_t set) {
+    const int32_t* index = item_of(faces, set);
+    int64_t count = num_faces;
+    while (count > 0 && index[3 * count - 3] < 0) --count;
+    int32_t highest = -1;
+    for (int64_t i = 0; i < 3 * count; ++i) highest = std::max(highest, index[i]);
+    used.faces[set] = count;
+    used.vertices[set] = std::min<int64_t>(int64_t(highest) + 1, num_vertices);
+  });
+  for (int64_t item = 1; item < batch && sets == 1; ++item) {
+    used.faces[item] = used.faces[0];
+    used.vertices[item] = used.vertices[0];
+  }
+  return used;
+}
+
+// The vertices of all items, or of the one set that they share, and their points if they are wanted.
 template <typename T>
 struct Placed {
+  int64_t sets, num_vertices;
   std::unique_ptr<Vertex<T>[]> vertices;
   std::unique_ptr<Point<T>[]> points;
+
+  int64_t offset(int64_t item) const { return sets == 1 ? 0 : item * num_vertices; }
 };
 
 template <typename T, typename Buffer>
-Placed<T> place(ffi::ThreadPool pool, const Buffer& clip_positions, int64_t height, int64_t width, bool with_points) {
-  int64_t count = clip_positions.dimensions()[0] * clip_positions.dimensions()[1];
-  Placed<T> placed{std::unique_ptr<Vertex<T>[]>(new Vertex<T>[count]), nullptr};
-  if (with_points) placed.points.reset(new Point<T>[count]);
-  const T* clip = clip_positions.typed_data();
-  parallel_for(pool, (count + kBlock - 1) / kBlock, [&](int64_t i) {
-    kernels<T>().place_vertices(clip, i * kBlock, std::min(count, (i + 1) * kBlock), height, width,
-                                placed.vertices.get(), placed.points.get());
+Placed<T> place(ffi::ThreadPool pool, const Buffer& clip_positions, const Used& used, int64_t height, int64_t width,
+                bool with_points) {
+  int64_t sets = clip_positions.dimensions()[0], num_vertices = clip_positions.dimensions()[1];
+  Placed<T> placed{sets, num_vertices, std::unique_ptr<Vertex<T>[]>(new Vertex<T>[sets * num_vertices]), nullptr};
+  if (with_points) placed.points.reset(new Point<T>[sets * num_vertices]);
+  int64_t blocks = (num_vertices + kBlock - 1) / kBlock;
+  parallel_for(pool, sets * blocks, [&](int64_t task) {
+    int64_t set = task / blocks, begin = task % blocks * kBlock, offset = set * num_vertices;
+    int64_t end = sets == 1 ? *std::max_element(used.vertices.begin(), used.vertices.end()) : used.vertices[set];
+    kernels<T>().place_vertices(clip_positions.typed_data() + 4 * offset, begin, std::min(end, begin + kBlock), height,
+                                width, placed.vertices.get() + offset,
+                                with_points ? placed.points.get() + offset : nullptr);
   });
   return placed;
 }
@@ -111,19 +143,19 @@ ffi::Error rasterize(ffi::ThreadPool pool, ffi::Buffer<kType> clip_positions, ff
   int64_t num_vertices = clip_positions.dimensions()[1], num_faces = faces.dimensions()[1];
   if (!fits(clip_positions, batch, {num_vertices, 4}) || !fits(faces, batch, {num_faces, 3}))
     return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
-  auto placed = place<T>(pool, clip_positions, height, width, true);
+  if (batch == 0) return ffi::Error::Success();
+  const Used used = find_used(pool, faces, batch, num_vertices);
+  auto placed = place<T>(pool, clip_positions, used, height, width, true);
   // Whole tiles of rows; more bands than threads, since some have more to draw, and at most 16 of all items together.
   int64_t rows = (height + 7) / 8, bands = std::clamp<int64_t>(16 / std::max<int64_t>(batch, 1), 1, rows);
   int64_t band_rows = (rows + bands - 1) / bands * 8;
   bands = (height + band_rows - 1) / band_rows;
-  int64_t sets = clip_positions.dimensions()[0];
   auto item_at = [&](int64_t item) {
-    int64_t offset = sets == 1 ? 0 : item * num_vertices;
-    return RasterizeItem<T>{placed.vertices.get() + offset,
-                            placed.points.get() + offset,
+    return RasterizeItem<T>{placed.vertices.get() + placed.offset(item),
+                            placed.points.get() + placed.offset(item),
                             item_of(faces, item),
-                            num_vertices,
-                            num_faces,
+                            used.vertices[item],
+                            used.faces[item],
                             height,
                             width,
                             cull,
@@ -134,7 +166,7 @@ ffi::Error rasterize(ffi::ThreadPool pool, ffi::Buffer<kType> clip_positions, ff
   int64_t blocks = (num_faces + kBlock - 1) / kBlock;
   parallel_for(pool, batch * blocks, [&](int64_t task) {
     int64_t item = task / blocks, begin = task % blocks * kBlock, offset = item * num_faces;
-    kernels<T>().find_bands(item_at(item), begin, std::min(num_faces, begin + kBlock), first.get() + offset,
+    kernels<T>().find_bands(item_at(item), begin, std::min(used.faces[item], begin + kBlock), first.get() + offset,
                             last.get() + offset);
   });
   parallel_for(pool, batch * bands, [&](int64_t task) {
@@ -162,27 +194,28 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
       !fits(clip_positions, batch, {num_vertices, 4}) || !fits(faces, batch, {num_faces, 3}) ||
       !fits(face_index, batch, {height, width}))
     return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
-  auto placed = place<T>(pool, clip_positions, height, width, false);
+  if (batch == 0) return ffi::Error::Success();
+  const Used used = find_used(pool, faces, batch, num_vertices);
+  auto placed = place<T>(pool, clip_positions, used, height, width, false);
   // Parts of an axis have sums of their own, which are added in order: few where vertices outnumber pixels.
   int64_t parts = std::clamp<int64_t>(8 / std::max<int64_t>(batch, 1), 1, 8);
   while (parts > 1 && 2 * parts * num_vertices > height * width) parts /= 2;
   std::vector<std::unique_ptr<T[]>> sums(size_t(batch * 2 * parts));
-  int64_t sets = clip_positions.dimensions()[0];
   parallel_for(pool, batch * 2 * parts, [&](int64_t task) {
     int64_t item = task / (2 * parts), axis = task / parts % 2, part = task % parts;
     int64_t lines = axis ? height : width, length = axis ? width : height;
     SweepItem<T> one{item_of(image, item),
                      item_of(cotangent, item),
-                     placed.vertices.get() + (sets == 1 ? 0 : item * num_vertices),
+                     placed.vertices.get() + placed.offset(item),
                      item_of(faces, item),
                      item_of(face_index, item),
-                     num_vertices,
-                     num_faces,
+                     used.vertices[item],
+                     used.faces[item],
                      height,
                      width,
                      channels,
                      T(eps)};
-    sums[task].reset(new T[num_vertices]());
+    sums[task].reset(new T[used.vertices[item]]());
     std::unique_ptr<T[]> scratch(new T[sweep_scratch(length, channels)]);
     kernels<T>().sweep_lines(one, int(axis), lines * part / parts, lines * (part + 1) / parts, sums[task].get(),
                              scratch.get());
@@ -192,7 +225,9 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
     int64_t item = task / blocks, begin = task % blocks * kBlock;
     const T* clip = item_of(clip_positions, item);
     T* to = grad->typed_data() + item * num_vertices * 4;
-    for (int64_t v = begin; v < std::min(num_vertices, begin + kBlock); ++v) {
+    const int64_t end = std::min(num_vertices, begin + kBlock), end_used = std::clamp(used.vertices[item], begin, end);
+    std::fill(to + 4 * end_used, to + 4 * end, T(0));
+    for (int64_t v = begin; v < end_used; ++v) {
       T along[2] = {0, 0};
       for (int64_t axis = 0; axis < 2; ++axis)
         for (int64_t part = 0; part < parts; ++part) along[axis] += sums[(item * 2 + axis) * parts + part][v];

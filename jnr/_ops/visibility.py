@@ -117,8 +117,8 @@ def _backward(gradient, residuals, cotangents):
             raise ValueError(
                 f"gradient must return an array like clip_positions, {clip_positions.shape}, got {grad.shape}."
             )
-    # Like the image, so that inside of a shard_map they vary over its axes.
-    passed = tuple(c if i in used else jnp.zeros_like(images[i]) for i, c in enumerate(cotangents))
+    # None, not an array of zeros, which would be carried back through all that made the image.
+    passed = tuple(c if i in used else None for i, c in enumerate(cotangents))
     return passed, grad, None, None
 
 
