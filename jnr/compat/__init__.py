@@ -1,0 +1,1 @@
+"""Other renderers' interfaces on top of jnr."""

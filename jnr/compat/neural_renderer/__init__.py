@@ -1,0 +1,26 @@
+"""Neural Renderer's interface on top of jnr: `import jnr.compat.neural_renderer as nr`.
+
+The names here are those of the PyTorch port; `jnr.compat.neural_renderer.chainer` has those of the Chainer original.
+docs/migration.md says what differs.
+"""
+
+from jnr.compat.neural_renderer import optimizers as optimizers
+from jnr.compat.neural_renderer._functions import (
+    cross as cross,
+    get_points_from_angles as get_points_from_angles,
+    lighting as lighting,
+    look as look,
+    look_at as look_at,
+    perspective as perspective,
+    projection as projection,
+    vertices_to_faces as vertices_to_faces,
+)
+from jnr.compat.neural_renderer._mesh import Mesh as Mesh, load_obj as load_obj, save_obj as save_obj
+from jnr.compat.neural_renderer._rasterize import (
+    rasterize as rasterize,
+    rasterize_depth as rasterize_depth,
+    rasterize_rgbad as rasterize_rgbad,
+    rasterize_silhouettes as rasterize_silhouettes,
+    use_unsafe_rasterizer as use_unsafe_rasterizer,
+)
+from jnr.compat.neural_renderer._renderer import Renderer as Renderer
