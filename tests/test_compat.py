@@ -1,0 +1,597 @@
+"""Neural Renderer's interface against data from running both originals (their conventions: tests/golden.py)."""
+
+import inspect
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jnr
+from jnr.compat import neural_renderer as nr
+from jnr.compat.neural_renderer import chainer
+
+cv2 = pytest.importorskip("cv2", reason="calibrated cameras are compared with OpenCV")
+
+ROOT = Path(__file__).parent.parent
+TORUS = "e2e_torus_look_is32"
+# Which images of `render` have a cotangent: rgb, depth, alpha.
+OF_RENDER = {"rgba": (1, 0, 1), "rgb": (1, 0, 0), "depth": (0, 1, 0)}
+
+
+def set_up(renderer, case):
+    """A renderer with the case's settings, as the original's was set up."""
+    given = {key[4:]: value.tolist() for key, value in case.items() if key.startswith("cfg_")}
+    names = {"background": "background_color", "direction": "camera_direction"}
+    light = {"i": "light_intensity_", "c": "light_color_", "a": "ambient", "d": "directional"}
+    names |= {a + b: light[a] + light[b] for a in "ic" for b in "ad"} | {"ld": "light_direction"}
+    for key, value in ({"camera_mode": "look_at"} | given).items():
+        name = names.get(key, key)
+        assert hasattr(renderer, name)
+        setattr(renderer, name, value)
+    return renderer
+
+
+@cache
+def scene(name):
+    case = golden.load(name)
+    return case, set_up(nr.Renderer(), case), *(jnp.asarray(case[key]) for key in ("vertices", "faces", "textures"))
+
+
+@cache
+def pulled_back(name):
+    """Images of `render`, and what vertices and textures get from the case's cotangents of some of them."""
+    case, renderer, vertices, faces, textures = scene(name)
+
+    @jax.jit
+    def compiled(vertices, textures, cotangents):
+        images, pull = jax.vjp(lambda v, t: renderer(v, faces, t), vertices, textures)
+        return images, pull(cotangents)
+
+    def run(*weights):
+        given = zip(("g_rgb", "g_depth", "g_alpha"), weights, strict=True)
+        return compiled(vertices, textures, tuple(jnp.asarray(case[key] * np.float32(w)) for key, w in given))
+
+    return run
+
+
+@pytest.mark.parametrize("name", golden.E2E_CASES)
+def test_renderer_draws_the_originals_images(name):
+    case = golden.load(name)
+    rgb, depth, alpha = pulled_back(name)(0, 0, 0)[0]
+    # golden/README.md, section 6. Parallel projection is among the cases, with the originals' interpolation.
+    np.testing.assert_allclose(alpha, case["alpha"], atol=1e-4)
+    np.testing.assert_allclose(depth, case["depth"], atol=1e-4)
+    np.testing.assert_allclose(rgb, case["rgb"], atol=2e-3 if "teapot" in name else 1e-4)
+
+
+def check_gradient(case, kind, value):
+    reference = case[f"grad_vertices_{kind}"]
+    # The original's own float64 run says how well conditioned a case is; it differs by up to 3.7e-3.
+    bound = max(2e-3, 1.5 * golden.relative_l2(case[f"grad_vertices_{kind}_f64"], reference))
+    assert bound < 6e-3
+    assert golden.relative_l2(np.asarray(value), reference) < bound
+
+
+@pytest.mark.parametrize("kind", OF_RENDER)
+@pytest.mark.parametrize("name", golden.E2E_CASES)
+def test_render_has_the_originals_gradients(name, kind):
+    case = golden.load(name)
+    vertices, textures = pulled_back(name)(*OF_RENDER[kind])[1]
+    check_gradient(case, kind, vertices)
+    if kind == "depth":
+        np.testing.assert_array_equal(textures, 0)
+    else:
+        assert golden.relative_l2(np.asarray(textures), case["grad_textures"]) < 3e-3
+
+
+@pytest.mark.parametrize("name", golden.E2E_CASES)
+def test_silhouettes_have_the_originals_gradient_of_their_own_eps(name):
+    case, renderer, vertices, faces, _ = scene(name)
+
+    @jax.jit
+    def compiled(vertices, cotangent):
+        alpha, pull = jax.vjp(lambda v: renderer(v, faces, mode="silhouettes"), vertices)
+        return alpha, pull(cotangent)[0]
+
+    alpha, grad = compiled(vertices, case["g_alpha"])
+    np.testing.assert_allclose(alpha, case["alpha"], atol=1e-4)
+    check_gradient(case, "silhouettes", grad)
+
+
+def test_calls_for_one_image_have_its_values_and_gradients():
+    case, renderer, vertices, faces, textures = scene(TORUS)
+
+    @jax.jit
+    def compiled(vertices):
+        rgb, from_rgb = jax.vjp(lambda v: renderer(v, faces, textures, mode="rgb"), vertices)
+        depth, from_depth = jax.vjp(lambda v: renderer(v, faces, mode="depth"), vertices)
+        return rgb, depth, from_rgb(case["g_rgb"])[0], from_depth(case["g_depth"])[0]
+
+    rgb, depth, from_rgb, from_depth = compiled(vertices)
+    expected = pulled_back(TORUS)(0, 0, 0)[0]
+    np.testing.assert_allclose(rgb, expected[0], atol=1e-6)
+    np.testing.assert_allclose(depth, expected[1], atol=1e-6)
+    check_gradient(case, "rgb", from_rgb)
+    check_gradient(case, "depth", from_depth)
+    # The methods' names are those of the originals.
+    names = ["vertices", "faces", "textures", "mode", "K", "R", "t", "dist_coeffs", "orig_size"]
+    assert [*inspect.signature(renderer.forward).parameters] == names
+
+
+def test_chainers_renderer_draws_rgb_alone_and_takes_camera_space():
+    case, _, vertices, faces, textures = scene(TORUS)
+    renderer = set_up(chainer.Renderer(), case)
+
+    @jax.jit
+    def compiled(vertices):
+        seen = chainer.look(vertices, renderer.eye, renderer.camera_direction)
+        renderer.camera_mode = "look"
+        images = renderer.render(vertices, faces, textures), renderer.render_silhouettes(vertices, faces)
+        renderer.camera_mode = "projection"  # not one of its names
+        return *images, renderer.render_silhouettes(seen, faces), renderer.render_depth(seen, faces)
+
+    rgb, alpha, same_alpha, depth = compiled(vertices)
+    np.testing.assert_allclose(rgb, case["rgb"], atol=1e-4)
+    np.testing.assert_array_equal(alpha, case["kato_silhouettes"])
+    np.testing.assert_array_equal(same_alpha, case["kato_silhouettes"])
+    np.testing.assert_allclose(depth, case["depth"], atol=1e-4)
+
+
+# --- settings
+
+DEFAULTS = {
+    "image_size": 256,
+    "anti_aliasing": True,
+    "background_color": (0, 0, 0),
+    "fill_back": True,
+    "perspective": True,
+    "viewing_angle": 30,
+    "eye": (0, 0, -(3**0.5 + 1)),
+    "camera_direction": (0, 0, 1),
+    "near": 0.1,
+    "far": 100,
+    "light_intensity_ambient": 0.5,
+    "light_intensity_directional": 0.5,
+    "light_color_ambient": (1, 1, 1),
+    "light_color_directional": (1, 1, 1),
+    "light_direction": (0, 1, 0),
+    "rasterizer_eps": 1e-3,
+    "silhouettes_eps": 1e-4,
+}
+
+
+@pytest.mark.parametrize(("make", "camera_mode"), [(nr.Renderer, "projection"), (chainer.Renderer, "look_at")])
+def test_defaults_are_the_originals(make, camera_mode):
+    renderer = make()
+    assert renderer.camera_mode == camera_mode
+    for name, value in DEFAULTS.items():
+        np.testing.assert_allclose(getattr(renderer, name), value, rtol=1e-6, err_msg=name)
+    assert (renderer.K, renderer.R, renderer.t, renderer.orig_size) == (None, None, None, 1024)
+    np.testing.assert_array_equal(renderer.dist_coeffs, np.zeros((1, 5)))
+
+
+def test_constructor_takes_the_ports_arguments_in_its_order():
+    names = [
+        *("image_size", "anti_aliasing", "background_color", "fill_back", "camera_mode", "K", "R", "t", "dist_coeffs"),
+        *("orig_size", "perspective", "viewing_angle", "camera_direction", "near", "far", "light_intensity_ambient"),
+        *("light_intensity_directional", "light_color_ambient", "light_color_directional", "light_direction"),
+    ]
+    values = dict(enumerate(names)) | {4: "look"} | {11: 45}
+    renderer = nr.Renderer(*values.values())
+    for k, name in enumerate(names):
+        assert getattr(renderer, name) == values[k]
+    # One radius and its distance at the edge of the image.
+    np.testing.assert_allclose(renderer.eye, (0, 0, -2))
+
+
+BALL = jnr.shapes.icosphere(1)
+BATCH = (jnp.stack([BALL.vertices, 0.7 * BALL.vertices]), jnp.stack([BALL.faces] * 2))
+
+
+def small(**settings):
+    renderer = nr.Renderer(image_size=16, anti_aliasing=False, camera_mode="look_at")
+    for name, value in settings.items():
+        setattr(renderer, name, value)
+    return renderer
+
+
+def test_items_of_a_batch_have_settings_of_their_own():
+    rows = {
+        "eye": np.array([[2, 1, -2], [0, 2, 2]], np.float32),
+        "background_color": np.array([[0, 0, 0], [0.2, 0.4, 0.6]], np.float32),
+        "light_color_ambient": np.array([[1, 0, 1], [0, 1, 1]], np.float32),
+        "light_color_directional": np.array([[1, 1, 0], [1, 1, 1]], np.float32),
+        "light_direction": np.array([[0, 1, 0], [1, 0, 0]], np.float32),
+    }
+    draw = jax.jit(lambda rows: small(**rows)(*(jnp.stack([array[0]] * 2) for array in BATCH)))
+    found = {
+        name: draw({key: row[::-1] if key == name else row for key, row in rows.items()}) for name in (None, *rows)
+    }
+    turned = draw({name: row[::-1] for name, row in rows.items()})
+    for image, expected in zip(turned, found[None], strict=True):
+        np.testing.assert_array_equal(image, expected[::-1])
+    # Each of them counts.
+    for name in rows:
+        assert np.abs(found[name][0] - found[None][0]).max() > 0.1, name
+    # A row for all is one for each.
+    equal = draw({name: np.stack([row[0]] * 2) for name, row in rows.items()})[0]
+    np.testing.assert_array_equal(equal[0], found[None][0][0])
+    np.testing.assert_array_equal(equal[1], found[None][0][0])
+
+
+def test_attributes_may_be_traced_and_have_gradients():
+    weight = np.random.default_rng(0).uniform(0.5, 1, (2, 3, 16, 16)).astype(np.float32)
+
+    @jax.jit
+    @jax.grad
+    def gradient(values):
+        rgb, depth, alpha = small(**values)(*BATCH)
+        return jnp.sum(rgb * weight) + jnp.mean(depth) + jnp.sum(alpha[:, 4] * 0.1)
+
+    values = {
+        "eye": jnp.array([0.3, 0.5, -2.7]),
+        "background_color": jnp.array([0.1, 0.2, 0.3]),
+        "light_intensity_ambient": jnp.float32(0.4),
+        "viewing_angle": jnp.float32(30),
+        "far": jnp.float32(50),
+    }
+    grads = gradient(values)
+    alpha = np.asarray(small(eye=values["eye"]).render_silhouettes(*BATCH))
+    # White under white light: the colour is the intensity, the background its own.
+    np.testing.assert_allclose(grads["light_intensity_ambient"], np.sum(weight * alpha[:, None]), rtol=1e-5)
+    np.testing.assert_allclose(
+        grads["background_color"], np.sum(weight * (1 - alpha[:, None]), axis=(0, 2, 3)), rtol=1e-5
+    )
+    np.testing.assert_allclose(grads["far"], np.mean(1 - alpha), rtol=1e-5)
+    for name in ("eye", "viewing_angle"):
+        assert np.all(np.isfinite(grads[name]))
+        assert np.all(grads[name] != 0)
+
+
+def test_near_and_far_hold_for_every_image():
+    # The default eye is 2.732 from the centre of a ball of radius 1: its front is nearer than 2.5, all of it than 4.
+    renderer = small(near=2.5, far=4)
+    front = np.s_[:, 8, 8]
+    full = small().render_depth(*BATCH)
+    assert np.all(np.asarray(full)[front] < 2.5)
+    depth, alpha = renderer.render_depth(*BATCH), renderer.render_silhouettes(*BATCH)
+    assert np.all((np.asarray(depth)[front] > 2.5) & (np.asarray(depth)[front] < 4))  # the back of the inside
+    assert np.all(np.asarray(depth)[np.asarray(alpha) == 0] == 4)
+
+
+def test_arguments_are_not_changed():
+    vertices, faces = (np.array(array) for array in BATCH)
+    textures = np.full((2, faces.shape[1], 2, 2, 2, 3), 0.5, np.float32)
+    corners = np.array(nr.vertices_to_faces(vertices, faces))
+    before = corners.copy()
+    # The port's lighting multiplied the caller's textures.
+    assert np.abs(nr.lighting(corners, textures) - textures).max() > 0.1
+    np.testing.assert_array_equal(corners, before)
+    np.testing.assert_array_equal(textures, 0.5)
+    np.testing.assert_array_equal(vertices, BATCH[0])
+
+
+ERRORS = {
+    "camera_mode": (lambda: nr.Renderer(camera_mode="top"), r"camera_mode must be one of 'projection', 'look', 'look_"),
+    "set_camera_mode": (lambda: small(camera_mode="top").render_depth(*BATCH), r"camera_mode must be one of 'project"),
+    "mode": (lambda: small()(*BATCH, mode="alpha"), r"mode must be one of None, 'rgb', 'silhouettes', 'depth', got 'a"),
+    "no_K": (lambda: nr.Renderer()(*BATCH), r"K must be given where camera_mode is 'projection', got None\."),
+    "no_batch": (lambda: small()(BATCH[0][0], BATCH[1][0]), r"vertices must have shape \(batch, vertices, 3\), got"),
+    "faces": (lambda: small()(BATCH[0], BATCH[1][:1]), r"faces must be an array of shape \(2, faces, 3\), got \(1,"),
+    "index": (lambda: small()(BATCH[0], BATCH[1] + 9), r"faces must hold vertex indices from 0 to 41"),
+    "eye": (
+        lambda: small(eye=np.zeros((3, 3)))(*BATCH),
+        r"eye must have 1 dimensions, or 2 with the batch of 2 first, got shape \(3, 3\)\.",
+    ),
+    "eye_at_centre": (lambda: small(eye=[0, 0, 0])(*BATCH), r"at must differ from eye"),
+    "textures": (lambda: small()(*BATCH, np.ones((2, 9, 2, 2, 2, 3))), r"textures must have shape \(2, 80, t, t, t, c"),
+    "lighting": (lambda: nr.lighting(np.zeros((1, 2, 3, 3)), None), r"textures must be texture cubes, got None\."),
+    "wrapping": (lambda: nr.load_obj("a.obj", texture_wrapping="TILE"), r"texture_wrapping must be one of 'REPEAT'"),
+    "filename": (lambda: nr.save_obj("a.ply", *BALL[:2]), r"filename must end in \.obj, got 'a\.ply'\."),
+}
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("call", "message"), ERRORS.values(), ids=ERRORS)
+def test_impossible_argument_is_an_error_that_names_it(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+
+
+# --- functions
+
+
+def calibrated(seed=0):
+    """Calibration, pose and distortion for each of two images of 200 x 200, and points before the camera."""
+    rng = np.random.default_rng(seed)
+    focal = rng.uniform(180, 240, (2, 2))
+    matrices = np.array([[[f, 0, 97], [0, g, 104], [0, 0, 1]] for f, g in focal], np.float32)
+    rotations = np.stack([cv2.Rodrigues(rng.normal(size=3))[0] for _ in range(2)]).astype(np.float32)
+    translations = np.concatenate([rng.normal(0, 0.2, (2, 1, 2)), np.full((2, 1, 1), 4)], axis=-1).astype(np.float32)
+    distortions = np.array([[0.1, 0.02, 0.01, -0.02, 0.01], [-0.1, 0.03, 0.002, 0.004, 0.0]], np.float32)
+    return matrices, rotations, translations, distortions
+
+
+def test_projection_agrees_with_opencv():
+    matrices, rotations, translations, distortions = calibrated()
+    points = np.random.default_rng(1).uniform(-1, 1, (2, 30, 3)).astype(np.float32)
+    found = np.asarray(nr.projection(points, matrices, rotations, translations, distortions, 200))
+    for k in range(2):
+        given = (points[k], cv2.Rodrigues(rotations[k])[0], translations[k, 0], matrices[k], distortions[k])
+        pixels = cv2.projectPoints(*(a.astype(np.float64) for a in given))[0][:, 0]
+        # The image reaches from 0 to its width, y is up.
+        expected = (pixels / 100 - 1) * [1, -1]
+        np.testing.assert_allclose(found[k, :, :2], expected, atol=2e-5)  # float32
+        np.testing.assert_allclose(found[k, :, 2], (points[k] @ rotations[k].T + translations[k])[:, 2], rtol=1e-5)
+    shared = nr.projection(points, *(a[0] for a in (matrices, rotations, translations)), None, 200)
+    assert shared.shape == points.shape
+
+
+def with_back(faces, textures):
+    """What the originals draw for fill_back: every face and its reverse, with the cube's axes turned round."""
+    both = jnp.concatenate([faces, faces[:, :, ::-1]], axis=1)
+    return both, jnp.concatenate([textures, textures.transpose(0, 1, 4, 3, 2, 5)], axis=1)
+
+
+def test_functions_one_by_one_draw_the_originals_image():
+    case, renderer, vertices, faces, textures = scene(TORUS)
+
+    @jax.jit
+    def drawn(vertices, textures):
+        both, cubes = with_back(faces, textures)
+        lit = nr.lighting(nr.vertices_to_faces(vertices, both), cubes)
+        seen = nr.perspective(nr.look(vertices, renderer.eye, renderer.camera_direction), renderer.viewing_angle)
+        return nr.rasterize(nr.vertices_to_faces(seen, both), lit, image_size=32)
+
+    np.testing.assert_allclose(drawn(vertices, textures), case["rgb"], atol=1e-4)
+
+
+def test_calibrated_camera_draws_what_the_functions_draw():
+    # Light from the side on which a not mirrored image shows nothing lit, and no shades of it if it were wrong.
+    matrices, rotations, translations, distortions = calibrated()
+    textures = jax.random.uniform(jax.random.key(0), (2, 80, 2, 2, 2, 3))
+    camera = (matrices, rotations, translations, distortions, 200)
+    renderer = nr.Renderer(16, K=matrices, R=rotations, t=translations, orig_size=200, light_direction=[0.6, 0, 0.8])
+
+    @jax.jit
+    def drawn(vertices):
+        faces, cubes = with_back(BATCH[1], textures)
+        lit = nr.lighting(nr.vertices_to_faces(vertices, faces), cubes, direction=renderer.light_direction)
+        soup = nr.vertices_to_faces(nr.projection(vertices, *camera), faces)
+        return renderer(vertices, BATCH[1], textures, dist_coeffs=distortions), nr.rasterize_rgbad(soup, lit, 16)
+
+    (rgb, depth, alpha), images = drawn(BATCH[0])
+    np.testing.assert_allclose(alpha, images["alpha"], atol=1e-6)
+    np.testing.assert_allclose(depth, images["depth"], atol=1e-4)
+    np.testing.assert_allclose(rgb, images["rgb"], atol=1e-5)
+    assert np.abs(np.asarray(rgb)[:, 0].max((1, 2)) - np.asarray(rgb)[:, 0].mean((1, 2))).min() > 0.1
+    # The attributes are shared by calls that bring their own.
+    np.testing.assert_array_equal(renderer.dist_coeffs, 0)
+
+
+def test_look_at_and_look_put_the_eye_at_the_origin_with_z_forward():
+    points = np.array([[[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 1], [0, 1, 0]]], np.float32)
+    eye = np.array([[0, 0, -3], [2, 0, 0]], np.float32)
+    expected = np.array([[[0, 0, 3], [1, 0, 3], [0, 1, 3]], [[0, 0, 2], [1, 0, 2], [0, 1, 2]]])
+    np.testing.assert_allclose(nr.look_at(points, eye), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        nr.look_at(points, np.add(eye, [0, 1, 0]), at=[0, 1, 0]), expected - [0, 1, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(nr.look(points, eye, -eye), expected, atol=1e-6)
+    # The port's own default direction is parallel to up.
+    np.testing.assert_allclose(nr.look(points, [0, 0, -3])[0], expected[0], atol=1e-6)
+
+
+def test_perspective_divides_by_depth_and_the_half_angles_tangent():
+    points = np.array([[[1, 2, 4]], [[3, -1, 2]]], np.float32)
+    found = nr.perspective(points, 45.0)
+    np.testing.assert_allclose(found, [[[0.25, 0.5, 4]], [[1.5, -0.5, 2]]], rtol=1e-6)
+    np.testing.assert_allclose(nr.perspective(points)[..., :2], np.asarray(found)[..., :2] * 3**0.5, rtol=1e-6)
+    slope = jax.grad(lambda angle: jnp.sum(nr.perspective(points, angle)[0, 0, 0]))(45.0)
+    # x / (z tan): its derivative by degrees at 45 is -2 x / z times pi / 180.
+    np.testing.assert_allclose(slope, -0.5 * np.pi / 180, rtol=1e-5)
+
+
+def test_small_functions_are_their_formulas():
+    np.testing.assert_allclose(nr.get_points_from_angles(2.0, 30, 90), (3**0.5, 1, 0), atol=1e-6)
+    np.testing.assert_allclose(nr.get_points_from_angles(2.0, 0.0, np.array([0.0, np.pi]), False)[:, 2], (-2, 2))
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(nr.cross(a, b), np.cross(a, b), atol=1e-6)
+    corners = nr.vertices_to_faces(BATCH[0], BATCH[1].at[0, 0].set(-1))
+    np.testing.assert_array_equal(corners[1], np.asarray(BATCH[0])[1][np.asarray(BATCH[1])[1]])
+    np.testing.assert_array_equal(corners[0, 0], 0)
+    for flag in (True, False):
+        assert nr.use_unsafe_rasterizer(flag) is None
+
+
+def test_lighting_is_ambient_plus_the_cosine():
+    # Clockwise seen from +y, which is the lit side in a mirrored image.
+    face = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 1]], np.float32)
+    faces = np.stack([face, face[::-1]])[None]
+    textures = np.full((1, 2, 2, 2, 2, 3), 0.5, np.float32)
+    options = {"color_ambient": (1, 0, 0), "color_directional": [[1, 1, 0.5]], "direction": (0.6, 0.8, 0)}
+    lit = nr.lighting(faces, textures, 0.25, 0.5, **options)
+    np.testing.assert_allclose(lit[0, 0, 0, 0, 0], [0.5 * (0.25 + 0.4), 0.2, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(lit[0, 1, 1, 0, 1], [0.125, 0, 0], atol=1e-7)
+
+
+# --- rasterizer
+
+
+def rasterized(case):
+    """Images of a case of the originals' rasterizer, and what its faces and textures get from cotangents of them."""
+    settings = {"near": float(case["near"]), "far": float(case["far"]), "eps": float(case["eps"])}
+
+    @jax.jit
+    def compiled(faces, textures, background, cotangents):
+        def images(faces, textures):
+            size = int(case["image_size"])
+            found = nr.rasterize_rgbad(faces, textures, size, False, background_color=background, **settings)
+            return found["rgb"], found["alpha"], found["depth"]
+
+        found, pull = jax.vjp(images, faces, textures)
+        return found, pull(cotangents)
+
+    return compiled
+
+
+def test_faces_of_the_screen_are_drawn_as_by_the_original():
+    compiled: Any = None
+    for name in ("single_tri_case1", "single_tri_case2", "soup_F8_is64", "batch_meshes"):
+        case = golden.load(name)
+        g_rgb, g_alpha, g_depth = (golden.top_down(case[key]) for key in ("g_rgb", "g_alpha", "g_depth"))
+        g_rgb = np.moveaxis(g_rgb, -1, 1)
+        # The two triangles share a compiled program.
+        compiled = rasterized(case) if name != "single_tri_case2" or compiled is None else compiled
+        given = case["faces_xyz"], case["textures"], case["background"]
+        images, (grad, grad_textures) = compiled(*given, (g_rgb, g_alpha, 0 * g_depth))
+        grad_depth = compiled(*given, (0 * g_rgb, 0 * g_alpha, g_depth))[1][0]
+        covered = golden.top_down(case["face_index_map"]) >= 0
+        np.testing.assert_array_equal(images[1], golden.top_down(case["alpha_map"]), err_msg=name)
+        # golden/README.md, section 6, for these and for the gradients.
+        np.testing.assert_allclose(images[2], golden.top_down(case["depth_map"]), rtol=1e-4, err_msg=name)
+        rgb = np.moveaxis(np.asarray(images[0]), 1, -1)
+        np.testing.assert_allclose(rgb, golden.top_down(case["rgb_map"]), atol=2e-3, err_msg=name)
+        np.testing.assert_array_equal(rgb[~covered], golden.top_down(case["rgb_map"])[~covered], err_msg=name)
+        keep = ~case["trunc_quirk_faces"]
+        assert golden.relative_l2(np.asarray(grad)[keep], case["grad_faces_rgba"][keep]) < 2e-3, name
+        assert golden.relative_l2(np.asarray(grad_depth)[keep], case["grad_faces_depth"][keep]) < 2e-3, name
+        assert golden.relative_l2(np.asarray(grad_textures), case["grad_textures"]) < 3e-3, name
+
+
+def test_rasterizers_for_one_image_are_parts_of_the_whole():
+    case = golden.load("single_tri_case1")
+    faces, textures = case["faces_xyz"], case["textures"]
+    whole = nr.rasterize_rgbad(faces, textures, 16)
+    np.testing.assert_array_equal(nr.rasterize(faces, textures, 16), whole["rgb"])
+    np.testing.assert_array_equal(nr.rasterize_silhouettes(faces, 16), whole["alpha"])
+    np.testing.assert_array_equal(nr.rasterize_depth(faces, 16), whole["depth"])
+    assert set(np.unique(whole["alpha"])) > {0, 1}  # 2 x 2 samples by default
+    nothing = nr.rasterize_rgbad(faces, None, 16, return_rgb=False, return_alpha=False, return_depth=False)
+    assert nothing == {"rgb": None, "alpha": None, "depth": None}
+    for function in (nr.rasterize_rgbad, nr.rasterize, nr.rasterize_silhouettes, nr.rasterize_depth):
+        given = inspect.signature(function).parameters
+        expected = {"image_size": 256, "anti_aliasing": True, "near": 0.1, "far": 100, "eps": 1e-4}
+        assert expected == {name: given[name].default for name in expected}
+
+
+# --- files and meshes
+
+
+def write_square(folder):
+    """A square with a picture of 2 x 2 texels, and a triangle without a material."""
+    image = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
+    cv2.imwrite(str(folder / "a.png"), image[..., ::-1])
+    (folder / "a.mtl").write_text("newmtl a\nmap_Kd a.png\n")
+    corners = "v 0 0 0\nv 4 0 0\nv 4 2 0\nv 0 2 0\nvt 1.25 0.25\nvt 1.75 0.25\nvt 1.75 0.75\nvt 1.25 0.75\n"
+    path = folder / "a.obj"
+    path.write_text(f"mtllib a.mtl\n{corners}f 1 2 3\nusemtl a\nf 1/1 2/2 3/3 4/4\n")
+    return path
+
+
+def test_obj_file_is_loaded_as_the_originals_did(tmp_path):
+    path = write_square(tmp_path)
+    vertices, faces = nr.load_obj(path)
+    np.testing.assert_allclose(vertices, [[-1, -0.5, 0], [1, -0.5, 0], [1, 0.5, 0], [-1, 0.5, 0]])
+    np.testing.assert_array_equal(faces, [[0, 1, 2], [0, 1, 2], [0, 2, 3]])
+    np.testing.assert_array_equal(nr.load_obj(path, normalization=False)[0], 2 * np.asarray(vertices) + [2, 1, 0])
+    corner = {}
+    for wrapping in ("REPEAT", "MIRRORED_REPEAT", "CLAMP_TO_EDGE", "CLAMP_TO_BORDER"):
+        cubes = nr.load_obj(path, True, 3, True, texture_wrapping=wrapping)[2]
+        assert cubes.shape == (3, 3, 3, 3, 3)
+        np.testing.assert_array_equal(cubes[0], 0.5)
+        corner[wrapping] = np.asarray(cubes)[1, 2, 0, 0].tolist()
+    # At a quarter of the image: the lower left texel, its mirror image, the lower right one, and black.
+    assert corner["REPEAT"] == [0, 0, 1]
+    assert corner["MIRRORED_REPEAT"] == corner["CLAMP_TO_EDGE"] == [1, 1, 1]
+    assert corner["CLAMP_TO_BORDER"] == [0, 0, 0]
+    # Half way between the lower texels bilinear sampling mixes them.
+    for use_bilinear, expected in ((True, [0.5, 0.5, 1]), (False, [1, 1, 1])):
+        cubes = nr.load_obj(path, True, 3, True, use_bilinear=use_bilinear)[2]
+        np.testing.assert_allclose(cubes[1, 1, 1, 0], expected, atol=1e-6)
+
+
+def test_obj_file_without_materials_is_grey(tmp_path):
+    path = tmp_path / "b.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    np.testing.assert_array_equal(nr.load_obj(path, load_texture=True)[2], np.full((1, 4, 4, 4, 3), 0.5))
+
+
+def test_saved_mesh_is_loaded_again(tmp_path):
+    colors = jax.random.uniform(jax.random.key(0), (BALL.vertices.shape[0], 3))
+    textures = jnr.colors_to_cubes(colors, BALL.faces)
+    path = tmp_path / "ball.obj"
+    nr.save_obj(path, *BALL[:2], textures)
+    vertices, faces, cubes = nr.load_obj(path, False, 2, True)
+    np.testing.assert_array_equal(vertices, BALL.vertices)
+    np.testing.assert_array_equal(faces, BALL.faces)
+    # On the plane of the corners; 8 bits.
+    for k in range(3):
+        index = (np.s_[:], *np.eye(3, dtype=int)[k])
+        np.testing.assert_allclose(np.asarray(cubes)[index], np.asarray(textures)[index], atol=0.51 / 255)
+    nr.save_obj(tmp_path / "plain.obj", *BALL[:2])
+    np.testing.assert_array_equal(nr.load_obj(tmp_path / "plain.obj", False)[0], BALL.vertices)
+
+
+def test_mesh_of_the_port_keeps_its_textures(tmp_path):
+    textures = jnp.full((80, 2, 2, 2, 3), 0.3)
+    np.testing.assert_array_equal(nr.Mesh(*BALL[:2], textures).textures, textures)
+    assert nr.Mesh(*BALL[:2], texture_size=3).textures.shape == (80, 3, 3, 3, 3)
+    mesh = nr.Mesh.fromobj(write_square(tmp_path), load_texture=True, texture_size=2)
+    assert mesh.textures.shape == (3, 2, 2, 2, 3)
+    assert float(mesh.vertices.max()) == 1
+    assert nr.Mesh.fromobj(tmp_path / "a.obj", normalization=False).textures.shape == (3, 4, 4, 4, 3)
+
+
+def test_mesh_of_chainer_makes_batches(tmp_path):
+    mesh = chainer.Mesh(write_square(tmp_path), texture_size=2)
+    assert mesh.to_gpu() is mesh
+    # The deviation of the originals' normal noise, of 72 numbers.
+    assert 0.035 < float(jnp.std(mesh.textures)) < 0.065
+    vertices, faces, textures = mesh.get_batch(3)
+    assert (vertices.shape, faces.shape, textures.shape) == ((3, 4, 3), (3, 3, 3), (3, 3, 2, 2, 2, 3))
+    np.testing.assert_allclose(textures[2], jax.nn.sigmoid(mesh.textures))
+    assert float(chainer.Mesh(tmp_path / "a.obj", normalization=False).vertices.max()) == 4
+
+
+def test_mesh_is_optimised_with_a_learning_rate_for_each_of_its_arrays():
+    mesh = nr.Mesh(*BALL[:2], jnp.zeros((80, 2, 2, 2, 3)))
+    mesh.set_lr(0.1, 2.0)
+
+    @jax.jit
+    def step(mesh, state):
+        def loss(mesh):
+            vertices, _, textures = mesh.get_batch(2)
+            return jnp.sum(vertices) + jnp.sum(textures)
+
+        updates, state = optimizer.update(jax.grad(loss)(mesh), state, mesh)
+        return optax.apply_updates(mesh, updates), state
+
+    optimizer = nr.optimizers.with_rates(optax.sgd(1.0))
+    state = optimizer.init(mesh)
+    for k in (1, 2):
+        moved, state = step(mesh, state)
+        np.testing.assert_allclose(moved.vertices, mesh.vertices - 0.2, atol=1e-6)
+        # The sigmoid's slope is a quarter at 0.
+        assert k == 2 or np.allclose(moved.textures, -2.0 * 2 * 0.25)
+        mesh = moved
+    assert isinstance(mesh, nr.Mesh)
+    np.testing.assert_array_equal(mesh.faces, BALL.faces)
+    assert step._cache_size() == 1
+
+
+def test_code_of_the_migration_guide_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "migration.md").read_text(), re.DOTALL)
+    ran = [block for block in blocks if "import jnr" in block]
+    assert len(ran) >= 2
+    names = {}
+    for block in ran:
+        exec(block.replace("image_size=64", "image_size=16"), names)
+    np.testing.assert_allclose(names["images"], np.moveaxis(np.asarray(names["same"]), -1, 1), atol=1e-6)
