@@ -124,6 +124,15 @@ def test_calls_for_one_image_have_its_values_and_gradients():
     assert [*inspect.signature(renderer.forward).parameters] == names
 
 
+def test_parallel_rays_are_interpolated_as_under_perspective_unlike_in_jnr():
+    case, renderer, vertices, faces, _ = scene("e2e_ico_ortho_is32")
+    camera = jnr.Camera(jnr.LookAt(renderer.eye, handedness="left"), jnr.Orthographic(1.0))
+    linear = jnr.render_depth(vertices[0], faces[0], camera=camera, image_size=32, antialias=2, cull="back")
+    inside = case["alpha"][0] == 1
+    # The two agree at corners and differ by the face's relief in between; the renderer's is the original's, see above.
+    assert 1e-3 < np.abs(linear - case["depth"][0])[inside].max() < 3e-2
+
+
 def test_chainers_renderer_draws_rgb_alone_and_takes_camera_space():
     case, _, vertices, faces, textures = scene(TORUS)
     renderer = set_up(chainer.Renderer(), case)
