@@ -77,7 +77,9 @@ def main():
 def run_tests():
     """The GPU-marked tests and the golden data, on the device; a line that says how many passed."""
     command = [sys.executable, "-m", "pytest", "-q", "-W", "default", "-o", "addopts=", "-p", "no:cacheprovider"]
+    pictures = ("renderer_draws_the_originals_images", "render_has_the_originals_gradients")
     tests = ["tests/kernels/test_gpu.py", "tests/test_golden.py"]
+    tests += [f"tests/test_compat.py::test_{name}" for name in pictures]
     try:
         result = _run([*command, *tests], TEST_SECONDS)
     except subprocess.TimeoutExpired as error:

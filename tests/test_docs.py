@@ -1,9 +1,14 @@
 """What the documents name exists."""
 
+import inspect
+import operator
 import re
 from pathlib import Path
 
 import pytest
+
+from jnr.compat import neural_renderer as nr
+from jnr.compat.neural_renderer import chainer
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,6 +25,19 @@ def test_every_test_named_in_the_parity_table_exists():
         assert not test or f"def {test}(" in source, f"{file}::{test}"
         found += bool(test)
     assert found > 40
+
+
+def test_every_name_of_the_interface_is_in_the_parity_table_and_the_other_way_round():
+    text = (ROOT / "docs" / "parity.md").read_text()
+    named = set(re.findall(r"`nr\.([\w.]+)`", text))
+    for name in named:
+        module = chainer if name.startswith("chainer.") else nr
+        assert operator.attrgetter(name.removeprefix("chainer."))(module), name
+    public = {name for name, value in vars(nr).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert public <= named
+    # The attributes and arguments of the class.
+    for name in vars(nr.Renderer()):
+        assert f"`{name}`" in text or f"`{name} = " in text, name
 
 
 @pytest.mark.parametrize("line", ["| |", "|  |", "TODO"])
