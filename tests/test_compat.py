@@ -127,7 +127,8 @@ def test_calls_for_one_image_have_its_values_and_gradients():
 def test_parallel_rays_are_interpolated_as_under_perspective_unlike_in_jnr():
     case, renderer, vertices, faces, _ = scene("e2e_ico_ortho_is32")
     camera = jnr.Camera(jnr.LookAt(renderer.eye, handedness="left"), jnr.Orthographic(1.0))
-    linear = jnr.render_depth(vertices[0], faces[0], camera=camera, image_size=32, antialias=2, cull="back")
+    options = {"camera": camera, "image_size": 32, "antialias": 2, "cull": "back"}
+    linear = jax.jit(lambda vertices: jnr.render_depth(vertices, faces[0], **options))(vertices[0])
     inside = case["alpha"][0] == 1
     # The two agree at corners and differ by the face's relief in between; the renderer's is the original's, see above.
     assert 1e-3 < np.abs(linear - case["depth"][0])[inside].max() < 3e-2
@@ -367,25 +368,28 @@ def test_functions_one_by_one_draw_the_originals_image():
 
 
 def test_calibrated_camera_draws_what_the_functions_draw():
-    # Light from the side on which a not mirrored image shows nothing lit, and no shades of it if it were wrong.
     matrices, rotations, translations, distortions = calibrated()
     textures = jax.random.uniform(jax.random.key(0), (2, 80, 2, 2, 2, 3))
     camera = (matrices, rotations, translations, distortions, 200)
-    renderer = nr.Renderer(16, K=matrices, R=rotations, t=translations, orig_size=200, light_direction=[0.6, 0, 0.8])
+    renderer = nr.Renderer(16, K=matrices, R=rotations, t=translations, orig_size=200)
 
     @jax.jit
-    def drawn(vertices):
+    def drawn(vertices, direction):
+        renderer.light_direction = direction
         faces, cubes = with_back(BATCH[1], textures)
-        lit = nr.lighting(nr.vertices_to_faces(vertices, faces), cubes, direction=renderer.light_direction)
+        lit = nr.lighting(nr.vertices_to_faces(vertices, faces), cubes, direction=direction)
         soup = nr.vertices_to_faces(nr.projection(vertices, *camera), faces)
         return renderer(vertices, BATCH[1], textures, dist_coeffs=distortions), nr.rasterize_rgbad(soup, lit, 16)
 
-    (rgb, depth, alpha), images = drawn(BATCH[0])
+    (rgb, depth, alpha), images = drawn(BATCH[0], np.float32([0.6, 0, 0.8]))
     np.testing.assert_allclose(alpha, images["alpha"], atol=1e-6)
     np.testing.assert_allclose(depth, images["depth"], atol=1e-4)
     np.testing.assert_allclose(rgb, images["rgb"], atol=1e-5)
-    assert np.abs(rgb[:, 0].max((1, 2)) - rgb[:, 0].mean((1, 2))).min() > 0.1
-    # The attributes are shared by calls that bring their own.
+    # Other light would show: that of the textures alone, or from the other side.
+    for direction in ([0, 0, 0], [-0.6, 0, -0.8]):
+        other = drawn(BATCH[0], np.float32(direction))[0][0]
+        assert np.abs(other - rgb).max() > 0.1
+    # A call's own arrays do not stay.
     np.testing.assert_array_equal(renderer.dist_coeffs, 0)
 
 

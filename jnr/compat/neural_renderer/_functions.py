@@ -192,7 +192,8 @@ def lighting(
 
 
 def _seen(pose, vertices):
-    return transform(jnp.asarray(FLIP_Z, vertices.dtype) @ pose.camera_from_world(), vertices)[:, :3]
+    x, y, z, _ = transform(pose.camera_from_world(), vertices).T
+    return jnp.stack([x, y, -z], axis=-1)
 
 
 def corners(faces: Float[Array, "faces 3 3"]) -> Int[Array, "faces 3"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -61,7 +62,7 @@ def load_obj(
     if not isinstance(texture, jnr.UVTexture):
         return mesh.vertices, mesh.faces, jnp.full((mesh.faces.shape[0], *(texture_size,) * 3, 3), 0.5)
     if not use_bilinear:
-        texture = jnr.UVTexture(**{**vars(texture), "filter": "nearest"})
+        texture = dataclasses.replace(texture, filter="nearest")
     cubes = jnr.uv_to_cubes(texture, mesh.faces, texture_size)
     # Transparency is not drawn.
     return mesh.vertices, mesh.faces, cubes[..., :3]
