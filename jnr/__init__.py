@@ -1,6 +1,6 @@
 """Differentiable mesh rendering in JAX."""
 
-from jnr import gradients as gradients, losses as losses, shapes as shapes, viz as viz
+from jnr import gradients as gradients, losses as losses, optim as optim, shapes as shapes, viz as viz
 from jnr._ops.edge_sweep import edge_sweep as edge_sweep
 from jnr._ops.interpolate import interpolate as interpolate
 from jnr._ops.opendr import opendr as opendr

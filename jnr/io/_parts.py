@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import itertools
 import warnings
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from jnr._extras import require as require
 
 MAX_PIXELS = 2**27
 MAX_IMAGES = 4096
@@ -171,11 +172,3 @@ def runs(material: np.ndarray) -> list[tuple[int, int, int]]:
         return []
     edges = [0, *(np.flatnonzero(np.diff(material)) + 1).tolist(), len(material)]
     return [(a, b, int(material[a])) for a, b in itertools.pairwise(edges)]
-
-
-def require(module: str, package: str, what: str):
-    """A module that not every user of jnr has."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f'{what} need {package}. Install it with: pip install "jnr[io]"') from error

@@ -1,0 +1,172 @@
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jnr import optim
+
+
+def gradients(steps, seed=0):
+    """Of a vector of 12, in float64 and about one in three exactly zero; the last number never has one."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1, (steps, 12)) * 10.0 ** rng.integers(-3, 3, 12)
+    values[rng.uniform(size=values.shape) < 0.3] = 0
+    values[:, -1] = 0
+    return values.astype(np.float32).astype(np.float64)
+
+
+def loop(start, grads, rate=1e-3, b1=0.9, b2=0.999, eps=1e-8):
+    """Chainer's Adam, number by number, in float64."""
+    weights, first, second = start.copy(), np.zeros_like(start), np.zeros_like(start)
+    for t, grad in enumerate(grads, 1):
+        for i, g in enumerate(grad):
+            if g == 0:
+                continue
+            first[i] += (1 - b1) * (g - first[i])
+            second[i] += (1 - b2) * (g * g - second[i])
+            step = (rate(t - 1) if callable(rate) else rate) * np.sqrt(1 - b2**t) / (1 - b1**t)
+            weights[i] -= step * first[i] / (np.sqrt(second[i]) + eps)
+    return weights, first, second
+
+
+def run(optimizer, start, grads):
+    """The optimizer's parameters and state after the gradients, in float32 under jit."""
+
+    @jax.jit
+    def all_steps(params, grads):
+        def step(carry, grad):
+            params, state = carry
+            updates, state = optimizer.update(grad, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), grads)[0]
+
+    return all_steps(jnp.asarray(start, jnp.float32), jnp.asarray(grads, jnp.float32))
+
+
+START = np.linspace(-1, 1, 12).astype(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"rate": 0.05, "b1": 0.5, "b2": 0.9, "eps": 0.1}, {"rate": optax.linear_schedule(0.1, 0.0, 20), "b1": 0.0}],
+    ids=["defaults", "large_eps", "schedule"],
+)
+def test_adam_equals_a_loop_over_its_numbers(settings):
+    grads = gradients(25)
+    weights, first, second = loop(START, grads, **settings)
+    rate = settings.get("rate", 1e-3)
+    optimizer = optim.adam(rate, **{k: v for k, v in settings.items() if k != "rate"})
+    params, state = run(optimizer, START, grads)
+    # float32 against float64: the running means of 25 steps, and weights near 1.
+    np.testing.assert_allclose(state[0].first, first, rtol=2e-5, atol=1e-6 * np.abs(first).max())
+    np.testing.assert_allclose(state[0].second, second, rtol=2e-5)
+    moved = np.asarray(params, np.float64) - START
+    np.testing.assert_allclose(moved, weights - START, rtol=1e-4, atol=3e-7)
+    assert np.abs(weights - START).max() > 1e-3
+
+
+def test_numbers_without_a_gradient_keep_their_bits_and_their_means():
+    optimizer = optim.adam(0.1)
+    params = jnp.array([0.1, -0.0, 3e-30, jnp.inf, 0.7], jnp.float32)
+    state = optimizer.init(params)
+    first = jnp.array([1.0, -2.0, 0.5, 1.0, 0.25], jnp.float32)
+    updates, state = optimizer.update(first, state)
+    before = optax.apply_updates(params, updates)
+    # The second step sees the last number alone.
+    updates, after_state = optimizer.update(jnp.array([0.0, -0.0, 0.0, 0.0, 1.0], jnp.float32), state)
+    after = optax.apply_updates(before, updates)
+    np.testing.assert_array_equal(np.asarray(after)[:4].view(np.int32), np.asarray(before)[:4].view(np.int32))
+    for name in ("first", "second"):
+        np.testing.assert_array_equal(getattr(after_state[0], name)[:4], getattr(state[0], name)[:4])
+        assert getattr(after_state[0], name)[4] != getattr(state[0], name)[4]
+    assert after[4] != before[4]
+    # A negative zero stays one from the start.
+    untouched, _ = optimizer.update(jnp.zeros(5), optimizer.init(params))
+    same = optax.apply_updates(params, untouched)
+    np.testing.assert_array_equal(np.asarray(same).view(np.int32), np.asarray(params).view(np.int32))
+
+
+def test_steps_without_a_gradient_still_count_for_the_correction():
+    optimizer = optim.adam(1.0)
+    params = jnp.zeros(1)
+    state = optimizer.init(params)
+    for _ in range(3):
+        _, state = optimizer.update(jnp.zeros(1), state)
+    updates, state = optimizer.update(jnp.ones(1), state)
+    assert state[0].count == 4
+    expected, _, _ = loop(np.zeros(1), np.array([[0.0], [0.0], [0.0], [1.0]]), rate=1.0)
+    np.testing.assert_allclose(updates, expected, rtol=1e-6)  # a few roundings of float32
+
+
+def test_adam_is_optax_adam_where_every_gradient_is_larger_than_eps():
+    grads = gradients(10)
+    grads[grads == 0] = 1.0
+    ours, _ = run(optim.adam(0.01), START, grads)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        theirs, _ = run(optax.adam(0.01), START, grads)
+    # eps 1e-8 against gradients of at least 1e-4; float32.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_of_nan_is_not_hidden():
+    optimizer = optim.adam(0.1)
+    updates, _ = optimizer.update(jnp.array([jnp.nan, 0.0]), optimizer.init(jnp.ones(2)))
+    assert np.isnan(updates[0])
+    assert updates[1] == 0
+
+
+def test_factors_scale_the_steps_of_their_parameters():
+    params = {"vertices": jnp.ones((4, 3)), "textures": {"a": jnp.ones(2), "b": jnp.ones(3)}, "fixed": jnp.ones(2)}
+    rows = jnp.array([[1.0], [2.0], [0.0], [1.0]])
+    factors = {"vertices": rows, "textures": 0.5, "fixed": 0}
+    optimizer = optax.chain(optim.adam(0.1), optim.scale_rates(factors))
+    plain = optim.adam(0.1)
+    grads = jax.tree.map(lambda p: p * 3, params)
+    scaled, _ = jax.jit(optimizer.update)(grads, optimizer.init(params))
+    expected, _ = jax.jit(plain.update)(grads, plain.init(params))
+    np.testing.assert_allclose(scaled["vertices"], expected["vertices"] * rows, rtol=1e-6)
+    np.testing.assert_allclose(scaled["textures"]["b"], expected["textures"]["b"] * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(scaled["fixed"], 0)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"vertices": 1.0}, r"factors must be a pytree like the parameters or their upper levels: "),
+        ({"vertices": jnp.ones(4), "textures": 1.0}, r"factors must broadcast .*, got shape \(4,\) for \(4, 3\)\."),
+        ({"vertices": jnp.ones((2, 4, 3)), "textures": 1.0}, r"factors must broadcast .*, got shape \(2, 4, 3\) for"),
+    ],
+    ids=["missing", "shape", "more_axes"],
+)
+def test_factors_that_do_not_fit_are_an_error(factors, message):
+    params = {"vertices": jnp.ones((4, 3)), "textures": jnp.ones(2)}
+    with pytest.raises(ValueError, match=message):
+        optim.scale_rates(factors).init(params)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("name", ["b1", "b2"])
+def test_decay_outside_of_its_range_is_an_error(name):
+    with pytest.raises(ValueError, match=rf"^{name} must be at least 0 and less than 1, got 1\.0\.$"):
+        optim.adam(**{name: 1.0})
+
+
+def test_missing_optax_is_an_error_that_says_how_to_install_it():
+    code = """
+import sys
+sys.modules["optax"] = None
+import jnr
+for make in (jnr.optim.adam, lambda: jnr.optim.scale_rates(1.0)):
+    try:
+        make()
+    except ImportError as error:
+        print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ['Optimizers need optax. Install it with: pip install "jnr[examples]"'] * 2
