@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,90 @@ def test_iou_of_unlike_shapes_is_an_error_that_names_both(alpha, target):
 def test_iou_of_complex_numbers_is_an_error_that_names_the_argument():
     with pytest.raises(TypeError, match=r"^target must be real numbers, got dtype complex64\.$"):
         losses.silhouette_iou(jnp.zeros((4, 4)), jnp.zeros((4, 4), jnp.complex64))
+
+
+# --- total_variation
+
+
+def test_total_variation_sums_squared_steps_to_the_right_and_down():
+    image = np.zeros((3, 4, 2), np.float32)
+    image[1, 2] = [1, 3]
+    # One pixel has four neighbours, each 1 and 9 apart.
+    assert losses.total_variation(image) == 40
+    image[1, 2], image[0, 0] = 0, [1, 3]
+    assert losses.total_variation(image) == 20
+    assert losses.total_variation(np.stack([image, 0 * image])) == 10
+
+
+def test_total_variation_leaves_out_steps_that_touch_the_background():
+    rng = np.random.default_rng(0)
+    image, mask = rng.uniform(size=(2, 5, 6, 3)), rng.integers(0, 2, (2, 5, 6))
+    expected = 0
+    for b, r, c in np.ndindex(2, 5, 6):
+        for p, q in ((r + 1, c), (r, c + 1)):
+            if p < 5 and q < 6 and mask[b, r, c] and mask[b, p, q]:
+                expected += np.sum((image[b, r, c] - image[b, p, q]) ** 2) / 2
+    got = losses.total_variation(jnp.asarray(image, jnp.float32), mask)
+    assert got == pytest.approx(expected, rel=1e-5)  # sums of some 60 terms in float32
+
+
+# --- chamfer
+
+
+def test_chamfer_equals_the_matrix_of_all_distances_whatever_the_chunk():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(23, 3)), rng.normal(size=(50, 3))
+    with jax.enable_x64(True):
+
+        def whole(a, b):
+            squared = jnp.sum((a[:, None] - b) ** 2, axis=-1)
+            return jnp.mean(squared.min(axis=1)) + jnp.mean(squared.min(axis=0))
+
+        expected = jax.jit(jax.value_and_grad(whole, argnums=(0, 1)))(jnp.asarray(a), jnp.asarray(b))
+        for chunk in (8, 1024):
+            loss = functools.partial(losses.chamfer, chunk=chunk)
+            got = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(jnp.asarray(a), jnp.asarray(b))
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-15), got, expected)
+
+
+def test_chamfer_of_a_set_and_itself_in_another_order_is_zero():
+    points = jnp.asarray(np.random.default_rng(1).normal(size=(20, 2)) + 1000, jnp.float32)
+    assert losses.chamfer(points, points[::-1], chunk=7) == 0
+
+
+def test_chamfer_of_one_point_adds_both_directions():
+    # From the point to the nearer one 1, from the two 1 and 9.
+    assert losses.chamfer(jnp.zeros((1, 2)), jnp.array([[1.0, 0], [0, 3]])) == 1 + 5
+
+
+def test_memory_of_chamfer_does_not_grow_with_the_product_of_the_numbers():
+    points = jax.ShapeDtypeStruct((20_000, 3), jnp.float32)
+    compiled = jax.jit(jax.grad(lambda a, b: losses.chamfer(a, b, chunk=256))).lower(points, points).compile()
+    # All pairs would take 1.6 GB; the points themselves take 0.24 MB.
+    assert compiled.memory_analysis().temp_size_in_bytes < 16e6
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: losses.chamfer(jnp.zeros((0, 3)), jnp.zeros((2, 3))), r"points must not be empty, got shape \(0, 3\)"),
+        (lambda: losses.chamfer(jnp.zeros((2, 3)), jnp.zeros((2, 2))), r"others must have shape \(others, 3\), got"),
+        (lambda: losses.chamfer(jnp.zeros((2, 3)), jnp.zeros((2, 3)), chunk=0), r"chunk must be at least 1, got 0"),
+        (
+            lambda: losses.total_variation(jnp.zeros((4, 4))),
+            r"images must have shape \(\.\.\., height, width, channels",
+        ),
+        (
+            lambda: losses.total_variation(jnp.zeros((4, 4, 3)), jnp.zeros((4, 3))),
+            r"mask must have shape \(4, 4\), got",
+        ),
+    ],
+    ids=["empty", "coordinates", "chunk", "image", "mask"],
+)
+def test_bad_images_and_points_are_named_in_the_error(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
 
 
 # --- unique_edges
@@ -218,6 +304,110 @@ def test_edge_length_of_cube_is_the_mean_square_of_sides_and_diagonals():
     assert losses.edge_length(mesh.vertices * 3, edges) == pytest.approx(9 * 24 / 18, abs=1e-5)
 
 
+# --- cotangent_laplacian
+
+
+def test_cotangent_laplacian_is_zero_inside_of_a_plane_however_it_is_divided():
+    mesh = jnr.shapes.plane(4, 4)
+    vertices = np.asarray(mesh.vertices, np.float64)
+    inner = np.all(np.abs(vertices[:, :2]) < 0.49, axis=1)
+    vertices[inner, :2] += np.random.default_rng(0).uniform(-0.05, 0.05, (inner.sum(), 2))
+    with jax.enable_x64(True):
+        slope = jax.jit(jax.grad(losses.cotangent_laplacian))
+        gradient = np.asarray(slope(jnp.asarray(vertices), mesh.faces))
+        deep = int(np.argmin(np.linalg.norm(np.asarray(mesh.vertices), axis=1)))  # has no neighbour on the boundary
+        lifted = vertices.copy()
+        lifted[deep, 2] += 0.01
+        raised = np.asarray(slope(jnp.asarray(lifted), mesh.faces))
+        edges, _ = losses.unique_edges(mesh.faces)
+        uniform = np.asarray(jax.jit(jax.grad(losses.laplacian))(jnp.asarray(vertices), edges))
+    np.testing.assert_allclose(gradient[deep], 0, atol=1e-14)
+    assert np.abs(uniform[deep]).max() > 1e-3
+    assert raised[deep, 2] > 1e-4
+
+
+def test_cotangent_laplacian_equals_a_direct_loop():
+    vertices, faces = wobbly_mesh(5)
+    sums, weights = np.zeros_like(vertices), np.zeros(len(vertices))
+    for face in np.asarray(faces):
+        for k in range(3):
+            a, b, c = face[k], face[(k + 1) % 3], face[(k + 2) % 3]
+            u, v = vertices[b] - vertices[a], vertices[c] - vertices[a]
+            cotangent = 1 / np.tan(np.arccos(u @ v / np.linalg.norm(u) / np.linalg.norm(v)))
+            for here, there in ((b, c), (c, b)):
+                sums[here] += cotangent * vertices[there]
+                weights[here] += cotangent
+    expected = np.mean(np.sum((vertices - sums / weights[:, None]) ** 2, axis=1))
+    padded = jnp.concatenate([faces, jnp.full((2, 3), -1, jnp.int32)])
+    more = jnp.concatenate([jnp.asarray(vertices, jnp.float32), jnp.full((3, 3), 9.0)])
+    # float32 coordinates near 1, offsets near 0.1
+    assert jax.jit(losses.cotangent_laplacian)(more, padded) == pytest.approx(expected, rel=1e-4)
+
+
+def test_cotangents_are_constants_to_the_gradient():
+    # A vertex in the middle of a regular hexagon, lifted: the weights of its six neighbours are equal.
+    angle = np.arange(6) * np.pi / 3
+    ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    vertices = jnp.asarray(np.concatenate([[(0, 0, 0.5)], ring]), jnp.float32)
+    faces = jnp.array([[0, 1 + k, 1 + (k + 1) % 6] for k in range(6)])
+    gradient = jax.jit(jax.grad(losses.cotangent_laplacian))(vertices, faces)
+    # Cotangents of a side's face at its base and at its tip; a rim vertex sees the middle with weight 2 * base, its two
+    # neighbours on the rim with weight tip each, so it is -share / 2 above its mean.
+    doubled = np.sqrt(1.25 - 0.25)  # base 1 times height
+    base, tip = 0.5 / doubled, (1.25 - 0.5) / doubled
+    share = 2 * base / (2 * base + 2 * tip)
+    expected = 2 / 7 * (0.5 + 6 * share * share / 2)
+    assert gradient[0, 2] == pytest.approx(expected, rel=1e-5)
+
+
+def test_face_without_an_area_adds_nothing_to_the_cotangent_laplacian():
+    mesh = jnr.shapes.cube()
+    faces = jnp.concatenate([mesh.faces, jnp.array([[0, 1, 1], [2, 2, 2]])])
+    with jax.debug_nans(True):
+        value, gradient = jax.jit(jax.value_and_grad(losses.cotangent_laplacian))(mesh.vertices, faces)
+    # Every vertex of the cube weighs its neighbours 1 along sides and 0 along diagonals: sqrt(3) / 3 from their mean.
+    assert value == pytest.approx(1 / 3, rel=1e-6)
+    assert np.all(np.isfinite(gradient))
+
+
+# --- edge_length_variance and flatness
+
+
+def test_edge_length_variance_of_cube_is_that_of_sides_and_diagonals():
+    mesh = jnr.shapes.cube()
+    edges, _ = losses.unique_edges(mesh.faces)
+    lengths = [1] * 12 + [np.sqrt(2)] * 6
+    variance = jax.jit(losses.edge_length_variance)
+    assert variance(mesh.vertices, edges) == pytest.approx(np.var(lengths), rel=1e-5)
+    octahedron = jnp.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
+    same = jnp.array([[i, j] for i in range(6) for j in range(i) if i // 2 != j // 2])
+    assert variance(octahedron, same) == pytest.approx(0, abs=1e-12)  # float32's digits squared
+
+
+def test_edges_of_no_length_give_no_gradient_that_is_not_a_number():
+    vertices = jnp.array([[0.0, 0, 0], [0, 0, 0], [1, 0, 0]])
+    with jax.debug_nans(True):
+        gradient = jax.jit(jax.grad(losses.edge_length_variance))(vertices, jnp.array([[0, 1], [1, 2]]))
+    assert np.all(np.isfinite(gradient))
+    assert np.any(gradient != 0)
+
+
+def test_flatness_is_the_square_of_one_plus_the_cosine_of_the_angle_between_faces():
+    faces = jnp.array([[0, 2, 1], [0, 1, 3]])
+    _, pairs = losses.unique_edges(faces)
+    flatness = jax.jit(losses.flatness)
+    for angle in np.radians([30, 90, 150, 180]):
+        vertices = np.array([[0, 0, 0], [0, 1, 0], [1, 0.5, 0], [np.cos(angle), 0.5, np.sin(angle)]], np.float32)
+        # float32 unit vectors
+        assert flatness(vertices, faces, pairs) == pytest.approx((np.cos(angle) + 1) ** 2, abs=1e-6)
+
+
+def test_flatness_of_cube_is_the_number_of_its_sides():
+    mesh = jnr.shapes.cube()
+    _, pairs = losses.unique_edges(mesh.faces)
+    assert jax.jit(losses.flatness)(mesh.vertices, mesh.faces, pairs) == pytest.approx(12, rel=1e-6)
+
+
 # --- normal_consistency
 
 
@@ -261,16 +451,20 @@ def test_normal_consistency_passes_over_padding_faces():
     assert losses.normal_consistency(mesh.vertices, padded, padded_pairs) == expected
 
 
-# --- what the three on meshes share
+# --- what those on meshes share
 
 MESH_LOSSES = {
     "laplacian": lambda vertices, faces, edges, pairs: losses.laplacian(vertices, edges),
     "edge_length": lambda vertices, faces, edges, pairs: losses.edge_length(vertices, edges),
+    "edge_length_variance": lambda vertices, faces, edges, pairs: losses.edge_length_variance(vertices, edges),
     "normal_consistency": lambda vertices, faces, edges, pairs: losses.normal_consistency(vertices, faces, pairs),
+    "flatness": lambda vertices, faces, edges, pairs: losses.flatness(vertices, faces, pairs),
+    "cotangent_laplacian": lambda vertices, faces, edges, pairs: losses.cotangent_laplacian(vertices, faces),
 }
 
 
-@pytest.mark.parametrize("name", MESH_LOSSES)
+# The cotangents are constants to its gradient, see test_cotangents_are_constants_to_the_gradient.
+@pytest.mark.parametrize("name", [name for name in MESH_LOSSES if name != "cotangent_laplacian"])
 def test_gradient_equals_finite_differences(name):
     vertices, faces = wobbly_mesh(3)
     edges, pairs = losses.unique_edges(faces)
