@@ -19,7 +19,16 @@ from jnr.camera import (
     WeakPerspective as WeakPerspective,
     points_from_angles as points_from_angles,
 )
-from jnr.geometry import face_normals as face_normals, vertex_normals as vertex_normals
+from jnr.geometry import (
+    Subdivision as Subdivision,
+    SurfaceSamples as SurfaceSamples,
+    face_areas as face_areas,
+    face_normals as face_normals,
+    sample_surface as sample_surface,
+    subdivision as subdivision,
+    vertex_normals as vertex_normals,
+    volume as volume,
+)
 from jnr.io import load as load, save as save
 from jnr.lights import (
     AmbientLight as AmbientLight,
@@ -28,7 +37,13 @@ from jnr.lights import (
     PointLight as PointLight,
     SphericalHarmonicsLight as SphericalHarmonicsLight,
 )
-from jnr.mesh import Mesh as Mesh, concatenate as concatenate, normalize as normalize, stack as stack
+from jnr.mesh import (
+    Mesh as Mesh,
+    concatenate as concatenate,
+    normalize as normalize,
+    stack as stack,
+    subdivide as subdivide,
+)
 from jnr.render import (
     Rendering as Rendering,
     render as render,
@@ -44,3 +59,4 @@ from jnr.textures import (
     sample_uv as sample_uv,
     uv_to_cubes as uv_to_cubes,
 )
+from jnr.voxels import voxel_iou as voxel_iou, voxelize as voxelize

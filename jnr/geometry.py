@@ -1,15 +1,16 @@
-"""Normals of meshes."""
+"""Normals, areas, volume, division and sampling of meshes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jnr import _checks
-from jnr._xla.geometry import power_of_two_scale, take_where
+from jnr._xla.geometry import power_of_two_scale, take, take_where
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -50,6 +51,162 @@ def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "face
     for k in range(3):
         total = total.at[jnp.where(faces[:, k] < 0, vertices.shape[0], faces[:, k])].add(products, mode="drop")
     return unit(_near_one(total))
+
+
+def face_areas(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, " faces"]:
+    """Areas of faces; zero for padding.
+
+    Gradients: reach `vertices`; zero at faces without an area.
+    """
+    vertices = _checks.as_compute(vertices, "vertices")
+    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    faces = _checks.as_faces(faces, vertices.shape[0])
+    products = _cross_products(vertices, faces, rescaled=False)
+    squared = jnp.sum(products * products, axis=-1)
+    some = squared > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, squared, 1)) / 2, 0)
+
+
+def volume(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, ""]:
+    """Volume that a closed mesh encloses; negative where faces are clockwise seen from outside.
+
+    Where parts overlap, what lies in both counts twice. An open mesh has no volume; what comes out for it is that of
+    the cones from its middle to its faces.
+
+    Gradients: reach `vertices`.
+    """
+    vertices = _checks.as_compute(vertices, "vertices")
+    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    faces = _checks.as_faces(faces, vertices.shape[0])
+    if 0 in (vertices.shape[0], faces.shape[0]):
+        return jnp.zeros((), vertices.dtype)
+    # From the middle of the faces: far from the origin the cones would be large and nearly cancel.
+    corners = jnp.stack(at_corners(vertices, faces))
+    count = jnp.maximum(jnp.sum((faces >= 0).astype(vertices.dtype)), 1)
+    middle = lax.stop_gradient(jnp.sum(corners, axis=(0, 1)) / count)
+    # Padding's corners stay at zero.
+    first, second, third = jnp.where(faces.T[..., None] >= 0, corners - middle, 0)
+    return jnp.sum(first * jnp.cross(second, third)) / 6
+
+
+class Subdivision(NamedTuple):
+    """Faces divided in four, and what the new vertices are midpoints of.
+
+    Attributes:
+        faces: Four faces in place of each, in their order: at its three corners, then the one in the middle.
+        edges: The two ends of each edge, whose midpoint is a new vertex; the new vertices come after the old.
+        parents: The face that each came from.
+    """
+
+    faces: Int[Array, "4*faces 3"]
+    edges: Int[Array, "edges 2"]
+    parents: Int[Array, " 4*faces"]
+
+    def values(self, values: Float[Array, "vertices channels"]) -> Float[Array, "vertices+edges channels"]:
+        """Positions or other values of the old vertices, with those of the midpoints behind them; differentiable."""
+        values = _checks.as_float(values, "values")
+        return jnp.concatenate([values, (take(values, self.edges[:, 0]) + take(values, self.edges[:, 1])) / 2])
+
+
+def subdivision(faces: Int[Array, "faces 3"], num_vertices: int) -> Subdivision:
+    """Divides every face in four at the midpoints of its sides. Runs outside `jit`.
+
+    Neighbours share the midpoint between them, so a closed mesh stays closed. The surface stays the same.
+
+    Args:
+        faces: Concrete vertex indices; padding faces (-1) become four padding faces.
+        num_vertices: Of the mesh, the index of the first new vertex.
+
+    Raises:
+        TypeError: If `faces` is traced.
+
+    Example:
+        >>> cube = jnr.shapes.cube()
+        >>> finer = jnr.subdivision(cube.faces, 8)
+        >>> vertices = finer.values(cube.vertices)
+    """
+    if not _checks.is_concrete(faces):
+        raise TypeError("faces must be concrete to be divided: call subdivision outside jit and use its result inside.")
+    corners = np.asarray(_checks.as_faces(faces, num_vertices))
+    sides = np.sort(np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1), axis=-1)  # (faces, 3, 2)
+    sound = np.all(corners >= 0, axis=1)
+    edges, number = np.unique(sides[sound].reshape(-1, 2), axis=0, return_inverse=True)
+    middles = np.full(corners.shape, -1, np.int64)
+    middles[sound] = number.reshape(-1, 3) + num_vertices
+    (a, b, c), (ab, bc, ca) = corners.T, middles.T
+    children = np.stack([(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]).transpose(2, 0, 1)
+    children[~sound] = -1
+    return Subdivision(
+        jnp.asarray(children.reshape(-1, 3), jnp.int32),
+        jnp.asarray(edges.reshape(-1, 2), jnp.int32),
+        jnp.asarray(np.arange(len(corners)).repeat(4), jnp.int32),
+    )
+
+
+class SurfaceSamples(NamedTuple):
+    """Points on a mesh.
+
+    Attributes:
+        points: Positions.
+        face: The face that each lies on, -1 where the mesh has no area.
+        barycentric: The weights of the face's corners.
+    """
+
+    points: Float[Array, "samples 3"]
+    face: Int[Array, " samples"]
+    barycentric: Float[Array, "samples 3"]
+
+
+def sample_surface(
+    key: jax.Array, vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], count: int
+) -> SurfaceSamples:
+    """Points spread at random over a mesh, evenly by area.
+
+    Gradients: reach `vertices` from the points, each held to its place on its face.
+
+    Args:
+        key: Of `jax.random`.
+        vertices: Positions.
+        faces: Vertex indices of each face. Padding and faces without an area get no point.
+        count: How many points.
+
+    Returns:
+        The points; zeros, with face -1, if the mesh has no area.
+
+    Example:
+        >>> ball, cube = jnr.shapes.icosphere(2), jnr.shapes.cube()
+        >>> keys = jax.random.split(jax.random.key(0))
+        >>> points, others = (jnr.sample_surface(k, *m[:2], 1000).points for k, m in zip(keys, (ball, cube)))
+        >>> loss = jnr.losses.chamfer(points, others)
+
+    References:
+        Osada, Funkhouser, Chazelle and Dobkin, Shape distributions, 2002, section 3.2.
+    """
+    vertices = _checks.as_compute(vertices, "vertices")
+    count = _checks.as_count(count, "count")
+    areas = lax.stop_gradient(face_areas(vertices, faces))
+    faces = _checks.as_faces(faces, vertices.shape[0])
+    dtype = vertices.dtype
+    if areas.shape[0] == 0:
+        nothing = jnp.zeros((count, 3), dtype)
+        return SurfaceSamples(nothing, jnp.full(count, -1, jnp.int32), nothing)
+    which, inward, across = jax.random.split(key, 3)
+    # Sums in parallel may differ in their last digit, also across a face of no area; those give way to a neighbour.
+    total = lax.cummax(jnp.cumsum(areas))
+    index = jnp.arange(areas.shape[0], dtype=jnp.int32)
+    nearest = lax.cummax(jnp.where(areas > 0, index, -1))
+    nearest = jnp.where(nearest < 0, jnp.argmax(areas > 0).astype(jnp.int32), nearest)
+    chosen = jnp.searchsorted(total, jax.random.uniform(which, (count,), dtype) * total[-1], side="right")
+    face = take(nearest, jnp.clip(chosen, 0, areas.shape[0] - 1))
+    face = jnp.where(total[-1] > 0, face, -1)
+    # The root makes the weights even over the triangle.
+    root, along = jnp.sqrt(jax.random.uniform(inward, (count,), dtype)), jax.random.uniform(across, (count,), dtype)
+    barycentric = jnp.stack([1 - root, root * (1 - along), root * along], axis=-1)
+    barycentric = jnp.where(face[:, None] >= 0, barycentric, 0)
+    rows = take_where(face >= 0, faces, face)
+    first, second, third = (barycentric[:, k, None] * take_where(face >= 0, vertices, rows[:, k]) for k in range(3))
+    points = first + second + third
+    return SurfaceSamples(points, face, barycentric)
 
 
 def _cross_products(vertices, faces, *, rescaled=True):

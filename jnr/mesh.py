@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jnr import _checks
+from jnr.geometry import subdivision
 from jnr.textures import Textures, UVTexture
 
 if TYPE_CHECKING:
@@ -101,6 +102,47 @@ def normalize(mesh: Mesh) -> Mesh:
     if _checks.is_concrete(longest) and not float(longest) > 0:
         raise ValueError(f"vertices must not all be at one place, got a box of size {float(longest):g}.")
     return mesh._replace(vertices=(vertices - low - (high - low) / 2) * (2 / longest))
+
+
+def subdivide(mesh: Mesh) -> Mesh:
+    """Divides every face of a mesh in four at the midpoints of its sides; it looks the same. Runs outside `jit`.
+
+    Gradients: reach the vertices and the textures; see `subdivision` for the part that can run under `jit`.
+
+    Args:
+        mesh: With vertex colours or a `UVTexture`, or without textures. Texture cubes cannot be divided: make them
+            after, or see `cubes_to_uv`.
+
+    Raises:
+        TypeError: If the faces are traced.
+        ValueError: If the mesh has texture cubes.
+
+    Example:
+        >>> jnr.subdivide(jnr.shapes.cube()).faces.shape
+        (48, 3)
+    """
+    (mesh,) = _checked([mesh])
+    finer = subdivision(mesh.faces, mesh.vertices.shape[0])
+    textures = mesh.textures
+    if isinstance(textures, UVTexture):
+        uv = _checks.as_compute(textures.uv, "uv")
+        uv_faces = textures.uv_faces
+        if uv_faces is None:
+            uv = finer.values(uv)
+        else:
+            finer_uv = subdivision(uv_faces, uv.shape[0])
+            uv, uv_faces = finer_uv.values(uv), finer_uv.faces
+        material = textures.material
+        material = None if material is None else jnp.asarray(material)[finer.parents]
+        textures = dataclasses.replace(textures, uv=uv, uv_faces=uv_faces, material=material)
+    elif textures is not None and textures.ndim == 2:
+        textures = finer.values(jnp.asarray(textures))
+    elif textures is not None:
+        raise ValueError(
+            "textures must be vertex colours (vertices, channels) or a UVTexture to be divided, got shape "
+            f"{textures.shape}. See jnr.cubes_to_uv."
+        )
+    return Mesh(finer.values(mesh.vertices), finer.faces, textures)
 
 
 def _checked(meshes):

@@ -1,0 +1,138 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jnr
+
+
+def centers(size):
+    """Centres of the cells of the default grid, (size, size, size, 3)."""
+    return (np.moveaxis(np.indices((size, size, size)), 0, -1) + 0.5) * 2 / size - 1
+
+
+def winding(mesh, points):
+    """How often a mesh goes round each point, by the solid angles of its faces (Van Oosterom and Strackee 1983)."""
+    corners = np.asarray(mesh.vertices, np.float64)[np.asarray(mesh.faces)] - points[:, None, None]
+    a, b, c = np.moveaxis(corners, 2, 0)
+    la, lb, lc = (np.linalg.norm(v, axis=-1) for v in (a, b, c))
+    top = np.sum(a * np.cross(b, c), axis=-1)
+    dot = lambda u, v: np.sum(u * v, axis=-1)  # noqa: E731
+    below = la * lb * lc + dot(a, b) * lc + dot(b, c) * la + dot(c, a) * lb
+    return np.sum(2 * np.arctan2(top, below), axis=1) / (4 * np.pi)
+
+
+def shifted(mesh):
+    """Smaller and out of the middle, so that no centre is on its surface."""
+    return mesh._replace(vertices=mesh.vertices * 0.8 + jnp.array([0.013, 0.027, 0.041]))
+
+
+def test_cube_between_centres_is_exact():
+    grid = np.asarray(jnr.voxelize(*jnr.shapes.cube()[:2], 16))
+    np.testing.assert_array_equal(grid, np.all(np.abs(centers(16)) < 0.5, axis=-1))
+    assert grid.mean() * 8 == 1
+
+
+@pytest.mark.parametrize("rule", ["winding", "parity"])
+@pytest.mark.parametrize("name", ["icosphere", "torus", "torus_knot"])
+def test_cells_are_inside_where_the_surface_goes_round_them(name, rule):
+    mesh = shifted({"icosphere": jnr.shapes.icosphere(2)}.get(name) or getattr(jnr.shapes, name)(rows=8, columns=24))
+    grid = jnr.voxelize(*mesh[:2], 12, rule=rule)
+    expected = winding(mesh, centers(12).reshape(-1, 3)).reshape(12, 12, 12)
+    assert np.all(np.abs(expected - np.round(expected)) < 1e-6)
+    np.testing.assert_array_equal(grid, np.round(expected) != 0)
+    assert 0 < grid.mean() < 1
+
+
+def test_volume_of_sphere_is_the_closed_form():
+    ball = jnr.shapes.icosphere(4)
+    grid = jnr.voxelize(ball.vertices * 0.9, ball.faces, 32)
+    # The sphere's surface goes through some 4 pi 14.4^2 = 2600 of 12500 cells, whose errors of a half largely cancel.
+    assert grid.mean() * 8 == pytest.approx(4 / 3 * np.pi * 0.9**3, rel=0.01)
+
+
+def test_rays_through_corners_and_along_edges_are_counted_once():
+    # Its edges lie in the coordinate planes and its corners on the axes, where an odd grid has its centres.
+    vertices = 0.9 * jnp.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
+    faces = [(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)]
+    for rule in ("winding", "parity"):
+        grid = jnr.voxelize(vertices, jnp.array(faces), 17, rule=rule)
+        np.testing.assert_array_equal(grid, np.abs(centers(17)).sum(axis=-1) < 0.9)
+        # Corners that are not shared, as in an STL file, make no difference.
+        soup = jnr.voxelize(vertices[jnp.array(faces).reshape(-1)], jnp.arange(24).reshape(8, 3), 17, rule=rule)
+        np.testing.assert_array_equal(soup, grid)
+
+
+def test_axes_and_ends_of_the_grid_are_those_that_were_asked_for():
+    cube = jnr.shapes.cube()
+    box = cube.vertices * jnp.array([1.0, 2.0, 3.0]) + jnp.array([0.5, 1.0, 1.5])
+    grid = np.asarray(jnr.voxelize(box, cube.faces, 8, low=(0, 0, 0), high=(4, 4, 4)))
+    expected = np.zeros((8, 8, 8), bool)
+    expected[:2, :4, :6] = True
+    np.testing.assert_array_equal(grid, expected)
+    # A mesh around the whole grid fills it.
+    assert np.all(jnr.voxelize(cube.vertices * 10, cube.faces, 8))
+
+
+def test_overlapping_parts_join_by_winding_and_cancel_by_parity():
+    cube = jnr.shapes.cube()
+    half = jnp.array([0.25, 0.0, 0.0])
+    both = jnr.concatenate([cube, cube._replace(vertices=cube.vertices + half)])
+    first, second = (np.all(np.abs(centers(16) - shift) < 0.5, axis=-1) for shift in (0, np.array([0.25, 0, 0])))
+    np.testing.assert_array_equal(jnr.voxelize(*both[:2], 16), first | second)
+    np.testing.assert_array_equal(jnr.voxelize(*both[:2], 16, rule="parity"), first ^ second)
+    # Parity does not mind faces that are turned inwards.
+    turned = both.faces.at[::2].set(both.faces[::2, ::-1])
+    np.testing.assert_array_equal(jnr.voxelize(both.vertices, turned, 16, rule="parity"), first ^ second)
+
+
+def test_hole_in_one_direction_is_forgiven():
+    cube = jnr.shapes.cube()
+    top = np.all(np.asarray(cube.vertices)[np.asarray(cube.faces), 2] > 0, axis=1)
+    assert top.sum() == 2
+    expected = np.all(np.abs(centers(16)) < 0.5, axis=-1)
+    for faces in (cube.faces[~top], jnp.where(top[:, None], -1, cube.faces)):
+        np.testing.assert_array_equal(jnr.voxelize(cube.vertices, faces, 16), expected)
+    plane = jnr.shapes.plane()
+    assert not np.any(jnr.voxelize(*plane[:2], 16))
+
+
+def test_faces_that_are_not_finite_or_have_no_area_change_nothing():
+    ball = shifted(jnr.shapes.icosphere(2))
+    bad = jnp.array([[jnp.nan, 0.0, 0.0], [jnp.inf, 0.0, 0.0]])
+    vertices = jnp.concatenate([ball.vertices, bad])
+    faces = jnp.concatenate([ball.faces, jnp.array([[0, 1, 162], [0, 1, 163], [0, 0, 1], [2, 2, 2], [-1, -1, -1]])])
+    np.testing.assert_array_equal(jnr.voxelize(vertices, faces, 12), jnr.voxelize(*ball[:2], 12))
+
+
+def test_batch_of_meshes_equals_single_ones():
+    batch = jnr.stack([shifted(jnr.shapes.cube()), shifted(jnr.shapes.icosphere(2))])
+    grids = jax.jit(jax.vmap(lambda mesh: jnr.voxelize(*mesh[:2], 12)))(batch)
+    for grid, mesh in zip(grids, (jnr.shapes.cube(), jnr.shapes.icosphere(2)), strict=True):
+        np.testing.assert_array_equal(grid, jnr.voxelize(*shifted(mesh)[:2], 12))
+
+
+def test_iou_of_grids_is_shared_over_all():
+    a, b = np.zeros((2, 4, 4, 4), bool)
+    a[:2], b[1:3] = True, True
+    assert jnr.voxel_iou(a, b) == pytest.approx(1 / 3)
+    assert jnr.voxel_iou(a, a) == 1
+    assert jnr.voxel_iou(a & False, b & False) == 1
+    assert jnr.voxel_iou(a, b & False) == 0
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda v, f: jnr.voxelize(v, f, 0), r"size must be at least 1, got 0"),
+        (lambda v, f: jnr.voxelize(v, f, 4, rule="odd"), r"rule must be one of 'winding', 'parity', got 'odd'"),
+        (lambda v, f: jnr.voxelize(v, f, 4, low=(0, 0)), r"low must be a number or have one .* got shape \(2,\)"),
+        (lambda v, f: jnr.voxelize(v, f, 4, low=1, high=(2, 2, 1)), r"low must be less than high, got"),
+        (lambda v, f: jnr.voxel_iou(v > 0, f > 0), r"a and b must have one shape, got \(8, 3\) and \(12, 3\)"),
+    ],
+    ids=["size", "rule", "low", "order", "shapes"],
+)
+def test_what_makes_no_grid_is_an_error(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call(*jnr.shapes.cube()[:2])
