@@ -1,0 +1,219 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jnr
+from jnr.applications import (
+    DeepDreamConfig,
+    StyleTransferConfig,
+    _fitting,
+    deep_dream,
+    gram_matrix,
+    style_transfer,
+)
+from jnr.applications.features import random_vgg
+
+BALL = jnr.shapes.icosphere(1)
+NETWORK = random_vgg(jax.random.key(1), ((4,), (6,)))
+SMALL = {"image_size": 16, "texture_size": 2, "batch": 2, "antialias": 1}
+# Features are of the order of 1 and pictures of 256 pixels: the terms are then of one order.
+STYLE = StyleTransferConfig(
+    **SMALL, steps=20, learning_rate=0.2, style_weight=100.0, content_weight=1.0, variation_weight=1e-3
+)
+DREAM = DeepDreamConfig(**SMALL, steps=12, learning_rate=0.05)
+
+
+def stripes():
+    """Red and green columns."""
+    row = np.arange(24) % 4 < 2
+    return np.broadcast_to(np.stack([row, ~row, 0 * row], axis=-1), (20, 24, 3)).astype(np.float32)
+
+
+@functools.cache
+def painted(**changes):
+    config = dataclasses.replace(STYLE, **changes)
+    return style_transfer(BALL, stripes(), NETWORK, config, key=jax.random.key(0))
+
+
+@functools.cache
+def dreamt(**changes):
+    return deep_dream(BALL, NETWORK, dataclasses.replace(DREAM, **changes), key=jax.random.key(0))
+
+
+def largest_move(fit):
+    return float(jnp.abs(fit.mesh.vertices - BALL.vertices).max())
+
+
+def terms_and_slopes(loss, constants, config):
+    """Terms of a loss, and each term's gradient, at vertices that were moved a little."""
+    params = _fitting.parameters(BALL, config, jax.random.key(2))
+    moved = params["vertices"] + 0.05 * jax.random.normal(jax.random.key(3), BALL.vertices.shape)
+    slopes = jax.jit(jax.jacrev(lambda p: loss(p, jax.random.key(4), constants, config)))
+    return slopes({**params, "vertices": moved})
+
+
+# --- style transfer
+
+
+def test_style_of_mesh_comes_nearer_to_the_image():
+    fit = painted()
+    assert set(fit.history) == {"style", "content", "variation", "loss"}
+    for values in fit.history.values():
+        assert values.shape == (20,)
+        assert np.all(np.isfinite(values))
+    np.testing.assert_allclose(
+        fit.history["loss"], sum(fit.history[name] for name in ("style", "content", "variation")), rtol=1e-5
+    )
+    # Two views a step; the mean over three steps hardly depends on which.
+    assert fit.history["style"][-3:].mean() < 0.7 * fit.history["style"][:3].mean()
+    assert fit.history["content"][0] == 0
+    assert fit.mesh.textures.shape == (80, 2, 2, 2, 3)
+    assert np.all((fit.mesh.textures > 0) & (fit.mesh.textures < 1))
+    np.testing.assert_array_equal(fit.mesh.faces, BALL.faces)
+
+
+def test_image_of_red_and_green_leaves_the_mesh_less_blue():
+    colors = np.asarray(painted().mesh.textures).mean(axis=(0, 1, 2, 3))
+    assert colors[2] < colors[:2].min() - 0.05
+
+
+def test_content_weight_holds_the_vertices():
+    # Vertices move by at most about 20 steps of 0.2 * 0.01 without it, and less the more it weighs.
+    free, held = largest_move(painted(content_weight=0.0)), largest_move(painted(content_weight=1e9))
+    assert 5e-3 < free < 20 * 0.2 * 0.01 * 1.5
+    # A step past zero is still a step: Adam does not know small gradients from large ones.
+    assert held < free / 2
+
+
+def test_rates_of_zero_keep_vertices_or_textures():
+    assert largest_move(painted(vertices_rate=0.0)) == 0
+    start = jax.nn.sigmoid(_fitting.parameters(BALL, STYLE, jax.random.split(jax.random.key(0))[0])["textures"])
+    np.testing.assert_allclose(painted(textures_rate=0.0).mesh.textures, start, atol=1e-7)
+    assert np.abs(np.asarray(painted(vertices_rate=0.0).mesh.textures) - start).max() > 0.05
+
+
+def test_every_term_of_style_transfer_reaches_what_it_must():
+    from jnr.applications.style_transfer import _targets, _terms
+
+    image, targets = _targets(jnp.asarray(stripes()), NETWORK, size=16)
+    constants = BALL.faces, NETWORK, BALL.vertices, targets, image
+    slopes = terms_and_slopes(_terms, constants, STYLE)
+    reached = {(term, name): bool(jnp.any(g != 0)) for term, own in slopes.items() for name, g in own.items()}
+    assert reached == {
+        ("style", "vertices"): True,
+        ("style", "textures"): True,
+        ("content", "vertices"): True,
+        ("content", "textures"): False,
+        ("variation", "vertices"): True,  # by the light's angle
+        ("variation", "textures"): True,
+    }
+    assert all(bool(jnp.all(jnp.isfinite(g))) for own in slopes.values() for g in own.values())
+    # The content term is the sum of squares.
+    assert jnp.mean(jnp.sum(slopes["content"]["vertices"] ** 2, axis=-1)) == pytest.approx(4 * 3 * 0.05**2, rel=0.3)
+
+
+def test_gram_matrix_is_the_mean_of_products_over_what_is_masked():
+    rng = np.random.default_rng(0)
+    maps, mask = rng.normal(size=(4, 6, 3)), rng.integers(0, 2, (8, 12))
+    weights = mask.reshape(4, 2, 6, 2).mean(axis=(1, 3))
+    expected = np.zeros((3, 3))
+    for r, c in np.ndindex(4, 6):
+        expected += weights[r, c] * np.outer(maps[r, c], maps[r, c])
+    gram = jax.jit(gram_matrix)
+    got = gram(jnp.asarray(maps, jnp.float32), mask)
+    np.testing.assert_allclose(got, expected / weights.sum() / 3, rtol=1e-5, atol=1e-6)  # sums of 24 terms in float32
+    np.testing.assert_array_equal(gram(jnp.asarray(maps, jnp.float32), 0 * mask), 0)
+    whole = gram_matrix(jnp.asarray(maps, jnp.float32))
+    np.testing.assert_allclose(whole, np.einsum("hwc,hwd->cd", maps, maps) / 24 / 3, rtol=1e-5, atol=1e-6)
+
+
+# --- DeepDream
+
+
+def test_features_grow_and_textures_and_vertices_move():
+    fit = dreamt()
+    assert set(fit.history) == {"features", "length", "loss"}
+    assert np.all(np.isfinite(fit.history["loss"]))
+    assert fit.history["features"][-3:].mean() < 1.2 * fit.history["features"][:3].mean() < 0
+    assert largest_move(fit) > 1e-3
+
+
+def test_length_term_is_the_originals():
+    corners = np.asarray(BALL.vertices, np.float64)[np.asarray(BALL.faces)]
+    lengths = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1)
+    expected = 1e-4 * 80 * (np.mean(lengths**2) - np.mean(lengths) ** 2)
+    assert dreamt().history["length"][0] == pytest.approx(expected, rel=1e-4)
+
+
+# --- both
+
+
+def test_same_key_gives_the_same_bits_and_another_key_others():
+    first = painted()
+    again = style_transfer(BALL, stripes(), NETWORK, STYLE, key=jax.random.key(0))
+    other = style_transfer(BALL, stripes(), NETWORK, STYLE, key=jax.random.key(1))
+    for a, b, c in zip(jax.tree.leaves(first), jax.tree.leaves(again), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+        if a.dtype != np.int32:
+            assert np.any(a != c)
+
+
+def test_texture_cubes_of_the_mesh_are_the_start():
+    cubes = jnp.linspace(0, 1, 80 * 8 * 3).reshape(80, 2, 2, 2, 3)
+    params = _fitting.parameters(BALL._replace(textures=cubes), STYLE, jax.random.key(0))
+    np.testing.assert_allclose(jax.nn.sigmoid(params["textures"]), np.clip(cubes, 0.01, 0.99), atol=1e-6)
+
+
+def test_eyes_lie_within_the_range():
+    config = dataclasses.replace(STYLE, batch=1000)
+    eyes = np.asarray(_fitting.random_eyes(jax.random.key(0), config))
+    distance = np.linalg.norm(eyes, axis=1)
+    elevation = np.degrees(np.arcsin(eyes[:, 1] / distance))
+    assert 20 - 1e-3 < elevation.min() < 21
+    assert 39 < elevation.max() < 40 + 1e-3
+    # Five standard errors of mean and deviation.
+    assert distance.mean() == pytest.approx(2.732, abs=5 * 0.1 / np.sqrt(1000))
+    assert distance.std() == pytest.approx(0.1, abs=5 * 0.1 / np.sqrt(2000))
+    azimuth = np.arctan2(eyes[:, 0], eyes[:, 2])
+    assert np.histogram(azimuth, 8, (-np.pi, np.pi))[0].min() > 125 - 5 * np.sqrt(125)
+
+
+def test_defaults_are_the_originals():
+    style, dream = StyleTransferConfig(), DeepDreamConfig()
+    assert (style.style_weight, style.content_weight, style.variation_weight) == (1, 2e9, 1e7)
+    assert (style.elevation, style.distance, style.distance_noise) == ((20, 40), 2.732, 0.1)
+    assert (dream.elevation, dream.distance, dream.distance_noise) == ((-10, 30), 2.5, 0.1)
+    assert dream.length_weight == 1e-4
+    assert (style.learning_rate, style.steps, dream.learning_rate, dream.steps) == (0.05, 5000, 0.01, 1000)
+    for config in (style, dream):
+        assert (config.image_size, config.texture_size, config.batch, config.b1) == (224, 4, 4, 0.9)
+        assert (config.vertices_rate, config.textures_rate, config.antialias) == (0.01, 1.0, 2)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: style_transfer(BALL, jnp.zeros((4, 4)), NETWORK, key=0), ValueError, r"style must have shape"),
+        (lambda: style_transfer(BALL, stripes(), "net", key=0), TypeError, r"features must be a function .*, got str"),
+        (
+            lambda: painted(background="black"),
+            ValueError,
+            r"background must be one of 'random', 'mean', got 'black'",
+        ),
+        (lambda: painted(steps=0), ValueError, r"steps must be at least 1, got 0"),
+        (
+            lambda: deep_dream(BALL._replace(textures=BALL.vertices), NETWORK, DREAM, key=jax.random.key(0)),
+            ValueError,
+            r"textures must be texture cubes .* got \(42, 3\)\. See jnr\.uv_to_cubes and jnr\.colors_to_cubes\.",
+        ),
+    ],
+    ids=["style", "features", "background", "steps", "textures"],
+)
+def test_what_cannot_be_fitted_is_an_error(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()
