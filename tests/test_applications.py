@@ -1,5 +1,8 @@
 import dataclasses
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,9 @@ from jnr.applications import (
     style_transfer,
 )
 from jnr.applications.features import random_vgg
+from jnr.applications.style_transfer import _targets, _terms
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 BALL = jnr.shapes.icosphere(1)
 NETWORK = random_vgg(jax.random.key(1), ((4,), (6,)))
 SMALL = {"image_size": 16, "texture_size": 2, "batch": 2, "antialias": 1}
@@ -48,12 +53,16 @@ def largest_move(fit):
     return float(jnp.abs(fit.mesh.vertices - BALL.vertices).max())
 
 
-def terms_and_slopes(loss, constants, config):
-    """Terms of a loss, and each term's gradient, at vertices that were moved a little."""
+def slopes(loss, constants, config):
+    """Gradient at vertices that were moved a little: a tenth of it is what Adam remembers of its first step."""
     params = _fitting.parameters(BALL, config, jax.random.key(2))
-    moved = params["vertices"] + 0.05 * jax.random.normal(jax.random.key(3), BALL.vertices.shape)
-    slopes = jax.jit(jax.jacrev(lambda p: loss(p, jax.random.key(4), constants, config)))
-    return slopes({**params, "vertices": moved})
+    params["vertices"] += 0.05 * jax.random.normal(jax.random.key(3), BALL.vertices.shape)
+    # As the loop does, to share what is compiled.
+    config = dataclasses.replace(config, steps=0)
+    state = _fitting._optimizer(config).init(params)
+    _, state, terms = _fitting._step(params, state, jax.random.key(4), constants, config, loss=loss)
+    assert all(np.isfinite(term) for term in terms.values())
+    return jax.tree.map(lambda mean: np.asarray(mean) / 0.1, state[0][0].first)
 
 
 # --- style transfer
@@ -97,23 +106,20 @@ def test_rates_of_zero_keep_vertices_or_textures():
 
 
 def test_every_term_of_style_transfer_reaches_what_it_must():
-    from jnr.applications.style_transfer import _targets, _terms
-
     image, targets = _targets(jnp.asarray(stripes()), NETWORK, size=16)
     constants = BALL.faces, NETWORK, BALL.vertices, targets, image
-    slopes = terms_and_slopes(_terms, constants, STYLE)
-    reached = {(term, name): bool(jnp.any(g != 0)) for term, own in slopes.items() for name, g in own.items()}
-    assert reached == {
-        ("style", "vertices"): True,
-        ("style", "textures"): True,
-        ("content", "vertices"): True,
-        ("content", "textures"): False,
-        ("variation", "vertices"): True,  # by the light's angle
-        ("variation", "textures"): True,
-    }
-    assert all(bool(jnp.all(jnp.isfinite(g))) for own in slopes.values() for g in own.values())
-    # The content term is the sum of squares.
-    assert jnp.mean(jnp.sum(slopes["content"]["vertices"] ** 2, axis=-1)) == pytest.approx(4 * 3 * 0.05**2, rel=0.3)
+    none = {"style_weight": 0.0, "content_weight": 0.0, "variation_weight": 0.0}
+    reached = {}
+    for term in ("style", "content", "variation"):
+        gradient = slopes(_terms, constants, dataclasses.replace(STYLE, **{**none, f"{term}_weight": 1.0}))
+        assert all(np.all(np.isfinite(g)) for g in gradient.values())
+        reached[term] = [name for name in ("vertices", "textures") if np.any(gradient[name] != 0)]
+        if term == "content":
+            # Of a sum of squares of numbers with the deviation 0.05; 126 of them.
+            assert np.std(gradient["vertices"]) == pytest.approx(2 * 0.05, rel=0.3)
+    # Variation reaches vertices by the light's angle.
+    both = ["vertices", "textures"]
+    assert reached == {"style": both, "content": ["vertices"], "variation": both}
 
 
 def test_gram_matrix_is_the_mean_of_products_over_what_is_masked():
@@ -147,6 +153,18 @@ def test_length_term_is_the_originals():
     lengths = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1)
     expected = 1e-4 * 80 * (np.mean(lengths**2) - np.mean(lengths) ** 2)
     assert dreamt().history["length"][0] == pytest.approx(expected, rel=1e-4)
+
+
+# --- examples
+
+
+@pytest.mark.parametrize("name", ["09_style_transfer", "10_deep_dream"])
+def test_example_runs_at_reduced_size(tmp_path, name):
+    jnr.save(tmp_path / "cube.obj", jnr.shapes.cube())
+    command = [sys.executable, EXAMPLES / f"{name}.py", "cube.obj", "--steps", "2", "--size", "16", "--out", "out"]
+    run = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "filters drawn at random" in run.stdout
+    assert (tmp_path / "out" / f"{name}.png").stat().st_size > 1000
 
 
 # --- both

@@ -45,10 +45,11 @@ def test_cells_are_inside_where_the_surface_goes_round_them(name, rule):
 
 
 def test_volume_of_sphere_is_the_closed_form():
-    ball = jnr.shapes.icosphere(4)
+    ball = jnr.shapes.icosphere(3)
     grid = jnr.voxelize(ball.vertices * 0.9, ball.faces, 32)
-    # The sphere's surface goes through some 4 pi 14.4^2 = 2600 of 12500 cells, whose errors of a half largely cancel.
-    assert grid.mean() * 8 == pytest.approx(4 / 3 * np.pi * 0.9**3, rel=0.01)
+    # Its faces lie up to 0.3 percent within the sphere. The surface goes through some 2600 of 12500 cells, whose errors
+    # of a half largely cancel.
+    assert grid.mean() * 8 == pytest.approx(4 / 3 * np.pi * 0.9**3, rel=0.015)
 
 
 def test_rays_through_corners_and_along_edges_are_counted_once():
