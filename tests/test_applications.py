@@ -122,6 +122,25 @@ def test_every_term_of_style_transfer_reaches_what_it_must():
     assert reached == {"style": both, "content": ["vertices"], "variation": both}
 
 
+def test_background_does_not_count_as_style():
+    def colors(images):
+        return images
+
+    features = jax.tree_util.Partial(colors)
+    image, targets = _targets(jnp.asarray(stripes()), features, size=16)
+    constants = BALL.faces, features, BALL.vertices, targets, image
+    params = _fitting.parameters(BALL, STYLE, jax.random.key(2))
+
+    @jax.jit
+    def style(params):
+        configs = [dataclasses.replace(STYLE, background=background) for background in ("random", "mean")]
+        return [_terms(params, jax.random.key(5), constants, config) for config in configs]
+
+    random, mean = style(params)
+    assert random["style"] == pytest.approx(float(mean["style"]), rel=1e-5)  # order of float32 sums
+    assert random["variation"] == pytest.approx(float(mean["variation"]), rel=1e-5)
+
+
 def test_gram_matrix_is_the_mean_of_products_over_what_is_masked():
     rng = np.random.default_rng(0)
     maps, mask = rng.normal(size=(4, 6, 3)), rng.integers(0, 2, (8, 12))
