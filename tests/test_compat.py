@@ -615,6 +615,19 @@ def test_mesh_is_optimised_with_a_learning_rate_for_each_of_its_arrays():
     assert step._cache_size() == 1
 
 
+def test_adam_leaves_vertices_without_a_gradient_where_they_are():
+    mesh = nr.Mesh(*BALL[:2], jnp.zeros((80, 2, 2, 2, 3)))
+    mesh.set_lr(0.5, 1.0)
+    optimizer = nr.optimizers.Adam(alpha=0.1)
+    grad = jax.grad(lambda mesh: jnp.sum(mesh.vertices[:7] ** 2))(mesh)
+    updates, _ = optimizer.update(grad, optimizer.init(mesh), mesh)
+    # The first step of Adam is the learning rate, against the gradient's sign.
+    seen = np.abs(np.asarray(grad.vertices)) > 1e-3
+    np.testing.assert_allclose(updates.vertices, np.where(seen, -0.05 * np.sign(grad.vertices), 0), atol=1e-6)
+    assert seen.any()
+    np.testing.assert_array_equal(updates.textures, 0)
+
+
 def test_code_of_the_migration_guide_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "migration.md").read_text(), re.DOTALL)
     ran = [block for block in blocks if "import jnr" in block]

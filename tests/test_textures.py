@@ -439,6 +439,10 @@ BAD = {
         lambda: jnr.UVTexture(IMAGE[:0], UV),
         r"images must have at least one texel, got shape \(0, 4, 3\)",
     ),
+    "size_beyond_the_image": (
+        lambda: jnr.UVTexture(IMAGE, UV, sizes=[np.array([4, 5])]),
+        r"sizes must lie within their images, got \[4 5\] for \(4, 4\)\.",
+    ),
     "few_uv": (lambda: jnr.UVTexture(IMAGE, UV[:3]), r"uv must have shape \(4, 2\), got \(3, 2\)\."),
     "uvw": (lambda: jnr.UVTexture(IMAGE, np.zeros((4, 3))), r"uv must have shape \(4, 2\), got \(4, 3\)\."),
     "few_uv_faces": (

@@ -23,7 +23,7 @@ def Adam(  # noqa: N802 (the original's name for it)
         beta2: Decay of the mean of their squares.
         eps: Added to the root of the latter.
     """
-    from jnr import optim  # pyright: ignore[reportAttributeAccessIssue]
+    from jnr import optim
 
     return with_rates(optim.adam(alpha, b1=beta1, b2=beta2, eps=eps))
 
