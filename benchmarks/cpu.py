@@ -1,22 +1,26 @@
 """Times silhouettes on this machine: forward, and forward with the gradient to the vertices.
 
-    python benchmarks/cpu.py [--repeats 30]
+    python benchmarks/cpu.py [--repeats 30] [--backend xla]
 
-Loss: sum((alpha - reference)^2); the reference is the same mesh, turned and stretched. Medians after warm-up.
+Loss: sum((alpha - reference)^2); the reference is the same mesh, turned and stretched. Medians after warm-up. Other
+renderers that can be imported (pip install deodr) do the same work in turn with jnr, call by call.
 """
 
 import argparse
+import importlib.util
 import json
 import platform
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cpu_peers import PEERS
 
 import jnr
 
-EYE = (1.62, 1.3, 1.77)  # 2.732 from the origin
+CAMERA = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))  # 2.732 from the origin
 STRETCH = (1.1, 0.8, 1.0)
 WARM_UP = 0.5  # seconds
 
@@ -31,30 +35,32 @@ def workloads():
     yield "327,680 faces, 256 x 256", jnr.shapes.icosphere(7), 256, None
 
 
-def measure(function, argument, repeats):
-    """Median milliseconds of a call."""
+def measure(functions, repeats):
+    """Median milliseconds of a call of each, called in turn."""
     start = time.perf_counter()
-    while time.perf_counter() - start < WARM_UP:
-        jax.block_until_ready(function(argument))
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function(argument))
-        times.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(times))
+    while time.perf_counter() - start < WARM_UP * len(functions):
+        for function in functions:
+            jax.block_until_ready(function())
+    times = np.empty((repeats, len(functions)))
+    for row in times:
+        for k, function in enumerate(functions):
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            row[k] = time.perf_counter() - start
+    return 1e3 * np.median(times, axis=0)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--backend", choices=["xla", "cpu"], help="default: the kernels, if they are there")
     options = parser.parse_args()
     print(f"jax {jax.__version__}, {platform.processor() or platform.machine()}, {jax.devices()[0].device_kind}")
     results = []
     for name, mesh, size, batch in workloads():
 
-        def silhouette(vertices, eye=EYE, mesh=mesh, size=size):
-            camera = jnr.Camera(jnr.LookAt(eye))
-            return jnr.render_silhouette(vertices, mesh.faces, camera=camera, image_size=size)
+        def silhouette(vertices, mesh=mesh, size=size):
+            return jnr.render_silhouette(vertices, mesh.faces, camera=CAMERA, image_size=size, backend=options.backend)
 
         vertices = mesh.vertices
         render = silhouette
@@ -66,10 +72,33 @@ def main():
         def loss(vertices, render=render, reference=reference):
             return jnp.sum((render(vertices) - reference) ** 2)
 
-        forward = measure(jax.jit(render), vertices, options.repeats)
-        both = measure(jax.jit(jax.value_and_grad(loss)), vertices, options.repeats)
-        results.append({"workload": name, "forward_ms": round(forward, 2), "forward_backward_ms": round(both, 2)})
-        print(f"{name:28} forward {forward:8.2f} ms   forward+backward {both:8.2f} ms", flush=True)
+        forward, both = jax.jit(render), jax.jit(jax.value_and_grad(loss))
+        contestants: dict[str, tuple[Callable, Callable]] = {
+            "jnr": (lambda f=forward, v=vertices: f(v), lambda f=both, v=vertices: f(v))
+        }
+        batched = vertices if batch else vertices[None]
+        clip = np.asarray(jax.vmap(CAMERA.clip_positions)(batched))
+        for peer, (module, make) in PEERS.items():
+            if importlib.util.find_spec(module):
+                contestants[peer] = make(clip, np.asarray(mesh.faces), np.asarray(reference).reshape(-1, size, size))
+        figures = [measure(functions, options.repeats) for functions in zip(*contestants.values(), strict=True)]
+        for k, contestant in enumerate(contestants):
+            forward_ms, both_ms = (float(medians[k]) for medians in figures)
+            ratio = figures[1][0] / figures[1][k]
+            results.append(
+                {
+                    "workload": name,
+                    "renderer": contestant,
+                    "forward_ms": round(forward_ms, 3),
+                    "forward_backward_ms": round(both_ms, 3),
+                    "jnr_over_it": round(float(ratio), 3),
+                }
+            )
+            print(
+                f"{name:28} {contestant:6} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
+                f"jnr/it {ratio:5.2f}",
+                flush=True,
+            )
     print(json.dumps(results))
 
 

@@ -197,9 +197,9 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
   if (batch == 0) return ffi::Error::Success();
   const Used used = find_used(pool, faces, batch, num_vertices);
   auto placed = place<T>(pool, clip_positions, used, height, width, false);
-  // Parts of an axis have sums of their own, which are added in order: few where vertices outnumber pixels.
-  int64_t parts = std::clamp<int64_t>(8 / std::max<int64_t>(batch, 1), 1, 8);
-  while (parts > 1 && 2 * parts * num_vertices > height * width) parts /= 2;
+  // Parts of an axis have sums of their own, which are added in order. The image's size alone says how many, so that a
+  // mesh has the same gradient to the bit alone, in a batch and with padding.
+  int64_t parts = height * width >= 512 * 512 ? 4 : 1;
   std::vector<std::unique_ptr<T[]>> sums(size_t(batch * 2 * parts));
   parallel_for(pool, batch * 2 * parts, [&](int64_t task) {
     int64_t item = task / (2 * parts), axis = task / parts % 2, part = task % parts;

@@ -1,0 +1,64 @@
+"""Silhouettes by other renderers on a CPU, for benchmarks/cpu.py; each needs its own package.
+
+Every function takes clip positions `(batch, vertices, 4)`, faces `(faces, 3)` and reference silhouettes
+`(batch, height, width)` as NumPy arrays and returns two functions without arguments: forward, and forward with the
+gradient of sum((alpha - reference)^2) to the vertices in the image.
+"""
+
+# pyright: reportMissingImports=false
+import numpy as np
+
+
+def deodr(clip, faces, reference):
+    """Rasterizer with antialiased silhouettes by overdrawing edges, whose gradient sees one pixel at each.
+
+    One thread, one image after the other; finding the silhouette's edges is part of the time, projecting is not.
+    """
+    from deodr.differentiable_renderer import Scene2D
+    from deodr.triangulated_mesh import TriMeshAdjacencies
+
+    height, width = reference.shape[1:]
+    faces = faces.astype(np.uint32)
+    num_vertices, num_faces = clip.shape[1], len(faces)
+    adjacencies = TriMeshAdjacencies(faces, nb_vertices=num_vertices)
+    w = clip[..., 3].astype(np.float64)
+    pixels = np.stack([(clip[..., 0] / w + 1) * width / 2 - 0.5, (1 - clip[..., 1] / w) * height / 2 - 0.5], axis=-1)
+
+    def scene(item):
+        return Scene2D(
+            faces=faces,
+            faces_uv=faces,
+            ij=pixels[item],
+            depths=w[item],
+            textured=np.zeros(num_faces, bool),
+            uv=np.zeros((num_vertices, 2)),
+            shade=np.zeros(num_vertices),
+            colors=np.ones((num_vertices, 1)),
+            shaded=np.zeros(num_faces, bool),
+            edgeflags=adjacencies.edge_on_silhouette(pixels[item]),
+            height=height,
+            width=width,
+            nb_colors=1,
+            texture=np.zeros((0, 0)),
+            background_color=np.zeros(1),
+            backface_culling=True,
+        )
+
+    def forward():
+        return [scene(item).render()[0][..., 0] for item in range(len(clip))]
+
+    def both():
+        gradients = []
+        for item in range(len(clip)):
+            drawn = scene(item)
+            image, _ = drawn.render()
+            drawn.clear_gradients()
+            drawn.render_backward(2 * (image - reference[item][..., None]))
+            gradients.append(drawn.ij_b)
+        return gradients
+
+    return forward, both
+
+
+# Name: module that must be importable, function.
+PEERS = {"DEODR": ("deodr", deodr)}
