@@ -129,8 +129,8 @@ def _read_by_trimesh(path) -> Content:
     trimesh = _parts.require("trimesh", "trimesh", "STL and OFF files")
     if path.suffix.lower() == ".off":
         _check_off_is_whole(path)
-    elif path.read_bytes().count(b"endsolid") > MAX_SOLIDS:
-        raise ValueError(f"it has more than {MAX_SOLIDS} solids")
+    else:
+        _check_stl_is_whole(path.read_bytes())
     try:
         with warnings.catch_warnings():
             # NumPy's word for numbers that cannot be read, after which trimesh would go on with those before.
@@ -143,6 +143,17 @@ def _read_by_trimesh(path) -> Content:
     vertices = np.concatenate([np.zeros((0, 3)), *(m.vertices for m in meshes)])
     faces = [m.faces + offset for m, offset in zip(meshes, offsets, strict=False)]
     return Content(vertices, np.concatenate([np.zeros((0, 3), np.int64), *faces]))
+
+
+def _check_stl_is_whole(content):
+    """Trimesh takes a binary file whose length is not the promised one for a text, and may find no triangle in it."""
+    if content.count(b"endsolid") > MAX_SOLIDS:
+        raise ValueError(f"it has more than {MAX_SOLIDS} solids")
+    if content.lstrip()[:5].lower() == b"solid":  # a text, or a binary file's header that looks like one
+        return
+    promised = int.from_bytes(content[80:84], "little")
+    if len(content) != 84 + 50 * promised:
+        raise ValueError(f"it has {len(content)} bytes, and {84 + 50 * promised} were promised")
 
 
 def _check_off_is_whole(path):
