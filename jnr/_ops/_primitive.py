@@ -1,12 +1,15 @@
 """Primitives that carry a batch of their own, so that `vmap` of any depth is one call."""
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
+from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
@@ -68,6 +71,7 @@ def batched_primitive(
     def compiled(params):
         return jax.jit(functools.partial(primitive.bind, **dict(params)))
 
+    _ask_for_devices(primitive)
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
     mlir.register_lowering(primitive, functools.partial(_lower, anywhere))
@@ -86,10 +90,53 @@ def _result_type(operands, shape, dtype):
             "The operands of jnr's ops vary over different axes of a shard_map, and no operand over all of them. Use "
             "jax.lax.pcast on one of them, or shard_map(..., check_vma=False)."
         )
+    if any(axis is not None for operand in operands for axis in operand.sharding.spec):
+        raise NotImplementedError(
+            "jnr's ops do not work on arrays split over explicit axes of a mesh of devices. Make the axes automatic: "
+            "jax.sharding.auto_axes(function, out_sharding=...), or jax.make_mesh(..., axis_types=...)."
+        )
     if not varying.varying:
         return ShapedArray(shape, dtype)
     replicated = NamedSharding(widest.sharding.mesh, PartitionSpec(*(None for _ in shape)))
     return ShapedArray(shape, dtype, sharding=replicated, manual_axis_type=varying)
+
+
+def _ask_for_devices(primitive):
+    """Makes JAX say, when the primitive is lowered, which devices share the program; there is no public way."""
+    with contextlib.suppress(ImportError, AttributeError):  # then sharded batches are gathered, the results the same
+        from jax._src import dispatch
+
+        dispatch.prim_requires_devices_during_lowering.add(primitive)
+
+
+def _device_count(context):
+    """How many devices share the program, as far as they are known."""
+    return len(getattr(context.module_context.axis_context, "device_assignment", None) or ())
+
+
+def _partitioned(function, operands):
+    """A function whose batch may lie on several devices, each of which does its own part of it."""
+    batch = batch_size(operands)
+
+    def place(mesh, shapes, result):
+        """The result keeps its batch where it is, with the operands' parts of it; all else is on every device."""
+        axis = result.sharding.spec[0]
+        places = [NamedSharding(mesh, PartitionSpec(axis if s.shape[0] == batch else None)) for s in shapes]
+        return mesh, function, NamedSharding(mesh, PartitionSpec(axis)), tuple(places)
+
+    # Shardy's rule: "b" is the batch; every other axis has a name of its own and is not split.
+    names, terms, whole = (f"a{k}" for k in itertools.count()), [], []
+    for operand in (*operands, jax.eval_shape(function, *operands)):
+        own = [next(names) for _ in operand.shape]
+        if operand.shape[0] == batch:
+            own[0] = "b"
+        whole += [name for name in own if name != "b"]
+        terms.append(" ".join(own))
+    split = custom_partitioning(lambda *arguments: function(*arguments))
+    split.def_partition(
+        place, sharding_rule=f"{', '.join(terms[:-1])} -> {terms[-1]}", need_replication_factors=tuple(whole)
+    )
+    return split
 
 
 def _lower(function, context, *operands, **params):
@@ -98,7 +145,10 @@ def _lower(function, context, *operands, **params):
         [ShapedArray(aval.shape, aval.dtype) for aval in avals] for avals in (context.avals_in, context.avals_out)
     )
     context = context.replace(avals_in=avals_in, avals_out=avals_out)
-    return mlir.lower_fun(function, multiple_results=False)(context, *operands, **params)
+    function = functools.partial(function, **params)
+    if _device_count(context) > 1:
+        function = _partitioned(function, avals_in)
+    return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 
 
 def batch_size(operands) -> int:

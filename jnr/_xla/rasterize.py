@@ -155,8 +155,8 @@ def _draw(image, count, box, *, first_face, positions, faces, tiles, cull):
     total = group_end[-1]
     flat_positions = positions.reshape(-1, 4)
     flat_faces = faces.reshape(-1, 3)
-    columns = np.tile(np.arange(TILE, dtype=positions.dtype), TILE)
-    lines = np.repeat(np.arange(TILE, dtype=positions.dtype), TILE)
+    columns = jnp.tile(jnp.arange(TILE, dtype=positions.dtype), TILE)
+    lines = jnp.repeat(jnp.arange(TILE, dtype=positions.dtype), TILE)
 
     def draw_block(state):
         first_pair, image = state

@@ -1,38 +1,163 @@
-"""A batch over several devices; they are made of the CPU in a process of its own."""
+"""A batch over several devices; they are made of the CPU in processes of their own."""
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-CODE = """
+SCENE = """
+import re
 import jax, jax.numpy as jnp, numpy as np, jnr
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+def collectives(compiled):
+    return re.findall(r"= .*? (all-[a-z]+|collective-[a-z]+|reduce-scatter)(?:-start)?[(]", compiled.as_text())
+
+def check(found, expected):
+    for value, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-5 * float(jnp.abs(want).max()))
 
 sphere = jnr.shapes.icosphere(1)
 vertices = sphere.vertices * jnp.linspace(0.8, 1.1, 8)[:, None, None]
 targets = jnp.asarray(np.random.default_rng(0).uniform(size=(8, 20, 20)), jnp.float32)
 
-def loss(vertices, target):
-    image = jnr.render(vertices, sphere.faces, image_size=20)
+def loss(vertices, target, backend=None):
+    image = jnr.render(vertices, sphere.faces, image_size=20, backend=backend)
     return jnp.mean((image.alpha - target) ** 2) + jnp.mean(image.rgb**2) + 1e-3 * jnp.mean(image.depth)
 
 step = jax.vmap(jax.value_and_grad(loss))
+"""
+
+SHARD_MAP = """
 expected = jax.jit(step)(vertices, targets)
 mesh = jax.sharding.Mesh(np.array(jax.devices()), "batch")
-spec = jax.sharding.PartitionSpec("batch")
+spec = P("batch")
 sharded = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=spec, check_vma={check_vma}))
-found = sharded(vertices, targets)
+compiled = sharded.lower(vertices, targets).compile()
+found = compiled(*jax.device_put((vertices, targets), NamedSharding(mesh, spec)))
 assert len(mesh.devices) == 4
 assert all(out.sharding.spec == spec for out in found)
-assert "all-gather" not in sharded.lower(vertices, targets).compile().as_text()
-for value, want in zip(found, expected):
-    np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-5 * float(jnp.abs(want).max()))
+assert not collectives(compiled)
+check(found, expected)
 """
+
+JIT = """
+from functools import partial
+backend = {backend!r}
+step = jax.vmap(jax.value_and_grad(partial(loss, backend=backend)))
+expected = jax.jit(step)(vertices, targets)
+mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
+split, whole = NamedSharding(mesh, P("batch")), NamedSharding(mesh, P())
+compiled = jax.jit(step).lower(*jax.device_put((vertices, targets), split)).compile()
+found = compiled(*jax.device_put((vertices, targets), split))
+assert len(jax.devices()) == 8
+assert all(out.sharding.spec == P("batch") for out in found)
+assert not collectives(compiled)
+check(found, expected)
+"""
+
+JIT_OF_VIEWS = """
+def mean_loss(vertices, azimuths, targets):
+    def of_view(azimuth, target):
+        camera = jnr.Camera(jnr.LookAt(jnr.points_from_angles(2.5, 20.0, azimuth)))
+        return jnp.mean((jnr.render_silhouette(vertices, sphere.faces, camera=camera, image_size=20) - target) ** 2)
+    return jnp.mean(jax.vmap(of_view)(azimuths, targets))
+
+mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
+split, whole = NamedSharding(mesh, P("batch")), NamedSharding(mesh, P())
+azimuths = jnp.linspace(0.0, 300.0, 8)
+step = jax.jit(jax.value_and_grad(mean_loss))
+expected = step(sphere.vertices, azimuths, targets)
+arguments = jax.device_put(sphere.vertices, whole), *jax.device_put((azimuths, targets), split)
+compiled = step.lower(*arguments).compile()
+found = compiled(*arguments)
+assert set(collectives(compiled)) == {"all-reduce"}
+assert float(jnp.abs(expected[1]).max()) > 0
+check(found, expected)
+"""
+
+EXPLICIT = """
+expected = jax.jit(step)(vertices, targets)
+mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Explicit,))
+jax.set_mesh(mesh)
+arguments = jax.device_put((vertices, targets), NamedSharding(mesh, P("batch")))
+try:
+    jax.jit(step)(*arguments)
+except NotImplementedError as error:
+    assert "jax.sharding.auto_axes(" in str(error), error
+else:
+    raise AssertionError("no error")
+compiled = jax.jit(jax.sharding.auto_axes(step, out_sharding=P("batch"))).lower(*arguments).compile()
+assert not collectives(compiled)
+found = compiled(*arguments)
+assert all(out.sharding.spec[0] == "batch" for out in found)
+check(found, expected)
+"""
+
+# Before anything else is asked of JAX.
+JOIN = """
+import sys, jax
+port, process = sys.argv[1:]
+jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(process))
+"""
+
+PROCESSES = """
+expected = jax.jit(step)(vertices, targets)
+mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+split = NamedSharding(mesh, P("batch"))
+own = slice(4 * int(process), 4 * int(process) + 4)
+arguments = [jax.make_array_from_process_local_data(split, np.asarray(x[own]), x.shape) for x in (vertices, targets)]
+assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
+mean = jax.jit(lambda *x: (jnp.mean(step(*x)[0]), step(*x)[1]), out_shardings=(NamedSharding(mesh, P()), split))
+value, gradient = mean(*arguments)
+check(value, jnp.mean(expected[0]))
+for shard in gradient.addressable_shards:
+    check(shard.data, expected[1][shard.index])
+print("compared", len(gradient.addressable_shards))
+"""
+
+
+def environment(devices):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def run(code, devices):
+    subprocess.run([sys.executable, "-c", SCENE + code], check=True, env=environment(devices))
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_shard_map_keeps_the_batch_on_its_devices(check_vma):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-    command = [sys.executable, "-c", CODE.format(check_vma=check_vma)]
-    subprocess.run(command, check=True, env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})
+    run(SHARD_MAP.format(check_vma=check_vma), devices=4)
+
+
+@pytest.mark.parametrize("backend", [None, "xla"])
+def test_jit_keeps_a_sharded_batch_on_its_devices(backend):
+    run(JIT.format(backend=backend), devices=8)
+
+
+def test_jit_over_sharded_views_only_adds_up_the_shared_meshs_gradient():
+    run(JIT_OF_VIEWS, devices=8)
+
+
+def test_explicit_axes_are_an_error_that_says_how_to_make_them_automatic():
+    run(EXPLICIT, devices=8)
+
+
+def test_two_processes_share_a_batch():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", JOIN + SCENE + PROCESSES, str(port)]
+    processes = [
+        subprocess.Popen([*command, str(k)], env=environment(2), stdout=subprocess.PIPE, text=True) for k in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0]
+    assert all("compared 2" in output for output in outputs)
