@@ -1,7 +1,7 @@
 """Gradients of visibility, and how to add one.
 
 A gradient is a function of an image, the loss's derivative by it, the positions, faces and fragments, that returns the
-derivative by the positions that is to be used:
+derivative by the positions that is to be used::
 
     def gradient(image, cotangent, clip_positions, faces, fragments): ...
 

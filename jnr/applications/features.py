@@ -101,7 +101,7 @@ def load_vgg(
 
     The file has torchvision's names and shapes: `features.0.weight` of shape (outputs, inputs, 3, 3) and
     `features.0.bias`, then 2, 5 and so on: the numbers count rectifiers and poolings too, so they tell where blocks
-    end. Other entries are not read. To make one of the pretrained network, where torchvision is installed:
+    end. Other entries are not read. To make one of the pretrained network, where torchvision is installed::
 
         state = torchvision.models.vgg16(weights="DEFAULT").state_dict()
         numpy.savez("vgg16.npz", **{name: value.numpy() for name, value in state.items()})

@@ -1,0 +1,45 @@
+"""Sphinx's settings for the documentation."""
+
+import re
+
+import jnr
+
+project = "jnr"
+author = "the authors of jnr"
+version = release = jnr.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath"]
+# Headings can be linked to, as on GitHub.
+myst_heading_anchors = 3
+
+# Docstrings write code in single backticks; those that name something in jnr become links.
+default_role = "py:obj"
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+# The signature has them.
+napoleon_attr_annotations = False
+autodoc_member_order = "bysource"
+# Shapes are in the types, so a signature has a line for each parameter.
+python_maximum_signature_line_length = 88
+python_trailing_comma_in_multi_line_signatures = False
+add_module_names = True
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = "jnr"
+html_copy_source = False
+html_show_copyright = False
+
+
+def which_mesh(app, what, name, obj, options, signature, returns):
+    """Says in signatures which of the classes called Mesh is meant, jnr's or Neural Renderer's."""
+    del app, what, obj, options
+    if name.startswith("jnr.compat."):
+        return None
+    return tuple(text and re.sub(r"(?<![\w.])Mesh\b", "jnr.Mesh", text) for text in (signature, returns))
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", which_mesh)
