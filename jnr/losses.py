@@ -96,12 +96,12 @@ def chamfer(
 
 def _to_nearest(points, others, chunk):
     # Searched without a derivative, so that nothing of the search is kept for the backward pass.
-    index = nearest(lax.stop_gradient(points), lax.stop_gradient(others), chunk)
+    index = _nearest(lax.stop_gradient(points), lax.stop_gradient(others), chunk)
     apart = points - take(others, index)
     return jnp.mean(jnp.sum(apart * apart, axis=-1))
 
 
-def nearest(points: jax.Array, others: jax.Array, chunk: int) -> jax.Array:
+def _nearest(points: jax.Array, others: jax.Array, chunk: int) -> jax.Array:
     """Index of the nearest of others for each point."""
     rows, columns = min(chunk, points.shape[0]), min(chunk, others.shape[0])
     blocks = _blocks(others, columns, jnp.inf)

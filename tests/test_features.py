@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnr.applications.features import as_argument, load_googlenet, load_vgg, random_vgg
+from jnr.applications._fitting import as_argument
+from jnr.applications.features import load_googlenet, load_vgg, random_vgg
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

@@ -60,6 +60,15 @@ class Config:
     antialias: int = 2
 
 
+def as_argument(features: Callable) -> Callable:
+    """The function as `jit` takes it: a pytree of arrays as it is, any other as a constant."""
+    if not callable(features):
+        raise TypeError(f"features must be a function of images, got {type(features).__name__}.")
+    if all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(features)):
+        return features
+    return jax.tree_util.Partial(features)
+
+
 def random_eyes(key: jax.Array, config: Config) -> Float[Array, "batch 3"]:
     """Places to look from: any azimuth, an elevation of the range, and a distance with some noise."""
     azimuth, elevation, distance = jax.random.split(key, 3)

@@ -12,7 +12,6 @@ import numpy as np
 from jnr import _checks
 from jnr._pytree import pytree
 from jnr.applications import _fitting
-from jnr.applications.features import as_argument
 from jnr.camera import Camera, LookAt
 from jnr.lights import AmbientLight
 from jnr.losses import edge_length_variance
@@ -94,7 +93,7 @@ def deep_dream(
     faces = faces[np.all(faces >= 0, axis=1)]
     # Sides and not edges: those between two faces count twice, as in the original.
     sides = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2)
-    constants = jnp.asarray(mesh.faces), as_argument(features), jnp.asarray(sides)
+    constants = jnp.asarray(mesh.faces), _fitting.as_argument(features), jnp.asarray(sides)
     return _fitting.fit(_terms, mesh, constants, config, key, progress=progress)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -255,15 +255,6 @@ def load_googlenet(path: str | os.PathLike, layers: Sequence[str] = ("inception4
             inputs = sum(network[f"{name}.{end}"].bias.size for end in ends)
     half = jnp.full(3, 0.5)
     return GoogLeNet(network, half, half, layers)
-
-
-def as_argument(features: Callable) -> Callable:
-    """The function as `jit` takes it: a pytree of arrays as it is, any other as a constant."""
-    if not callable(features):
-        raise TypeError(f"features must be a function of images, got {type(features).__name__}.")
-    if all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(features)):
-        return features
-    return jax.tree_util.Partial(features)
 
 
 def _inception(network, name, values):

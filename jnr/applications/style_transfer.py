@@ -12,7 +12,6 @@ from jax import lax
 from jnr import _checks
 from jnr._pytree import pytree
 from jnr.applications import _fitting
-from jnr.applications.features import as_argument
 from jnr.camera import Camera, LookAt
 from jnr.lights import AmbientLight, DirectionalLight
 from jnr.losses import total_variation
@@ -108,7 +107,7 @@ def style_transfer(
     style = _checks.as_compute(style, "style")
     _checks.check_shape(style, "style", "rows", "columns", 3)
     size = _checks.as_count(config.image_size, "image_size")
-    features = as_argument(features)
+    features = _fitting.as_argument(features)
     image, targets = _targets(style, features, size=size)
     constants = jnp.asarray(mesh.faces), features, _checks.as_compute(mesh.vertices, "vertices"), targets, image
     return _fitting.fit(_terms, mesh, constants, config, key, progress=progress)
