@@ -1,8 +1,5 @@
 import dataclasses
 import functools
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +18,6 @@ from jnr.applications import (
 from jnr.applications.features import random_vgg
 from jnr.applications.style_transfer import _targets, _terms
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 BALL = jnr.shapes.icosphere(1)
 NETWORK = random_vgg(jax.random.key(1), ((4,), (6,)))
 SMALL = {"image_size": 16, "texture_size": 2, "batch": 2, "antialias": 1}
@@ -172,18 +168,6 @@ def test_length_term_is_the_originals():
     lengths = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1)
     expected = 1e-4 * 80 * (np.mean(lengths**2) - np.mean(lengths) ** 2)
     assert dreamt().history["length"][0] == pytest.approx(expected, rel=1e-4)
-
-
-# --- examples
-
-
-@pytest.mark.parametrize("name", ["09_style_transfer", "10_deep_dream"])
-def test_example_runs_at_reduced_size(tmp_path, name):
-    jnr.save(tmp_path / "cube.obj", jnr.shapes.cube())
-    command = [sys.executable, EXAMPLES / f"{name}.py", "cube.obj", "--steps", "2", "--size", "16", "--out", "out"]
-    run = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert "filters drawn at random" in run.stdout
-    assert (tmp_path / "out" / f"{name}.png").stat().st_size > 1000
 
 
 # --- both

@@ -1,6 +1,6 @@
 """Moves the vertices of a sphere until its silhouettes are those of a mesh file.
 
-    python examples/fit_vertices.py [mesh.obj]
+    python examples/02_fit_silhouettes.py [mesh.obj]
 
 Without a file, the teapot is written to one and loaded back. Views that the optimiser never saw judge the result.
 """
@@ -19,33 +19,30 @@ from tqdm import tqdm
 import jnr
 
 
-def camera(azimuth, elevation, distance=2.732):
-    """Looks at the origin; angles in radians, azimuth 0 on the +z axis."""
-    level = distance * jnp.cos(elevation)
-    return jnr.Camera(
-        jnr.LookAt(jnp.stack([level * jnp.sin(azimuth), distance * jnp.sin(elevation), level * jnp.cos(azimuth)]))
-    )
+def within_unit_sphere(mesh):
+    """The mesh moved and scaled so that every camera below sees all of it."""
+    mesh = jnr.normalize(mesh)
+    return mesh._replace(vertices=mesh.vertices / jnp.linalg.norm(mesh.vertices, axis=1).max())
+
+
+def camera(azimuth, elevation, fov=60.0):
+    return jnr.Camera(jnr.LookAt(jnr.points_from_angles(2.732, elevation, azimuth)), jnr.Perspective(fov=fov))
 
 
 def views(count, shift):
-    """Azimuths and elevations spread over the sphere, the poles left out."""
-    turn = jnp.arange(count) + shift
-    return 2 * jnp.pi * turn * 0.618034, jnp.arcsin(jnp.linspace(-0.85, 0.85, count))
-
-
-def unit_size(mesh):
-    """The mesh moved and scaled into the cube from -0.9 to 0.9."""
-    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    return mesh._replace(vertices=(mesh.vertices - (low + high) / 2) * 1.8 / jnp.max(high - low))
+    """Azimuths and elevations in degrees, spread over the sphere, the poles left out."""
+    # Steps of the golden ratio: no two views of one azimuth, whatever the count.
+    azimuths = 360 * 0.618034 * (jnp.arange(count) + shift)
+    return azimuths, jnp.rad2deg(jnp.arcsin(jnp.linspace(-0.85, 0.85, count)))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mesh", nargs="?", type=Path, help="OBJ, PLY, STL, OFF or glTF file (default: the teapot)")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=96, help="pixels each way of the silhouettes")
+    parser.add_argument("--size", type=int, default=64, help="pixels each way of the silhouettes")
     parser.add_argument("--views", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=6, help="views a step")
+    parser.add_argument("--batch", type=int, default=12, help="views a step")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     start = time.perf_counter()
@@ -54,7 +51,7 @@ def main():
     if path is None:
         path = options.out / "teapot.obj"
         jnr.save(path, jnr.shapes.teapot())
-    target = unit_size(jnr.load(path))
+    target = within_unit_sphere(jnr.load(path, textures=False))
 
     sphere = jnr.shapes.icosphere(4)
     base = sphere.vertices * 0.7
@@ -74,7 +71,7 @@ def main():
         alpha = jax.vmap(silhouette, in_axes=(None, 0, 0))(mesh, azimuth, elevation)
         smooth = jnr.losses.laplacian(mesh.vertices, edges)
         flat = jnr.losses.normal_consistency(mesh.vertices, mesh.faces, pairs)
-        return jnr.losses.silhouette_iou(alpha, wanted) + 300 * smooth + 0.3 * flat
+        return jnr.losses.silhouette_iou(alpha, wanted) + 300 * smooth + flat
 
     optimizer = optax.adam(optax.cosine_decay_schedule(0.01, options.steps, alpha=0.1))
 
@@ -100,29 +97,28 @@ def main():
     iou = 1 - jnr.losses.silhouette_iou(got, wanted)
 
     jnr.save(options.out / "fitted.obj", fitted)
-    draw(options.out, sphere._replace(vertices=base), target, fitted)
+    draw(options.out / "02_fit_silhouettes", sphere._replace(vertices=base), target, fitted)
     print(f"mean IoU on 16 views that were not used: {iou:.4f}")
-    print(f"{time.perf_counter() - start:.0f} s in all; pictures in {options.out}/")
+    print(f"{time.perf_counter() - start:.0f} s in all; pictures and fitted.obj in {options.out}/")
 
 
-def draw(out, before, target, after):
+def draw(path, before, target, after):
     """Before, target and after as one picture, and a turntable of target and result."""
 
     @jax.jit
     def shaded(mesh, azimuth):
-        picture = jnr.render(
-            mesh.vertices, mesh.faces, camera=camera(azimuth, jnp.float32(0.5)), image_size=256, antialias=2,
-            background=1.0,
-        )  # fmt: skip
+        lights = (
+            jnr.AmbientLight(0.35),
+            jnr.DirectionalLight(0.65, 1.0, jnr.points_from_angles(1.0, 40.0, azimuth + 45)),
+        )
+        picture = jnr.render(*mesh, camera=camera(azimuth, 25.0, 44.0), lights=lights, antialias=2, background=1.0)
         return jnp.uint8(jnp.clip(picture.rgb, 0, 1) * 255)
 
-    row = [np.asarray(shaded(mesh, jnp.float32(0.6))) for mesh in (before, target, after)]
-    iio.imwrite(out / "before_target_after.png", np.concatenate(row, axis=1))
-    frames = [
-        np.concatenate([np.asarray(shaded(mesh, jnp.float32(angle))) for mesh in (target, after)], axis=1)
-        for angle in np.linspace(0, 2 * np.pi, 36, endpoint=False)
-    ]
-    iio.imwrite(out / "turntable.gif", np.stack(frames), duration=80, loop=0)
+    row = [shaded(mesh, jnp.float32(30)) for mesh in (before, target, after)]
+    iio.imwrite(path.with_suffix(".png"), np.concatenate(row, axis=1))
+    turn = 30 + np.arange(0, 360, 10, dtype=np.float32)
+    frames = [np.concatenate([shaded(mesh, azimuth) for mesh in (target, after)], axis=1) for azimuth in turn]
+    iio.imwrite(path.with_suffix(".gif"), np.stack(frames), duration=80, loop=0)
 
 
 if __name__ == "__main__":

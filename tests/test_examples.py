@@ -1,0 +1,43 @@
+"""The examples run, at a size that takes seconds, print their figure and write their pictures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jnr
+
+FOLDER = Path(__file__).parent.parent / "examples"
+# Name, arguments, what it prints, what it writes (a suffix is that of the name). One row an example, in their order.
+EXAMPLES = [
+    ("01_turntable", "--steps 3 --size 32", "3 pictures of 2256 faces", ".png .gif"),
+    ("02_fit_silhouettes", "--steps 5 --size 16 --views 4 --batch 2", "mean IoU", ".png .gif teapot.obj fitted.obj"),
+    ("09_style_transfer", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
+    ("10_deep_dream", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "printed", "files"), EXAMPLES, ids=[row[0] for row in EXAMPLES])
+def test_example_runs_at_reduced_size(tmp_path, name, arguments, printed, files):
+    jnr.save(tmp_path / "cube.obj", jnr.shapes.cube())
+    command = [sys.executable, FOLDER / f"{name}.py", *arguments.split(), "--out", "out"]
+    run = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert printed in run.stdout
+    assert " s in all" in run.stdout
+    written = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
+    assert set(written) == {name + file if file.startswith(".") else file for file in files.split()}
+    assert min(written.values()) > 200
+
+
+def test_every_numbered_example_is_run():
+    numbered = sorted(path.stem for path in FOLDER.glob("[0-9]*.py"))
+    assert [row[0] for row in EXAMPLES] == numbered
+
+
+def test_gradients_are_compared_at_reduced_size(tmp_path):
+    arguments = ["--steps", "2", "--size", "8", "--seeds", "2", "--views", "2", "--out", "out"]
+    command = [sys.executable, FOLDER / "compare_gradients.py", *arguments]
+    run = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert len([line for line in run.stdout.splitlines() if line.startswith("|")]) == 6
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare_gradients.png", "compare_gradients.svg"}
