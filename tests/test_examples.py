@@ -15,6 +15,7 @@ EXAMPLES = [
     ("02_fit_silhouettes", "--steps 5 --size 16 --views 4 --batch 2", "mean IoU", ".png .gif teapot.obj fitted.obj"),
     ("03_fit_textures", "--steps 2 --size 16 --views 4 --batch 2", "PSNR", ".png .gif"),
     ("03_fit_textures", "cube.obj --texture cubes --steps 2 --size 16 --views 4 --batch 2", "PSNR", ".png .gif"),
+    ("04_camera_pose", "--steps 2 --size 32", "after 2 steps; the eye is", ".png .gif"),
     ("09_style_transfer", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
     ("10_deep_dream", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
 ]
