@@ -32,6 +32,17 @@ html_copy_source = False
 html_show_copyright = False
 
 
+# Files beside this folder that are pages here, and links to them, which as they are written work on GitHub.
+ELSEWHERE = {"../benchmarks/README.md": "benchmarks.md", "../triton_kernels/README.md": "derivations.md"}
+
+
+def link_pages(app, page, text):
+    """Makes links to files that are pages lead to the pages."""
+    del app, page
+    for file, own in ELSEWHERE.items():
+        text[0] = text[0].replace(f"]({file})", f"]({own})")
+
+
 def which_mesh(app, what, name, obj, options, signature, returns):
     """Says in signatures which of the classes called Mesh is meant, jnr's or Neural Renderer's."""
     del app, what, obj, options
@@ -42,4 +53,5 @@ def which_mesh(app, what, name, obj, options, signature, returns):
 
 def setup(app):
     """Called by Sphinx."""
+    app.connect("source-read", link_pages)
     app.connect("autodoc-process-signature", which_mesh)

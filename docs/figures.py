@@ -138,13 +138,63 @@ def draw_faces():
     faces = jnp.array([[0, 1, 2], [1, 3, 2]])
     size = 10
     seen = np.asarray(jnr.rasterize(FRONT.clip_positions(vertices), faces, (size, size)).face_index)
-    viz.show_image(index, np.array([[0.65, 0.8, 0.95], [0.98, 0.8, 0.6], [1.0, 1.0, 1.0]])[seen])
+    viz.show_image(index, jnp.array([[0.65, 0.8, 0.95], [0.98, 0.8, 0.6], [1.0, 1.0, 1.0]])[seen])
     for row, column in np.ndindex(size, size):
         color = "0.7" if seen[row, column] < 0 else "0.1"
         index.text(column, row, str(seen[row, column]), ha="center", va="center", color=color, fontsize=9)
     for corners in to_pixels(FRONT, vertices, size, size)[np.asarray(faces)]:
         index.add_patch(Polygon(corners, fill=False, edgecolor="tab:orange", linewidth=1.5))
     index.set(title="face_index")
+    return figure
+
+
+def draw_sweep():
+    """One row of an image: where its edge is crossed, and how hard each pixel of it pulls a vertex."""
+    height, width, row = 10, 20, 5
+    pixels = np.array([[9.3, 1.0], [13.2, 8.6], [2.2, 6.0]])  # columns and rows of a, b and c
+    ndc = np.stack([(2 * pixels[:, 0] + 1) / width - 1, 1 - (2 * pixels[:, 1] + 1) / height], axis=-1)
+    vertices = jnp.asarray(np.append(ndc * [width / height, 1], np.zeros((3, 1)), axis=1), jnp.float32)
+    faces = jnp.array([[0, 2, 1]])
+    options = {"camera": FRONT, "image_size": (height, width)}
+
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    image, pull = figure.subplots(2, 1, sharex=True, height_ratios=(2.1, 1))
+    alpha = jnr.render_silhouette(vertices, faces, **options)
+    shade = 0.97 - 0.22 * alpha[..., None]
+    viz.show_image(image, shade)
+    image.set_xticks(np.arange(width + 1) - 0.5, minor=True)
+    image.set_yticks(np.arange(height + 1) - 0.5, minor=True)
+    image.grid(which="minor", color="0.85", linewidth=0.6)
+    image.tick_params(which="both", length=0, labelbottom=False)
+    image.add_patch(Polygon(pixels, fill=False, edgecolor="0.4", linewidth=1.2))
+    for name, corner, shift in zip("abc", pixels, [(0, -0.6), (0.6, 0), (-0.6, 0)], strict=True):
+        image.text(*(corner + shift), name, ha="center", va="center", fontsize=14)
+    image.add_patch(Rectangle((-0.5, row - 0.5), width, 1, fill=False, edgecolor="tab:blue", linewidth=2))
+    share = (row - pixels[0, 1]) / (pixels[1, 1] - pixels[0, 1])  # how far the crossing moves with b
+    crossing = pixels[0, 0] + share * (pixels[1, 0] - pixels[0, 0])
+    image.plot(crossing, row, "o", color="tab:red", zorder=4)
+    for text, column, place in (("in-pixel", 11, 8.2), ("crossing", crossing, 11.6), ("out-pixel", 12, 14.8)):
+        arrow = {"arrowstyle": "-", "color": "0.3"}
+        image.annotate(
+            text, (column, row), (place, 2.6), ha="center", va="center", arrowprops=arrow, zorder=5,
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"},
+        )  # fmt: skip
+        image.plot(column, row, ".", color="0.3", zorder=3)
+
+    inside, outside = (viz.pixel_descents(vertices, faces, brighter=b, **options) for b in (False, True))
+    on_face = np.asarray(alpha[row]) > 0
+    measured = np.where(on_face, inside[row, :, 1, 0], outside[row, :, 1, 0])
+    pull.bar(np.arange(width)[on_face], measured[on_face], color="0.45", label="on the face: should be darker")
+    pull.bar(np.arange(width)[~on_face], measured[~on_face], color="tab:orange", label="beside it: should be brighter")
+    j = np.arange(width) - crossing
+    formula = np.sign(j) * share / (np.abs(j) + 1e-3 * width / 2 * share)
+    shown = (measured != 0) | (j > 0)
+    pull.plot(np.arange(width)[shown], formula[shown], "_", color="tab:red", markersize=14, label="the formula")
+    pull.axhline(0, color="0.7", linewidth=0.8)
+    pull.set(ylabel="descent of b to the right", xlabel="column of the one pixel that should change")
+    pull.set_xticks(range(width))
+    pull.tick_params(which="minor", length=0)
+    pull.legend(frameon=False, loc="upper left")
     return figure
 
 
@@ -157,6 +207,7 @@ def save(figure, name):
 def main():
     save(draw_spaces(), "conventions/spaces.png")
     save(draw_faces(), "conventions/faces.png")
+    save(draw_sweep(), "gradients/sweep.png")
     run_page("getting-started")
 
 
