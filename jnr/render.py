@@ -14,8 +14,8 @@ from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.interpolate import interpolate
 from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize
+from jnr._ops.rows import take_rows
 from jnr._ops.visibility import Gradient, images_with_gradient
-from jnr._xla.geometry import take_where
 from jnr.camera import Camera
 from jnr.geometry import face_normals, unit, vertex_normals
 from jnr.lights import Light, check_lights, diffuse
@@ -134,10 +134,10 @@ def render(
     lights = check_lights(lights)
     if shader is not None and not callable(shader):
         raise TypeError(f"shader must be a function of a surface or None, got {type(shader).__name__}.")
-    albedo = sample_texture(textures, scene.faces, fragments, positions)
+    albedo = sample_texture(textures, scene.faces, fragments, positions, backend=backend)
     if attributes is None:
         attributes = jnp.zeros((scene.vertices.shape[0], 0), albedo.dtype)
-    values = interpolate(attributes, scene.faces, fragments)
+    values = interpolate(attributes, scene.faces, fragments, backend=backend)
     face_normal, normal = scene.normals(normals, fragments)
     if shader is None and face_normal is not None and not any(getattr(light, "local", True) for light in lights):
         # The light of a flat face is one everywhere: as many lights to add up as there are faces.
@@ -147,7 +147,7 @@ def render(
     elif shader is None and not lights:
         color = albedo
     else:
-        position = interpolate(scene.vertices, scene.faces, fragments)
+        position = interpolate(scene.vertices, scene.faces, fragments, backend=backend)
         viewer = scene.camera.viewer(scene.aspect)
         viewer = jnp.where(scene.covered, unit(viewer[:3] - viewer[3] * position), 0)
         surface = Surface(albedo, position, normal, viewer, values, fragments, lights)
@@ -272,7 +272,7 @@ class _Scene:
 
     def of_face(self, values):
         """Values of the faces that are seen, as an image; zero on background."""
-        return take_where(self.covered[..., 0], values, self.fragments.face_index)
+        return take_rows(values, self.fragments.face_index, backend=self.backend)
 
     def normals(self, normals, fragments):
         """The faces' normals on the side that is seen, None where they are not flat, and the pixels'."""
@@ -292,12 +292,13 @@ class _Scene:
             return face_normal, self.of_face(face_normal)
         if isinstance(normals, str):
             normals = vertex_normals(self.vertices, self.faces)
-        return None, unit(interpolate(normals, self.faces, fragments)) * self.of_face(side)
+        return None, unit(interpolate(normals, self.faces, fragments, backend=self.backend)) * self.of_face(side)
 
     def depth(self):
         """Distance along the view axis, as an image of one channel."""
         depth = self.camera.depth(self.vertices)[:, None]
-        return interpolate(depth, self.faces, self.fragments, background=self.camera.projection.far)
+        far = self.camera.projection.far
+        return interpolate(depth, self.faces, self.fragments, background=far, backend=self.backend)
 
     def background(self, background, color):
         """The background at every sample."""

@@ -11,11 +11,13 @@ import numpy as np
 from jax import lax
 
 from jnr import _checks
+from jnr._backend import Backend
 from jnr._ops.interpolate import interpolate
 from jnr._ops.rasterize import Fragments
+from jnr._ops.resolve import barycentric_derivatives, face_corners
+from jnr._ops.rows import take_rows
 from jnr._pytree import pytree
 from jnr._xla.geometry import take, take_where
-from jnr._xla.resolve import barycentric_derivatives
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -140,6 +142,8 @@ def sample_uv(
     faces: Int[Array, "faces 3"],
     fragments: Fragments,
     clip_positions: Float[Array, "vertices 4"],
+    *,
+    backend: Backend | None = None,
 ) -> Float[Array, "height width channels"]:
     """Samples a UV texture at every pixel; zero on background.
 
@@ -156,25 +160,27 @@ def sample_uv(
     channels = checked.images[0].shape[-1]
     if 0 in (faces.shape[0], clip_positions.shape[0], checked.uv.shape[0], channels):
         return jnp.zeros((*covered.shape, channels), checked.images[0].dtype)
-    uv = interpolate(checked.uv, checked.uv_faces, fragments)
+    uv = interpolate(checked.uv, checked.uv_faces, fragments, backend=backend)
     material = None
     if checked.material is not None:
         material = take(checked.material, jnp.maximum(fragments.face_index, 0))
     step = None
     if texture.filter == "trilinear":
-        step = _uv_steps(checked, faces, fragments, clip_positions, uv)
-    color = _sample(checked, covered, uv, material, step, nearest=texture.filter == "nearest")
+        step = _uv_steps(checked, faces, fragments, clip_positions, uv, backend)
+    color = _sample(checked, covered, uv, material, step, nearest=texture.filter == "nearest", backend=backend)
     return jnp.where(covered[..., None], color, 0)
 
 
-def _uv_steps(checked, faces, fragments, clip_positions, uv):
+def _uv_steps(checked, faces, fragments, clip_positions, uv, backend):
     """How far the texture coordinate moves from a pixel to the next column and row: `(height, width, 2, 2)`."""
-    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index)
-    rows = take(checked.uv_faces, jnp.maximum(fragments.face_index, 0))
+    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index, backend=backend)
+    corners = take_rows(
+        checked.uv, face_corners(checked.uv_faces, fragments.face_index, backend=backend), backend=backend
+    )
     covered = fragments.face_index >= 0
     steps = jnp.zeros((*fragments.face_index.shape, 2, 2), uv.dtype)
     for k in range(3):
-        corner = jnp.where(covered[..., None], take_where(covered, checked.uv, rows[..., k]) - uv, 0)
+        corner = jnp.where(covered[..., None], corners[..., k, :] - uv, 0)
         steps = steps + corner[..., None, :] * gradient[..., k, :, None].astype(uv.dtype)
     return steps
 
@@ -239,7 +245,7 @@ def _halve_axis(image, n):
     return sum(weights[k].reshape(-1, 1, 1) * image[k : k + 2 * rows : 2] for k in range(3))
 
 
-def _sample(checked, wanted, uv, material, step, *, nearest):
+def _sample(checked, wanted, uv, material, step, *, nearest, backend=None):
     """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` says.
 
     Anything where they are not `wanted` `(...)`.
@@ -247,7 +253,7 @@ def _sample(checked, wanted, uv, material, step, *, nearest):
     pyramid = _pyramid(checked.images, checked.sizes, mipmap=step is not None)
     row = None if material is None else material * pyramid.levels
     if step is None:
-        return _sample_level(checked, pyramid, wanted, uv, material, row, nearest=nearest)
+        return _sample_level(checked, pyramid, wanted, uv, material, row, nearest=nearest, backend=backend)
     base = jnp.stack([_of(pyramid.width, row), _of(pyramid.height, row)], axis=-1).astype(uv.dtype)
     texels = (step[..., 0] * base[..., None, 0]) ** 2 + (step[..., 1] * base[..., None, 1]) ** 2
     largest = jnp.maximum(texels[..., 0], texels[..., 1])
@@ -261,7 +267,9 @@ def _sample(checked, wanted, uv, material, step, *, nearest):
     fraction = (level - low)[..., None].astype(checked.images[0].dtype)
     row = low.astype(jnp.int32) if row is None else row + low.astype(jnp.int32)
     above = jnp.where(low + 1 > last, row, row + 1)
-    finer, coarser = (_sample_level(checked, pyramid, wanted, uv, material, r, nearest=False) for r in (row, above))
+    finer, coarser = (
+        _sample_level(checked, pyramid, wanted, uv, material, r, nearest=False, backend=backend) for r in (row, above)
+    )
     return finer + fraction * (coarser - finer)
 
 
@@ -270,7 +278,7 @@ def _of(column, row):
     return column[0] if row is None else take(column, row)
 
 
-def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest):
+def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backend):
     first, stride, height, width = (
         _of(column, row) for column in (pyramid.first, pyramid.stride, pyramid.height, pyramid.width)
     )
@@ -285,7 +293,7 @@ def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest):
         for column_index, column_weight in columns:
             i, inside_i = _wrapped(row_index, height, wraps, material)
             j, inside_j = _wrapped(column_index, width, wraps, material)
-            texel = take_where(wanted, pyramid.texels, first + i * stride + j)
+            texel = take_rows(pyramid.texels, jnp.where(wanted, first + i * stride + j, -1), backend=backend)
             if "border" in wraps:
                 texel = jnp.where((inside_i & inside_j)[..., None], texel, checked.border)
             total = total + (row_weight * column_weight)[..., None].astype(texel.dtype) * texel
@@ -332,7 +340,7 @@ def _wrapped(index, n, wraps, material):
 
 
 def sample_cubes(
-    cubes: Float[Array, "faces size size size channels"], fragments: Fragments
+    cubes: Float[Array, "faces size size size channels"], fragments: Fragments, *, backend: Backend | None = None
 ) -> Float[Array, "height width channels"]:
     """Samples a texture cube per face, trilinear in the barycentrics; zero on background.
 
@@ -365,7 +373,7 @@ def sample_cubes(
         for k in range(3):
             weight = weight * (fraction[..., k] if bits[k] else 1 - fraction[..., k])
             index = index * size + low[..., k] + bits[k]
-        texel = take_where(covered, table, index)
+        texel = take_rows(table, jnp.where(covered, index, -1), backend=backend)
         total = total + weight[..., None] * texel
     return total
 
@@ -375,20 +383,22 @@ def sample_texture(
     faces: Int[Array, "faces 3"],
     fragments: Fragments,
     clip_positions: Float[Array, "vertices 4"],
+    *,
+    backend: Backend | None = None,
 ) -> Float[Array, "height width channels"]:
     """Colour of each pixel's point from whatever `render` takes as textures; white where there is none."""
     if textures is None:
         covered = (fragments.face_index >= 0)[..., None]
         return jnp.broadcast_to(covered, (*covered.shape[:2], 3)).astype(fragments.barycentric.dtype)
     if isinstance(textures, UVTexture):
-        return sample_uv(textures, faces, fragments, clip_positions)
+        return sample_uv(textures, faces, fragments, clip_positions, backend=backend)
     textures = _checks.as_float(textures, "textures")
     if textures.ndim == 2:
         _checks.check_shape(textures, "textures", clip_positions.shape[0], "channels")
-        return interpolate(textures, faces, fragments)
+        return interpolate(textures, faces, fragments, backend=backend)
     if textures.ndim == 5:
         _checks.check_shape(textures, "textures", faces.shape[0], *textures.shape[1:])
-        return sample_cubes(textures, fragments)
+        return sample_cubes(textures, fragments, backend=backend)
     raise ValueError(
         "textures must be vertex colours (vertices, channels), texture cubes (faces, t, t, t, channels) or a "
         f"UVTexture, got shape {textures.shape}."

@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnr._xla import rows as rows_xla
+
 CULL = {None: 0, "back": 1, "front": 2}
+FLOATS = ("float32", "float64")
+KERNELS = {"rasterize": FLOATS, "edge_sweep_bwd": FLOATS, "take_rows": (*FLOATS, "int32"), "add_rows": FLOATS}
 
 
 @functools.cache
@@ -28,8 +32,8 @@ def register() -> None:
     """Makes the kernels known to XLA, once."""
     try:
         kernels = ctypes.CDLL(str(library()))
-        for name in ("rasterize", "edge_sweep_bwd"):
-            for dtype in ("float32", "float64"):
+        for name, dtypes in KERNELS.items():
+            for dtype in dtypes:
                 target = f"jnr_{name}_{dtype}"
                 jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(kernels, target)), platform="cpu")
     except (OSError, AttributeError) as error:
@@ -62,3 +66,22 @@ def edge_sweep_bwd(
     batch = max(operand.shape[0] for operand in operands)
     result = jax.ShapeDtypeStruct((batch, *clip_positions.shape[1:]), clip_positions.dtype)
     return jax.ffi.ffi_call(f"jnr_edge_sweep_bwd_{clip_positions.dtype}", result)(*operands, eps=np.float64(eps))
+
+
+def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:
+    """As `jnr._xla.rows.take_rows`."""
+    if table.dtype not in KERNELS["take_rows"]:
+        return rows_xla.take_rows(table, index)
+    register()
+    batch = max(table.shape[0], index.shape[0])
+    result = jax.ShapeDtypeStruct((batch, index.shape[1], table.shape[2]), table.dtype)
+    return jax.ffi.ffi_call(f"jnr_take_rows_{table.dtype}", result)(table, index)
+
+
+def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
+    """As `jnr._xla.rows.add_rows`; the order of additions is fixed."""
+    if values.dtype not in KERNELS["add_rows"]:
+        return rows_xla.add_rows(values, index, rows=rows, sums=sums)
+    register()
+    result = jax.ShapeDtypeStruct((sums, rows, values.shape[2]), values.dtype)
+    return jax.ffi.ffi_call(f"jnr_add_rows_{values.dtype}", result)(values, index)

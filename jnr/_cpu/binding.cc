@@ -244,6 +244,52 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
   return ffi::Error::Success();
 }
 
+template <ffi::DataType kType>
+ffi::Error take_rows(ffi::ThreadPool pool, ffi::Buffer<kType> table, ffi::Buffer<ffi::S32> index,
+                     ffi::Result<ffi::Buffer<kType>> taken) {
+  using T = ffi::NativeType<kType>;
+  auto out = taken->dimensions(), in = table.dimensions();
+  if (out.size() != 3 || in.size() != 3) return ffi::Error::InvalidArgument("jnr: operands must have a batch axis");
+  int64_t batch = out[0], count = out[1], channels = out[2], rows = in[1];
+  if (!fits(table, batch, {rows, channels}) || !fits(index, batch, {count}))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  TakeRows<T> take;
+  if constexpr (std::is_same_v<T, int32_t>)
+    take = kTakeInts;
+  else
+    take = kernels<T>().take_rows;
+  int64_t blocks = (count + kBlock - 1) / kBlock;
+  parallel_for(pool, batch * blocks, [&](int64_t task) {
+    int64_t item = task / blocks, begin = task % blocks * kBlock;
+    take(item_of(table, item), rows, channels, item_of(index, item), begin, std::min(count, begin + kBlock),
+         taken->typed_data() + item * count * channels);
+  });
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error add_rows(ffi::ThreadPool pool, ffi::Buffer<kType> values, ffi::Buffer<ffi::S32> index,
+                    ffi::Result<ffi::Buffer<kType>> table) {
+  auto out = table->dimensions(), in = values.dimensions();
+  if (out.size() != 3 || in.size() != 3 || index.dimensions().size() != 2)
+    return ffi::Error::InvalidArgument("jnr: operands must have a batch axis");
+  int64_t sums = out[0], rows = out[1], channels = out[2], count = in[1];
+  int64_t batch = std::max(in[0], index.dimensions()[0]);
+  if (sums == 0 || batch % sums != 0 || !fits(values, batch, {count, channels}) || !fits(index, batch, {count}))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  // A task has some of the rows and adds what belongs to them in one order, so the parts change no bit.
+  int64_t parts = std::clamp<int64_t>(count * channels / (4 * kBlock), 1, 4), each = batch / sums;
+  parallel_for(pool, sums * parts, [&](int64_t task) {
+    int64_t sum = task / parts, begin = rows * (task % parts) / parts, end = rows * (task % parts + 1) / parts;
+    auto* to = table->typed_data() + sum * rows * channels;
+    std::fill(to + begin * channels, to + end * channels, 0);
+    for (int64_t item = sum * each; item < (sum + 1) * each; ++item)
+      kernels<ffi::NativeType<kType>>().add_rows(item_of(values, item), item_of(index, item), count, channels, begin,
+                                                 end, to);
+  });
+  return ffi::Error::Success();
+}
+
 }  // namespace
 }  // namespace jnr
 
@@ -276,7 +322,21 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
                                     .Attr<double>("eps")         \
                                     .Ret<ffi::Buffer<type>>())
 
+#define JNR_ROWS(name, kernel, type)                          \
+  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::kernel<type>,      \
+                                ffi::Ffi::Bind()              \
+                                    .Ctx<ffi::ThreadPool>()   \
+                                    .Arg<ffi::Buffer<type>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Ret<ffi::Buffer<type>>())
+
 JNR_RASTERIZE(jnr_rasterize_float32, ffi::F32);
 JNR_RASTERIZE(jnr_rasterize_float64, ffi::F64);
 JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float32, ffi::F32);
 JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float64, ffi::F64);
+JNR_ROWS(jnr_take_rows_float32, take_rows, ffi::F32);
+JNR_ROWS(jnr_take_rows_float64, take_rows, ffi::F64);
+JNR_ROWS(jnr_take_rows_int32, take_rows, ffi::S32);
+JNR_ROWS(jnr_add_rows_float32, add_rows, ffi::F32);
+JNR_ROWS(jnr_add_rows_float64, add_rows, ffi::F64);

@@ -50,6 +50,11 @@ constexpr int64_t kLanes = 8;
 // Lines that are brought into the cache together.
 constexpr int64_t kLineBlock = 16;
 
+// Rows of a table by their index, of zeros where it is none, for indices [begin, end).
+template <typename T>
+using TakeRows = void (*)(const T* table, int64_t rows, int64_t channels, const int32_t* index, int64_t begin,
+                          int64_t end, T* taken);
+
 template <typename T>
 struct Kernels {
   // Vertices [begin, end) from clip positions (vertices, 4), and their points unless that is null.
@@ -63,11 +68,16 @@ struct Kernels {
   // Adds to `grad` (vertices,) the cotangent of the clip coordinate along lines [first, end): rows (axis 1) or columns
   // (axis 0) of the image. `scratch` has sweep_scratch(..) numbers.
   void (*sweep_lines)(const SweepItem<T>& item, int axis, int64_t first, int64_t end, T* grad, T* scratch);
+  TakeRows<T> take_rows;
+  // Adds values (count, channels) to the rows [begin, end) of `table` that their index names, in their order.
+  void (*add_rows)(const T* values, const int32_t* index, int64_t count, int64_t channels, int64_t begin, int64_t end,
+                   T* table);
 };
 
 int64_t sweep_scratch(int64_t length, int64_t channels);
 
 extern const Kernels<float> kFloat, kFloatV3;
 extern const Kernels<double> kDouble, kDoubleV3;
+extern const TakeRows<int32_t> kTakeInts;
 
 }  // namespace jnr

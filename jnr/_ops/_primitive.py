@@ -24,11 +24,13 @@ def batched_primitive(
     *,
     cpu: Callable[..., jax.Array] | None = None,
     kernels: tuple[str, str] | None = None,
+    split: bool = True,
 ) -> Primitive:
     """A primitive whose operands all have a leading batch axis, of one size or of size 1 where shared.
 
     `vmap` folds the mapped axes of every operand into that axis. An operand that no `vmap` maps keeps its
-    size of 1: it is neither copied nor repeated.
+    size of 1: it is neither copied nor repeated. The result's batch is the operands', or, where there is a parameter
+    `sums`, that many sums over parts of it.
 
     Args:
         name: Shown in jaxprs.
@@ -36,12 +38,13 @@ def batched_primitive(
         shape: Shape without the batch axis, and dtype, of the result from the operands' and the parameters.
         cpu: The op as kernels for the CPU, if there are any.
         kernels: File and name of the launch function that does the same with Triton kernels, if there are any.
+        split: Whether a batch on several devices is split by what is said here; if not, XLA splits the plain JAX.
     """
     primitive = Primitive(name)
 
     def abstract(*operands, **params):
         result, dtype = shape(*operands, **params)
-        return _result_type(operands, (batch_size(operands), *result), dtype)
+        return _result_type(operands, (params.get("sums", batch_size(operands)), *result), dtype)
 
     def anywhere(*operands, backend, **params):
         if backend in ("triton", "cpu"):
@@ -74,9 +77,13 @@ def batched_primitive(
     _ask_for_devices(primitive)
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
-    mlir.register_lowering(primitive, functools.partial(_lower, anywhere))
-    mlir.register_lowering(primitive, functools.partial(_lower, on_cpu), platform="cpu")
-    mlir.register_lowering(primitive, functools.partial(_lower, cuda), platform="cuda")
+    mlir.register_lowering(primitive, functools.partial(_lower, anywhere, None if split else implementation))
+    mlir.register_lowering(
+        primitive, functools.partial(_lower, on_cpu, None if split else implementation), platform="cpu"
+    )
+    mlir.register_lowering(
+        primitive, functools.partial(_lower, cuda, None if split else implementation), platform="cuda"
+    )
     batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     return primitive
 
@@ -110,8 +117,8 @@ def _ask_for_devices(primitive):
 
 
 def _device_count(context):
-    """How many devices share the program, as far as they are known."""
-    return len(getattr(context.module_context.axis_context, "device_assignment", None) or ())
+    """How many devices share the program, 1 where that is unknown and where each has a program of its own."""
+    return len(getattr(context.module_context.axis_context, "device_assignment", None) or (None,))
 
 
 def _partitioned(function, operands):
@@ -139,14 +146,17 @@ def _partitioned(function, operands):
     return split
 
 
-def _lower(function, context, *operands, **params):
+def _lower(function, plain, context, *operands, **params):
     """Lowers a function in which nothing is said about a surrounding `shard_map`: it sees one device's part."""
     avals_in, avals_out = (
         [ShapedArray(aval.shape, aval.dtype) for aval in avals] for avals in (context.avals_in, context.avals_out)
     )
     context = context.replace(avals_in=avals_in, avals_out=avals_out)
-    function = functools.partial(function, **params)
-    if _device_count(context) > 1:
+    if _device_count(context) == 1 or plain is None:
+        function = functools.partial(function, **params)
+    else:
+        function = functools.partial(plain, **{name: value for name, value in params.items() if name != "backend"})
+    if _device_count(context) > 1 and plain is None:
         function = _partitioned(function, avals_in)
     return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 
@@ -178,5 +188,7 @@ def _batch(primitive, operands, axes, **params):
             x = jnp.broadcast_to(x, (mapped, inner, *x.shape[2:]))
         return x.reshape(mapped * inner, *x.shape[2:])
 
+    if "sums" in params:
+        params["sums"] *= mapped
     out = primitive.bind(*(fold(x, m) for x, m in zip(moved, is_mapped, strict=True)), **params)
-    return out.reshape(mapped, inner, *out.shape[1:]), 0
+    return out.reshape(mapped, out.shape[0] // mapped, *out.shape[1:]), 0

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 
 from jnr import _checks
+from jnr._backend import Backend, check_backend
 from jnr._ops.rasterize import Fragments
-from jnr._xla.geometry import take_where
-from jnr._xla.resolve import face_corners
+from jnr._ops.resolve import face_corners
+from jnr._ops.rows import take_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -21,6 +22,7 @@ def interpolate(
     fragments: Fragments,
     *,
     background: ArrayLike = 0,
+    backend: Backend | None = None,
 ) -> Float[Array, "height width channels"]:
     """Interpolates attributes at every pixel, perspective-correct.
 
@@ -32,6 +34,7 @@ def interpolate(
         faces: Vertex indices of each face.
         fragments: From `rasterize`.
         background: Value of pixels that see no face.
+        backend: `"xla"`, `"cpu"`, `"triton"`, `"interpret"`, or None to choose by platform.
 
     Returns:
         The interpolated values.
@@ -49,20 +52,18 @@ def interpolate(
     faces = _checks.as_faces(faces, num_vertices)
     if attributes.ndim == 3:
         _checks.check_shape(attributes, "attributes", faces.shape[0], 3, "channels")
+    check_backend(backend)
     channels = attributes.shape[-1]
     background = _checks.as_background(background, channels, attributes.dtype)
     covered = fragments.face_index >= 0
     if 0 in attributes.shape or faces.shape[0] == 0:
         return jnp.broadcast_to(background, (*covered.shape, channels))
     if attributes.ndim == 2:
-        index = face_corners(faces, fragments.face_index, attributes.shape[0])
-        table = attributes
+        index = face_corners(faces, fragments.face_index, backend=backend)
     else:
-        first = fragments.face_index * 3
-        index = [first + k for k in range(3)]
-        table = attributes.reshape(-1, channels)
-    weights = fragments.barycentric.astype(attributes.dtype)
+        index = fragments.face_index[..., None] * 3 + jnp.arange(3)
     # Values of faces that nobody sees may be anything, NaN included.
-    values = [take_where(covered, table, i) for i in index]
-    total = sum(weights[..., k, None] * values[k] for k in range(3))
+    values = take_rows(attributes.reshape(-1, channels), index, backend=backend)
+    weights = fragments.barycentric.astype(attributes.dtype)
+    total = sum(weights[..., k, None] * values[..., k, :] for k in range(3))
     return jnp.where(covered[..., None], total, background)

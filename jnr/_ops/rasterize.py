@@ -10,8 +10,8 @@ from jax import lax
 from jnr import _checks, _cpu
 from jnr._backend import Backend, check_backend
 from jnr._ops._primitive import batch_size, batched_primitive
+from jnr._ops.resolve import resolve
 from jnr._xla.rasterize import rasterize as rasterize_xla
-from jnr._xla.resolve import resolve
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -105,5 +105,5 @@ def rasterize(
     face_index = rasterize_p.bind(
         lax.stop_gradient(clip_positions)[None], faces[None], height=height, width=width, cull=cull, backend=backend
     )[0]
-    barycentric, depth = resolve(clip_positions, faces, face_index)
+    barycentric, depth = resolve(clip_positions, faces, face_index, backend=backend)
     return Fragments(face_index, barycentric, depth)

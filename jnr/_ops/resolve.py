@@ -1,28 +1,33 @@
-"""The point of its face that each pixel sees, in plain JAX that differentiates itself."""
+"""The point of its face that each pixel sees; JAX differentiates it."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jnr._xla.geometry import pixel_space, power_of_two_scale, take, take_where
+from jnr._backend import Backend
+from jnr._ops.rows import take_rows
+from jnr._xla.geometry import pixel_space, power_of_two_scale
 
 # Of each corner, in the order of its minor.
 OTHERS = ((1, 2), (2, 0), (0, 1))
 
 
-def face_corners(faces: jax.Array, face_index: jax.Array, num_vertices: int) -> list[jax.Array]:
-    """Vertex index of each corner of the face a pixel sees, each `(height, width)`; anything on background."""
-    rows = take(faces, jnp.maximum(face_index, 0))
-    return [jnp.clip(rows[..., k], 0, num_vertices - 1) for k in range(3)]
+def face_corners(faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None) -> jax.Array:
+    """Vertex index of each corner of the face a pixel sees, `(height, width, 3)`; -1 on background."""
+    # Counted from 1, since rows that are not there are zeros.
+    return take_rows(faces + 1, face_index, backend=backend) - 1
 
 
-def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> tuple[jax.Array, jax.Array]:
+def resolve(
+    clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Perspective-correct barycentrics and clip-space w at each pixel, zero on background.
 
     Args:
         clip_positions: `(vertices, 4)`.
         faces: `(faces, 3)`.
         face_index: `(height, width)`, -1 on background.
+        backend: Of the gathers.
 
     Returns:
         `(height, width, 3)` and `(height, width)`.
@@ -32,7 +37,7 @@ def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) 
         zero = jnp.zeros((height, width, 3), clip_positions.dtype)
         return zero, zero[..., 0]
     covered = face_index >= 0
-    corners, local = _seen_faces(clip_positions, faces, face_index)
+    corners, local = _seen_faces(clip_positions, faces, face_index, backend)
     # The pixel's ray meets the face at sum(b * corner): the weights are three-by-three minors.
     minors = []
     for i, j in OTHERS:
@@ -53,7 +58,7 @@ def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) 
     return jnp.stack(weights, axis=-1), jnp.where(covered, depth, 0)
 
 
-def _seen_faces(clip_positions, faces, face_index):
+def _seen_faces(clip_positions, faces, face_index, backend):
     """Corners of the face each pixel sees in pixel space; the same, scaled and seen from the pixel."""
     height, width = face_index.shape
     vertices = jnp.stack(pixel_space(clip_positions, height, width), axis=-1)
@@ -62,10 +67,8 @@ def _seen_faces(clip_positions, faces, face_index):
     covered = face_index >= 0
     # On background any sound triangle, so that nothing unsound is differentiated.
     spare = [(0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0)]
-    corners = []
-    for index, sound in zip(face_corners(faces, face_index, clip_positions.shape[0]), spare, strict=True):
-        corner = take_where(covered, vertices, index)
-        corners.append([jnp.where(covered, corner[..., i], sound[i]) for i in range(3)])
+    seen = take_rows(vertices, face_corners(faces, face_index, backend=backend), backend=backend)
+    corners = [[jnp.where(covered, seen[..., k, i], spare[k][i]) for i in range(3)] for k in range(3)]
     scale = lax.stop_gradient(power_of_two_scale(*(v for corner in corners for v in corner)))
     local = []
     for x, y, w in corners:
@@ -74,13 +77,16 @@ def _seen_faces(clip_positions, faces, face_index):
     return corners, local
 
 
-def barycentric_derivatives(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> jax.Array:
+def barycentric_derivatives(
+    clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None
+) -> jax.Array:
     """How each pixel's barycentrics change towards the next column and row, zero on background.
 
     Args:
         clip_positions: `(vertices, 4)`.
         faces: `(faces, 3)`.
         face_index: `(height, width)`, -1 on background.
+        backend: Of the gathers.
 
     Returns:
         `(height, width, 3, 2)`: corner, then column and row.
@@ -88,7 +94,7 @@ def barycentric_derivatives(clip_positions: jax.Array, faces: jax.Array, face_in
     height, width = face_index.shape
     if 0 in (faces.shape[0], clip_positions.shape[0]):
         return jnp.zeros((height, width, 3, 2), clip_positions.dtype)
-    _, local = _seen_faces(clip_positions, faces, face_index)
+    _, local = _seen_faces(clip_positions, faces, face_index, backend)
     minors, steps = [], []
     for i, j in OTHERS:
         (xi, yi, wi), (xj, yj, wj) = local[i], local[j]

@@ -1,0 +1,62 @@
+"""Gathering rows of a table and adding rows up, in plain JAX."""
+
+import jax
+import jax.numpy as jnp
+
+
+def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:
+    """Rows of a table, of zeros where the index is none of its rows.
+
+    Not any row in place of the zeros: in the backward pass XLA adds up rows one by one, and thousands of zeros for the
+    same row wait for each other.
+
+    Args:
+        table: `(1 or batch, rows, channels)`.
+        index: `(1 or batch, count)`, int32.
+
+    Returns:
+        `(batch, count, channels)`.
+    """
+    return _mapped(_take, table, index)
+
+
+def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
+    """A table whose rows are the sums of the values that have their index.
+
+    Args:
+        values: `(1 or batch, count, channels)`.
+        index: `(1 or batch, count)`, int32; values with an index that is none of the rows are left out.
+        rows: Of the table.
+        sums: How many tables there are, each of as many items of the batch that follow each other.
+
+    Returns:
+        `(sums, rows, channels)`.
+    """
+    batch = max(values.shape[0], index.shape[0])
+    if sums != batch:
+        values, index = (
+            jnp.broadcast_to(x, (batch, *x.shape[1:])).reshape(sums, -1, *x.shape[2:]) for x in (values, index)
+        )
+    return _mapped(lambda v, i: _add(v, i, rows), values, index)
+
+
+def _mapped(function, first, second):
+    axes = [None if operand.shape[0] == 1 else 0 for operand in (first, second)]
+    if axes == [None, None]:
+        return function(first[0], second[0])[None]
+    operands = [o[0] if axis is None else o for o, axis in zip((first, second), axes, strict=True)]
+    return jax.vmap(function, axes)(*operands)
+
+
+def _take(table, index):
+    return table.at[_in_range(index, table.shape[0])].get(mode="fill", fill_value=0)
+
+
+def _add(values, index, rows):
+    table = jnp.zeros((rows, values.shape[-1]), values.dtype)
+    return table.at[_in_range(index, rows)].add(values, mode="drop")
+
+
+def _in_range(index, rows):
+    """A negative index counts from the end in JAX, one beyond the end does not."""
+    return jnp.where(index < 0, rows, index)
