@@ -14,10 +14,11 @@ from jnr import _checks
 from jnr._backend import Backend
 from jnr._ops.interpolate import interpolate
 from jnr._ops.rasterize import Fragments
-from jnr._ops.resolve import barycentric_derivatives, face_corners
+from jnr._ops.resolve import face_corners
 from jnr._ops.rows import take_rows
 from jnr._pytree import pytree
 from jnr._xla.geometry import take, take_where
+from jnr._xla.resolve import barycentric_derivatives
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -173,7 +174,7 @@ def sample_uv(
 
 def _uv_steps(checked, faces, fragments, clip_positions, uv, backend):
     """How far the texture coordinate moves from a pixel to the next column and row: `(height, width, 2, 2)`."""
-    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index, backend=backend)
+    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index)
     corners = take_rows(
         checked.uv, face_corners(checked.uv_faces, fragments.face_index, backend=backend), backend=backend
     )

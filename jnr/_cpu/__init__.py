@@ -17,7 +17,14 @@ from jnr._xla import rows as rows_xla
 
 CULL = {None: 0, "back": 1, "front": 2}
 FLOATS = ("float32", "float64")
-KERNELS = {"rasterize": FLOATS, "edge_sweep_bwd": FLOATS, "take_rows": (*FLOATS, "int32"), "add_rows": FLOATS}
+KERNELS = {
+    "rasterize": FLOATS,
+    "edge_sweep_bwd": FLOATS,
+    "resolve": FLOATS,
+    "resolve_bwd": FLOATS,
+    "take_rows": (*FLOATS, "int32"),
+    "add_rows": FLOATS,
+}
 
 
 @functools.cache
@@ -66,6 +73,25 @@ def edge_sweep_bwd(
     batch = max(operand.shape[0] for operand in operands)
     result = jax.ShapeDtypeStruct((batch, *clip_positions.shape[1:]), clip_positions.dtype)
     return jax.ffi.ffi_call(f"jnr_edge_sweep_bwd_{clip_positions.dtype}", result)(*operands, eps=np.float64(eps))
+
+
+def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> jax.Array:
+    """As `jnr._xla.resolve.resolve`."""
+    register()
+    operands = clip_positions, faces, face_index
+    batch = max(operand.shape[0] for operand in operands)
+    result = jax.ShapeDtypeStruct((batch, *face_index.shape[1:], 4), clip_positions.dtype)
+    return jax.ffi.ffi_call(f"jnr_resolve_{clip_positions.dtype}", result)(*operands)
+
+
+def resolve_bwd(
+    cotangent: jax.Array, clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, sums: int
+) -> jax.Array:
+    """As `jnr._xla.resolve.resolve_bwd`; the order of additions is fixed."""
+    register()
+    result = jax.ShapeDtypeStruct((sums, *clip_positions.shape[1:]), clip_positions.dtype)
+    call = jax.ffi.ffi_call(f"jnr_resolve_bwd_{clip_positions.dtype}", result)
+    return call(cotangent, clip_positions, faces, face_index)
 
 
 def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:

@@ -80,6 +80,9 @@ bool fits(const Buffer& buffer, int64_t batch, std::initializer_list<int64_t> sh
 // Vertices or faces of a task.
 constexpr int64_t kBlock = 8192;
 
+// In how many parts a large image's backward pass is done.
+int64_t image_parts(int64_t pixels) { return pixels >= 512 * 512 ? 4 : 1; }
+
 // How many faces and vertices of each item there are, padding at the end left out: it costs a look at its index.
 struct Used {
   std::vector<int64_t> faces, vertices;
@@ -199,7 +202,7 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
   auto placed = place<T>(pool, clip_positions, used, height, width, false);
   // Parts of an axis have sums of their own, which are added in order. The image's size alone says how many, so that a
   // mesh has the same gradient to the bit alone, in a batch and with padding.
-  int64_t parts = height * width >= 512 * 512 ? 4 : 1;
+  int64_t parts = image_parts(height * width);
   std::vector<std::unique_ptr<T[]>> sums(size_t(batch * 2 * parts));
   parallel_for(pool, batch * 2 * parts, [&](int64_t task) {
     int64_t item = task / (2 * parts), axis = task / parts % 2, part = task % parts;
@@ -240,6 +243,80 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
       bool sound = w > 0 && std::isfinite(clip[4 * v] + clip[4 * v + 1] + clip[4 * v + 2] + w);
       to[4 * v + 3] = sound ? -toward / w : T(0);
     }
+  });
+  return ffi::Error::Success();
+}
+
+// Whether sizes fit; what `item` of the batch is resolved from.
+template <ffi::DataType kType>
+bool fit_resolve(const ffi::Buffer<kType>& clip, const ffi::Buffer<ffi::S32>& faces,
+                 const ffi::Buffer<ffi::S32>& face_index, int64_t batch) {
+  if (clip.dimensions().size() != 3 || faces.dimensions().size() != 3 || face_index.dimensions().size() != 3)
+    return false;
+  return fits(clip, batch, {clip.dimensions()[1], 4}) && fits(faces, batch, {faces.dimensions()[1], 3}) &&
+         fits(face_index, batch, {face_index.dimensions()[1], face_index.dimensions()[2]});
+}
+
+template <ffi::DataType kType>
+auto resolve_item(const ffi::Buffer<kType>& clip, const ffi::Buffer<ffi::S32>& faces,
+                  const ffi::Buffer<ffi::S32>& face_index, int64_t item) {
+  return ResolveItem<ffi::NativeType<kType>>{item_of(clip, item),
+                                             item_of(faces, item),
+                                             item_of(face_index, item),
+                                             clip.dimensions()[1],
+                                             faces.dimensions()[1],
+                                             face_index.dimensions()[1],
+                                             face_index.dimensions()[2]};
+}
+
+template <ffi::DataType kType>
+ffi::Error resolve(ffi::ThreadPool pool, ffi::Buffer<kType> clip, ffi::Buffer<ffi::S32> faces,
+                   ffi::Buffer<ffi::S32> face_index, ffi::Result<ffi::Buffer<kType>> resolved) {
+  auto out = resolved->dimensions();
+  if (out.size() != 4 || !fit_resolve(clip, faces, face_index, out[0]) || !fits(*resolved, out[0], {
+      face_index.dimensions()[1], face_index.dimensions()[2], 4}))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  int64_t pixels = out[1] * out[2], blocks = (pixels + kBlock - 1) / kBlock;
+  parallel_for(pool, out[0] * blocks, [&](int64_t task) {
+    int64_t item = task / blocks, begin = task % blocks * kBlock;
+    kernels<ffi::NativeType<kType>>().resolve(resolve_item(clip, faces, face_index, item), begin,
+                                              std::min(pixels, begin + kBlock),
+                                              resolved->typed_data() + item * pixels * 4);
+  });
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error resolve_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> cotangent, ffi::Buffer<kType> clip,
+                       ffi::Buffer<ffi::S32> faces, ffi::Buffer<ffi::S32> face_index,
+                       ffi::Result<ffi::Buffer<kType>> grad) {
+  using T = ffi::NativeType<kType>;
+  auto out = grad->dimensions();
+  int64_t batch = 0;
+  for (auto* operand : {&faces, &face_index}) batch = std::max(batch, operand->dimensions()[0]);
+  for (auto* operand : {&cotangent, &clip}) batch = std::max(batch, operand->dimensions()[0]);
+  if (out.size() != 3 || out[0] == 0 || batch % out[0] != 0 || !fit_resolve(clip, faces, face_index, batch) ||
+      !fits(cotangent, batch, {face_index.dimensions()[1], face_index.dimensions()[2], 4}) ||
+      out[1] != clip.dimensions()[1] || out[2] != 4)
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  // Parts of an image have sums of their own, which are added in order; the image's size alone says how many.
+  int64_t pixels = face_index.dimensions()[1] * face_index.dimensions()[2], parts = image_parts(pixels);
+  int64_t count = out[1] * 4, each = batch / out[0];
+  std::vector<std::unique_ptr<T[]>> sums(size_t(out[0] * parts));
+  parallel_for(pool, out[0] * parts, [&](int64_t task) {
+    int64_t sum = task / parts, part = task % parts;
+    sums[task].reset(new T[count]());
+    for (int64_t item = sum * each; item < (sum + 1) * each; ++item)
+      kernels<T>().resolve_bwd(resolve_item(clip, faces, face_index, item), item_of(cotangent, item),
+                               pixels * part / parts, pixels * (part + 1) / parts, sums[task].get());
+  });
+  int64_t blocks = (count + kBlock - 1) / kBlock;
+  parallel_for(pool, out[0] * blocks, [&](int64_t task) {
+    int64_t sum = task / blocks, begin = task % blocks * kBlock, end = std::min(count, begin + kBlock);
+    T* to = grad->typed_data() + sum * count;
+    std::fill(to + begin, to + end, T(0));
+    for (int64_t part = 0; part < parts; ++part)
+      for (int64_t k = begin; k < end; ++k) to[k] += sums[sum * parts + part][k];
   });
   return ffi::Error::Success();
 }
@@ -331,6 +408,27 @@ ffi::Error add_rows(ffi::ThreadPool pool, ffi::Buffer<kType> values, ffi::Buffer
                                     .Arg<ffi::Buffer<ffi::S32>>() \
                                     .Ret<ffi::Buffer<type>>())
 
+#define JNR_RESOLVE(name, type)                               \
+  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::resolve<type>,     \
+                                ffi::Ffi::Bind()              \
+                                    .Ctx<ffi::ThreadPool>()   \
+                                    .Arg<ffi::Buffer<type>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Ret<ffi::Buffer<type>>())
+
+#define JNR_RESOLVE_BWD(name, type)                           \
+  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::resolve_bwd<type>, \
+                                ffi::Ffi::Bind()              \
+                                    .Ctx<ffi::ThreadPool>()   \
+                                    .Arg<ffi::Buffer<type>>() \
+                                    .Arg<ffi::Buffer<type>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Ret<ffi::Buffer<type>>())
+
 JNR_RASTERIZE(jnr_rasterize_float32, ffi::F32);
 JNR_RASTERIZE(jnr_rasterize_float64, ffi::F64);
 JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float32, ffi::F32);
@@ -340,3 +438,7 @@ JNR_ROWS(jnr_take_rows_float64, take_rows, ffi::F64);
 JNR_ROWS(jnr_take_rows_int32, take_rows, ffi::S32);
 JNR_ROWS(jnr_add_rows_float32, add_rows, ffi::F32);
 JNR_ROWS(jnr_add_rows_float64, add_rows, ffi::F64);
+JNR_RESOLVE(jnr_resolve_float32, ffi::F32);
+JNR_RESOLVE(jnr_resolve_float64, ffi::F64);
+JNR_RESOLVE_BWD(jnr_resolve_bwd_float32, ffi::F32);
+JNR_RESOLVE_BWD(jnr_resolve_bwd_float64, ffi::F64);

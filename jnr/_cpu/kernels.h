@@ -45,6 +45,14 @@ struct SweepItem {
   T eps;
 };
 
+template <typename T>
+struct ResolveItem {
+  const T* clip;
+  const int32_t* faces;
+  const int32_t* face_index;
+  int64_t num_vertices, num_faces, height, width;
+};
+
 // Columns at once; arrays that are read by whole vectors are padded to a multiple of it.
 constexpr int64_t kLanes = 8;
 // Lines that are brought into the cache together.
@@ -68,6 +76,10 @@ struct Kernels {
   // Adds to `grad` (vertices,) the cotangent of the clip coordinate along lines [first, end): rows (axis 1) or columns
   // (axis 0) of the image. `scratch` has sweep_scratch(..) numbers.
   void (*sweep_lines)(const SweepItem<T>& item, int axis, int64_t first, int64_t end, T* grad, T* scratch);
+  // Barycentrics and w of pixels [begin, end), four numbers each.
+  void (*resolve)(const ResolveItem<T>& item, int64_t begin, int64_t end, T* resolved);
+  // Adds to `grad` (vertices, 4) the cotangent of the clip positions from that of what `resolve` makes.
+  void (*resolve_bwd)(const ResolveItem<T>& item, const T* cotangent, int64_t begin, int64_t end, T* grad);
   TakeRows<T> take_rows;
   // Adds values (count, channels) to the rows [begin, end) of `table` that their index names, in their order.
   void (*add_rows)(const T* values, const int32_t* index, int64_t count, int64_t channels, int64_t begin, int64_t end,

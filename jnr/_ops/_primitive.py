@@ -36,7 +36,7 @@ def batched_primitive(
         name: Shown in jaxprs.
         implementation: The op in plain JAX; keyword arguments are the primitive's parameters without `backend`.
         shape: Shape without the batch axis, and dtype, of the result from the operands' and the parameters.
-        cpu: The op as kernels for the CPU, if there are any.
+        cpu: The op as kernels for the CPU, if there are any. An op that a backend has no kernels of is plain JAX there.
         kernels: File and name of the launch function that does the same with Triton kernels, if there are any.
         split: Whether a batch on several devices is split by what is said here; if not, XLA splits the plain JAX.
     """
@@ -47,7 +47,7 @@ def batched_primitive(
         return _result_type(operands, (params.get("sums", batch_size(operands)), *result), dtype)
 
     def anywhere(*operands, backend, **params):
-        if backend in ("triton", "cpu"):
+        if (backend == "triton" and kernels) or (backend == "cpu" and cpu):
             device = "NVIDIA GPUs" if backend == "triton" else "CPUs"
             raise NotImplementedError(
                 f'backend="{backend}" runs on {device} only, and {name} is being compiled for another device. Use '
@@ -106,6 +106,16 @@ def _result_type(operands, shape, dtype):
         return ShapedArray(shape, dtype)
     replicated = NamedSharding(widest.sharding.mesh, PartitionSpec(*(None for _ in shape)))
     return ShapedArray(shape, dtype, sharding=replicated, manual_axis_type=varying)
+
+
+def vary_alike(*operands: jax.Array) -> list[jax.Array]:
+    """Operands that vary over the same axes under `shard_map`, so that the gradient of a shared one is added up."""
+    varying = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
+    missing = [tuple(frozenset().union(*varying) - own) for own in varying]
+    return [
+        jax.lax.pcast(operand, axes, to="varying") if axes else operand
+        for operand, axes in zip(operands, missing, strict=True)
+    ]
 
 
 def _ask_for_devices(primitive):

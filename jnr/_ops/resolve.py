@@ -1,15 +1,54 @@
-"""The point of its face that each pixel sees; JAX differentiates it."""
+"""The point of its face that each pixel sees."""
+
+from __future__ import annotations
+
+from functools import partial
 
 import jax
-import jax.numpy as jnp
-from jax import lax
+from jax.interpreters import ad
 
+from jnr import _cpu
 from jnr._backend import Backend
+from jnr._ops._primitive import batched_primitive, vary_alike
 from jnr._ops.rows import take_rows
-from jnr._xla.geometry import pixel_space, power_of_two_scale
+from jnr._xla import resolve as xla
 
-# Of each corner, in the order of its minor.
-OTHERS = ((1, 2), (2, 0), (0, 1))
+
+def _shape(*operands, **_):
+    *_, face_index = operands
+    return (*face_index.shape[1:], 4), operands[0].dtype
+
+
+resolve_p = batched_primitive("jnr_resolve", xla.resolve, _shape, cpu=_cpu.resolve, split=False)
+resolve_tangent_p = batched_primitive("jnr_resolve_tangent", xla.resolve_tangent, _shape, split=False)
+resolve_bwd_p = batched_primitive(
+    "jnr_resolve_bwd",
+    xla.resolve_bwd,
+    lambda cotangent, clip_positions, *_, **__: (clip_positions.shape[1:], cotangent.dtype),
+    cpu=_cpu.resolve_bwd,
+    split=False,
+)
+
+
+def resolve(
+    clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Perspective-correct barycentrics and clip-space w at each pixel, zero on background.
+
+    Gradients: reach `clip_positions`, in any mode and order.
+
+    Args:
+        clip_positions: `(vertices, 4)`.
+        faces: `(faces, 3)`.
+        face_index: `(height, width)`, -1 on background.
+        backend: `"xla"`, `"cpu"`, or another, which is plain JAX here, or None to choose by platform.
+
+    Returns:
+        `(height, width, 3)` and `(height, width)`.
+    """
+    operands = vary_alike(clip_positions, faces, face_index)
+    resolved = resolve_p.bind(*(operand[None] for operand in operands), backend=backend)[0]
+    return resolved[..., :3], resolved[..., 3]
 
 
 def face_corners(faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None) -> jax.Array:
@@ -18,95 +57,33 @@ def face_corners(faces: jax.Array, face_index: jax.Array, *, backend: Backend | 
     return take_rows(faces + 1, face_index, backend=backend) - 1
 
 
-def resolve(
-    clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Perspective-correct barycentrics and clip-space w at each pixel, zero on background.
-
-    Args:
-        clip_positions: `(vertices, 4)`.
-        faces: `(faces, 3)`.
-        face_index: `(height, width)`, -1 on background.
-        backend: Of the gathers.
-
-    Returns:
-        `(height, width, 3)` and `(height, width)`.
-    """
-    height, width = face_index.shape
-    if 0 in (faces.shape[0], clip_positions.shape[0]):
-        zero = jnp.zeros((height, width, 3), clip_positions.dtype)
-        return zero, zero[..., 0]
-    covered = face_index >= 0
-    corners, local = _seen_faces(clip_positions, faces, face_index, backend)
-    # The pixel's ray meets the face at sum(b * corner): the weights are three-by-three minors.
-    minors = []
-    for i, j in OTHERS:
-        (xi, yi, _), (xj, yj, _) = local[i], local[j]
-        minors.append(xi * yj - yi * xj)
-    total = minors[0] + minors[1] + minors[2]
-    sound = covered & (total != 0)
-    # Brought near 1 before they are divided: the derivative of a quotient has the square of its denominator.
-    inverse = lax.stop_gradient(1 / jnp.where(sound, total, 1))
-    minors = [m * inverse for m in minors]
-    total = minors[0] + minors[1] + minors[2]
-    weights = [m / jnp.where(sound, total, 1) for m in minors]
-    weights = [jnp.where(sound & (w > 0), w, 0) for w in weights]
-    # A pixel on an edge may lie outside by a rounding error; its weights are brought back to sum to one.
-    total = weights[0] + weights[1] + weights[2]
-    weights = [w / jnp.where(total > 0, total, 1) for w in weights]
-    depth = sum(weight * corner[2] for weight, corner in zip(weights, corners, strict=True))
-    return jnp.stack(weights, axis=-1), jnp.where(covered, depth, 0)
+def _resolve_jvp(primals, tangents, **params):
+    tangent = tangents[0]
+    out = resolve_p.bind(*primals, **params)
+    if isinstance(tangent, ad.Zero):
+        return out, ad.Zero.from_primal_value(out)
+    return out, resolve_tangent_p.bind(tangent, *primals, **params)
 
 
-def _seen_faces(clip_positions, faces, face_index, backend):
-    """Corners of the face each pixel sees in pixel space; the same, scaled and seen from the pixel."""
-    height, width = face_index.shape
-    vertices = jnp.stack(pixel_space(clip_positions, height, width), axis=-1)
-    column = lax.broadcasted_iota(vertices.dtype, (height, width), 1)
-    row = lax.broadcasted_iota(vertices.dtype, (height, width), 0)
-    covered = face_index >= 0
-    # On background any sound triangle, so that nothing unsound is differentiated.
-    spare = [(0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0)]
-    seen = take_rows(vertices, face_corners(faces, face_index, backend=backend), backend=backend)
-    corners = [[jnp.where(covered, seen[..., k, i], spare[k][i]) for i in range(3)] for k in range(3)]
-    scale = lax.stop_gradient(power_of_two_scale(*(v for corner in corners for v in corner)))
-    local = []
-    for x, y, w in corners:
-        w = w * scale
-        local.append((x * scale - column * w, y * scale - row * w, w))
-    return corners, local
+def _tangent_transpose(cotangent, tangent, *primals, backend):
+    if isinstance(cotangent, ad.Zero):
+        return ad.Zero(tangent.aval), None, None, None
+    sums = tangent.aval.shape[0]
+    return resolve_bwd_p.bind(cotangent, *primals, sums=sums, backend=backend), None, None, None
 
 
-def barycentric_derivatives(
-    clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None
-) -> jax.Array:
-    """How each pixel's barycentrics change towards the next column and row, zero on background.
+def _plain_jvp(function, primals, tangents, *, backend, **params):
+    """Derivatives beyond the first are those of plain JAX."""
+    del backend
+    (first, clip_positions, *rest), (first_tangent, clip_tangent, *_) = primals, tangents
+    return jax.jvp(
+        lambda *moved: function(*moved, *rest, **params),
+        (first, clip_positions),
+        tuple(map(ad.instantiate_zeros, (first_tangent, clip_tangent))),
+    )
 
-    Args:
-        clip_positions: `(vertices, 4)`.
-        faces: `(faces, 3)`.
-        face_index: `(height, width)`, -1 on background.
-        backend: Of the gathers.
 
-    Returns:
-        `(height, width, 3, 2)`: corner, then column and row.
-    """
-    height, width = face_index.shape
-    if 0 in (faces.shape[0], clip_positions.shape[0]):
-        return jnp.zeros((height, width, 3, 2), clip_positions.dtype)
-    _, local = _seen_faces(clip_positions, faces, face_index, backend)
-    minors, steps = [], []
-    for i, j in OTHERS:
-        (xi, yi, wi), (xj, yj, wj) = local[i], local[j]
-        minors.append(xi * yj - yi * xj)
-        steps.append((yi * wj - wi * yj, wi * xj - xi * wj))
-    total = minors[0] + minors[1] + minors[2]
-    sound = (face_index >= 0) & (total != 0)
-    inverse = 1 / jnp.where(sound, total, 1)
-    result = []
-    for axis in range(2):
-        step_of_total = sum(step[axis] for step in steps)
-        for minor, step in zip(minors, steps, strict=True):
-            result.append((step[axis] - minor * inverse * step_of_total) * inverse)
-    result = jnp.stack(result, axis=-1).reshape(height, width, 2, 3).swapaxes(-1, -2)
-    return jnp.where(sound[..., None, None], result, 0)
+ad.primitive_jvps[resolve_p] = _resolve_jvp
+ad.primitive_jvps[resolve_tangent_p] = partial(_plain_jvp, xla.resolve_tangent)
+ad.primitive_jvps[resolve_bwd_p] = partial(_plain_jvp, xla.resolve_bwd)
+ad.primitive_transposes[resolve_tangent_p] = _tangent_transpose

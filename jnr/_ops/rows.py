@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
-from jax import lax
 from jax.interpreters import ad
 
 from jnr import _cpu
 from jnr._backend import Backend
-from jnr._ops._primitive import batch_size, batched_primitive
+from jnr._ops._primitive import batch_size, batched_primitive, vary_alike
 from jnr._xla.rows import add_rows as add_rows_xla, take_rows as take_rows_xla
 
 if TYPE_CHECKING:
@@ -39,9 +38,7 @@ def take_rows(
     table: Shaped[Array, "rows channels"], index: Int[Array, " *shape"], *, backend: Backend | None = None
 ) -> Shaped[Array, "*shape channels"]:
     """Rows of a table, of zeros where the index is none of its rows; differentiable by the table."""
-    varying = index.aval.manual_axis_type.varying - table.aval.manual_axis_type.varying
-    if varying:
-        table = lax.pcast(table, tuple(varying), to="varying")
+    table, index = vary_alike(table, index)
     rows = take_rows_p.bind(table[None], index.reshape(1, -1), backend=backend)
     return rows.reshape(*index.shape, table.shape[1])
 

@@ -5,6 +5,8 @@ centres and rows growing downwards. Nothing is divided by `w`, so vertices behin
 values (Olano and Greer 1997).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,15 @@ def take_where(wanted: jax.Array, array: jax.Array, index: jax.Array) -> jax.Arr
     same row wait for each other.
     """
     return array.at[jnp.where(wanted, index, array.shape[0])].get(mode="fill", fill_value=0)
+
+
+def mapped(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
+    """A function of single items over the leading axes of operands, which are 1 where an operand is shared."""
+    axes = [None if operand.shape[0] == 1 else 0 for operand in operands]
+    operands = tuple(o[0] if axis is None else o for o, axis in zip(operands, axes, strict=True))
+    if all(axis is None for axis in axes):
+        return function(*operands)[None]
+    return jax.vmap(function, axes)(*operands)
 
 
 def batch_offset(values: jax.Array) -> jax.Array:

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jnr._xla.geometry import mapped
+
 
 def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:
     """Rows of a table, of zeros where the index is none of its rows.
@@ -17,7 +19,7 @@ def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:
     Returns:
         `(batch, count, channels)`.
     """
-    return _mapped(_take, table, index)
+    return mapped(_take, table, index)
 
 
 def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
@@ -37,15 +39,7 @@ def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> ja
         values, index = (
             jnp.broadcast_to(x, (batch, *x.shape[1:])).reshape(sums, -1, *x.shape[2:]) for x in (values, index)
         )
-    return _mapped(lambda v, i: _add(v, i, rows), values, index)
-
-
-def _mapped(function, first, second):
-    axes = [None if operand.shape[0] == 1 else 0 for operand in (first, second)]
-    if axes == [None, None]:
-        return function(first[0], second[0])[None]
-    operands = [o[0] if axis is None else o for o, axis in zip((first, second), axes, strict=True)]
-    return jax.vmap(function, axes)(*operands)
+    return mapped(lambda v, i: _add(v, i, rows), values, index)
 
 
 def _take(table, index):
