@@ -43,9 +43,11 @@ def link_pages(app, page, text):
         text[0] = text[0].replace(f"]({file})", f"]({own})")
 
 
-def which_mesh(app, what, name, obj, options, signature, returns):
-    """Says in signatures which of the classes called Mesh is meant, jnr's or Neural Renderer's."""
-    del app, what, obj, options
+def sign(app, what, name, obj, options, signature, returns):
+    """Leaves protocols without a signature, and says which of the classes called Mesh is meant elsewhere."""
+    del app, what, options
+    if getattr(obj, "_is_protocol", False):
+        return "", None
     if name.startswith("jnr.compat."):
         return None
     return tuple(text and re.sub(r"(?<![\w.])Mesh\b", "jnr.Mesh", text) for text in (signature, returns))
@@ -54,4 +56,4 @@ def which_mesh(app, what, name, obj, options, signature, returns):
 def setup(app):
     """Called by Sphinx."""
     app.connect("source-read", link_pages)
-    app.connect("autodoc-process-signature", which_mesh)
+    app.connect("autodoc-process-signature", sign)
