@@ -43,6 +43,7 @@ def main():
     parser.add_argument("--size", type=int, default=64, help="pixels each way of the silhouettes")
     parser.add_argument("--views", type=int, default=24)
     parser.add_argument("--batch", type=int, default=12, help="views a step")
+    parser.add_argument("--frames", type=int, default=36, help="pictures of the turntable")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     start = time.perf_counter()
@@ -97,12 +98,12 @@ def main():
     iou = 1 - jnr.losses.silhouette_iou(got, wanted)
 
     jnr.save(options.out / "fitted.obj", fitted)
-    draw(options.out / "02_fit_silhouettes", sphere._replace(vertices=base), target, fitted)
+    draw(options.out / "02_fit_silhouettes", options.frames, sphere._replace(vertices=base), target, fitted)
     print(f"mean IoU on 16 views that were not used: {iou:.4f}")
     print(f"{time.perf_counter() - start:.0f} s in all; pictures and fitted.obj in {options.out}/")
 
 
-def draw(path, before, target, after):
+def draw(path, frames, before, target, after):
     """Before, target and after as one picture, and a turntable of target and result."""
 
     @jax.jit
@@ -116,9 +117,9 @@ def draw(path, before, target, after):
 
     row = [shaded(mesh, jnp.float32(30)) for mesh in (before, target, after)]
     iio.imwrite(path.with_suffix(".png"), np.concatenate(row, axis=1))
-    turn = 30 + np.arange(0, 360, 10, dtype=np.float32)
-    frames = [np.concatenate([shaded(mesh, azimuth) for mesh in (target, after)], axis=1) for azimuth in turn]
-    iio.imwrite(path.with_suffix(".gif"), np.stack(frames), duration=80, loop=0)
+    turn = 30 + 360 * np.arange(frames, dtype=np.float32) / frames
+    pictures = [np.concatenate([shaded(mesh, azimuth) for mesh in (target, after)], axis=1) for azimuth in turn]
+    iio.imwrite(path.with_suffix(".gif"), np.stack(pictures), duration=80, loop=0)
 
 
 if __name__ == "__main__":

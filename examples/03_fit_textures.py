@@ -57,6 +57,7 @@ def main():
     parser.add_argument("--size", type=int, default=192, help="pixels each way of the pictures")
     parser.add_argument("--views", type=int, default=48)
     parser.add_argument("--batch", type=int, default=4, help="views a step")
+    parser.add_argument("--frames", type=int, default=36, help="pictures of the turntable")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     start = time.perf_counter()
@@ -114,7 +115,7 @@ def main():
     grey = textures(jnp.zeros_like(values))
     row = [show(t, jnp.float32(30)) for t in (grey, reference, textures(values))]
     iio.imwrite(path.with_suffix(".png"), np.concatenate(row, axis=1))
-    turn = 30 + np.arange(0, 360, 10, dtype=np.float32)
+    turn = 30 + 360 * np.arange(options.frames, dtype=np.float32) / options.frames
     frames = [np.concatenate([show(t, a) for t in (reference, textures(values))], axis=1) for a in turn]
     iio.imwrite(path.with_suffix(".gif"), np.stack(frames), duration=80, loop=0)
     print(f"{time.perf_counter() - start:.0f} s in all; before, wanted and after in {path}.png, a turn in {path}.gif")

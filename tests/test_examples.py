@@ -9,13 +9,15 @@ import pytest
 import jnr
 
 FOLDER = Path(__file__).parent.parent / "examples"
+SMALL = "--steps 2 --size 16 --views 4 --batch 2 --frames 2"
 # Name, arguments, what it prints, what it writes (a suffix is that of the name). One row an example, in their order.
 EXAMPLES = [
     ("01_turntable", "--steps 3 --size 32", "3 pictures of 2256 faces", ".png .gif"),
-    ("02_fit_silhouettes", "--steps 5 --size 16 --views 4 --batch 2", "mean IoU", ".png .gif teapot.obj fitted.obj"),
-    ("03_fit_textures", "--steps 2 --size 16 --views 4 --batch 2", "PSNR", ".png .gif"),
-    ("03_fit_textures", "cube.obj --texture cubes --steps 2 --size 16 --views 4 --batch 2", "PSNR", ".png .gif"),
+    ("02_fit_silhouettes", SMALL, "mean IoU", ".png .gif teapot.obj fitted.obj"),
+    ("03_fit_textures", SMALL, "PSNR", ".png .gif"),
+    ("03_fit_textures", f"cube.obj --texture cubes {SMALL}", "PSNR", ".png .gif"),
     ("04_camera_pose", "--steps 2 --size 32", "after 2 steps; the eye is", ".png .gif"),
+    ("05_shape_texture_light", SMALL, "lamp's direction", ".png .gif"),
     ("09_style_transfer", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
     ("10_deep_dream", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
 ]
