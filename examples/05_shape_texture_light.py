@@ -21,7 +21,7 @@ import jnr
 
 # Where the light comes from in the camera's axes, right, up and backwards; its length is the intensity.
 LAMP = jnp.array([0.5, 0.35, 0.35])
-AMBIENT = jnp.array(0.3)
+AMBIENT = jnp.float32(0.3)
 
 
 def painted(mesh):
@@ -66,7 +66,7 @@ def main():
         "vertices": 0.7 * sphere.vertices,
         "colors": jnp.zeros_like(sphere.vertices),
         "lamp": jnp.array([0.0, 0.0, 0.5]),
-        "ambient": jnp.array(0.5),
+        "ambient": jnp.float32(0.5),
     }
 
     def scene(params):
@@ -105,13 +105,14 @@ def main():
         if i % 20 == 0:
             progress.set_postfix(loss=f"{value:.3f}")
 
-    azimuths, elevations = 360 * (jnp.arange(12) + 0.5) / 12, jnp.linspace(0.0, 50.0, 12)
-    wanted_rgb, wanted_alpha = draw_all(truth, azimuths, elevations, options.size)
-    rgb, alpha = draw_all(scene(params), azimuths, elevations, options.size)
+    between = azimuths + 360 * 0.618034 / 2
+    wanted_rgb, wanted_alpha = draw_all(truth, between, elevations, options.size)
+    rgb, alpha = draw_all(scene(params), between, elevations, options.size)
     iou = 1 - jnr.losses.silhouette_iou(alpha, wanted_alpha)
     error = jnp.sum((rgb - wanted_rgb) ** 2) / (3 * jnp.sum(jnp.maximum(alpha, wanted_alpha)))
     cosine = jnp.dot(LAMP, params["lamp"]) / (jnp.linalg.norm(LAMP) * jnp.linalg.norm(params["lamp"]))
-    print(f"in 12 views that were not used: mean IoU {iou:.4f}, PSNR on the mesh {-10 * jnp.log10(error):.1f} dB")
+    print(f"in {options.views} views that were not used: mean IoU {iou:.4f}, ", end="")
+    print(f"PSNR on the mesh {-10 * jnp.log10(error):.1f} dB")
     print(f"the lamp's direction is {jnp.rad2deg(jnp.arccos(cosine)):.1f} degrees from the true one")
 
     options.out.mkdir(parents=True, exist_ok=True)

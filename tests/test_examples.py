@@ -1,5 +1,6 @@
 """The examples run, at a size that takes seconds, print their figure and write their pictures."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_example_runs_at_reduced_size(tmp_path, name, arguments, printed, files)
 
 def test_every_numbered_example_is_run():
     assert {row[0] for row in EXAMPLES} == {path.stem for path in FOLDER.glob("[0-9]*.py")}
+
+
+def test_camera_is_found_by_the_originals_criterion(tmp_path):
+    command = [sys.executable, FOLDER / "04_camera_pose.py", "--out", "out"]
+    run = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    loss, steps = re.search(r"loss ([\d.]+) after (\d+) steps", run.stdout).groups()
+    assert float(loss) < 70
+    assert int(steps) < 1000
 
 
 def test_gradients_are_compared_at_reduced_size(tmp_path):
