@@ -61,7 +61,7 @@ def interpolate(
     if attributes.ndim == 2:
         index = face_corners(faces, fragments.face_index, backend=backend)
     else:
-        index = fragments.face_index[..., None] * 3 + jnp.arange(3)
+        index = fragments.face_index[..., None] * 3 + jnp.arange(3, dtype=jnp.int32)
     # Values of faces that nobody sees may be anything, NaN included.
     values = take_rows(attributes.reshape(-1, channels), index, backend=backend)
     weights = fragments.barycentric.astype(attributes.dtype)

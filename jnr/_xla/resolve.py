@@ -34,7 +34,11 @@ def resolve_tangent(
     tangent: jax.Array, clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array
 ) -> jax.Array:
     """How what `resolve` returns changes with the clip positions, along `tangent` `(1 or batch, vertices, 4)`."""
-    return jax.jvp(lambda clip: resolve(clip, faces, face_index), (clip_positions,), (tangent,))[1]
+
+    def single(tangent, clip_positions, faces, face_index):
+        return jax.jvp(lambda clip: _resolve(clip, faces, face_index), (clip_positions,), (tangent,))[1]
+
+    return mapped(single, tangent, clip_positions, faces, face_index)
 
 
 def resolve_bwd(
