@@ -1,42 +1,57 @@
-"""Times silhouettes on this machine: forward, and forward with the gradient to the vertices.
+"""Times pictures on this machine: forward, and forward with the gradient.
 
-    python benchmarks/cpu.py [--repeats 30] [--backend xla]
+    python benchmarks/cpu.py [--repeats 30] [--threads 1] [--backend xla] [--json cpu.json]
 
-Loss: sum((alpha - reference)^2); the reference is the same mesh, turned and stretched. Medians after warm-up. Other
-renderers that can be imported (pip install deodr) do the same work in turn with jnr, call by call.
+Silhouettes with the loss sum((alpha - reference)^2) and its gradient to the vertices; "rgb" are vertex colours under
+jnr's default light, with the gradient to the colours too. The reference is the same mesh, turned and stretched. Medians
+after warm-up. Other renderers that can be imported (pip install deodr) do the same work in turn with jnr, call by call.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from cpu_peers import PEERS
 
-import jnr
-
-CAMERA = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))  # 2.732 from the origin
-STRETCH = (1.1, 0.8, 1.0)
 WARM_UP = 0.5  # seconds
 
 
-def workloads():
-    """Name, mesh, image size, batch."""
-    yield "teapot, 256 x 256", jnr.shapes.teapot(6), 256, None
-    yield "320 faces, 256 x 256", jnr.shapes.icosphere(2), 256, None
-    yield "5120 faces, 256 x 256", jnr.shapes.icosphere(4), 256, None
-    yield "8 x 5120 faces, 128 x 128", jnr.shapes.icosphere(4), 128, 8
-    yield "5120 faces, 1024 x 1024", jnr.shapes.icosphere(4), 1024, None
-    yield "327,680 faces, 256 x 256", jnr.shapes.icosphere(7), 256, None
+def options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--threads", type=int, help="processors to run on (default: all)")
+    parser.add_argument("--backend", choices=["xla", "cpu"], help="default: the kernels, if they are there")
+    parser.add_argument("--only", default="", help="workloads that have this in their names")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    return parser.parse_args()
+
+
+def workloads(jnr):
+    """Name, mesh, image size, batch, whether in colour."""
+    ball = jnr.shapes.icosphere
+    teapot = jnr.shapes.teapot(6)
+    yield "teapot, 256 x 256", teapot, 256, None, False
+    yield "teapot, rgb, 256 x 256", teapot, 256, None, True
+    yield "8 x 5120 faces, 64 x 64", ball(4), 64, 8, False
+    yield "8 x 5120 faces, 128 x 128", ball(4), 128, 8, False
+    yield "320 faces, 256 x 256", ball(2), 256, None, False
+    yield "5120 faces, 256 x 256", ball(4), 256, None, False
+    yield "20,480 faces, 256 x 256", ball(5), 256, None, False
+    yield "81,920 faces, 256 x 256", ball(6), 256, None, False
+    yield "327,680 faces, 256 x 256", ball(7), 256, None, False
+    yield "5120 faces, 512 x 512", ball(4), 512, None, False
+    yield "5120 faces, 1024 x 1024", ball(4), 1024, None, False
 
 
 def measure(functions, repeats):
     """Median milliseconds of a call of each, called in turn."""
+    import jax
+
     start = time.perf_counter()
     while time.perf_counter() - start < WARM_UP * len(functions):
         for function in functions:
@@ -50,56 +65,83 @@ def measure(functions, repeats):
     return 1e3 * np.median(times, axis=0)
 
 
+def build(jnr, mesh, size, batch, in_colour, backend):
+    """Functions of vertices and colours, batched if there is a batch: forward, and forward with the gradient."""
+    import jax
+    import jax.numpy as jnp
+
+    camera = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))  # 2.732 from the origin
+
+    def picture(vertices, colors):
+        settings = {"camera": camera, "image_size": size, "backend": backend}
+        if in_colour:
+            return jnr.render(vertices, mesh.faces, colors, **settings).rgb
+        return jnr.render_silhouette(vertices, mesh.faces, **settings)[..., None]
+
+    vertices, colors = mesh.vertices, jnp.ones((len(mesh.vertices), 1))
+    if in_colour:
+        colors = jnp.asarray(np.random.default_rng(0).uniform(size=mesh.vertices.shape), jnp.float32)
+    if batch:
+        vertices = jnp.stack([vertices * (0.9 + 0.02 * i) for i in range(batch)])
+        picture = jax.vmap(picture, in_axes=(0, None))
+    reference = jax.jit(picture)(jnp.roll(vertices, 1, axis=-1) * jnp.array([1.1, 0.8, 1.0]), colors)
+
+    def loss(vertices, colors):
+        return jnp.sum((picture(vertices, colors) - reference) ** 2)
+
+    gradient = jax.value_and_grad(loss, argnums=(0, 1) if in_colour else 0)
+    clip = jax.vmap(camera.clip_positions)(vertices if batch else vertices[None])
+    return jax.jit(picture), jax.jit(gradient), (vertices, colors), clip, reference
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--backend", choices=["xla", "cpu"], help="default: the kernels, if they are there")
-    options = parser.parse_args()
-    print(f"jax {jax.__version__}, {platform.processor() or platform.machine()}, {jax.devices()[0].device_kind}")
+    chosen = options()
+    if chosen.threads:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
+    # After the number of processors is set, which XLA asks for once.
+    import jax
+    from cpu_peers import PEERS
+
+    import jnr
+
+    threads = len(os.sched_getaffinity(0))
+    print(f"jax {jax.__version__}, {platform.processor() or platform.machine()}, {threads} processors")
     results = []
-    for name, mesh, size, batch in workloads():
-
-        def silhouette(vertices, mesh=mesh, size=size):
-            return jnr.render_silhouette(vertices, mesh.faces, camera=CAMERA, image_size=size, backend=options.backend)
-
-        vertices = mesh.vertices
-        render = silhouette
-        if batch:
-            vertices = jnp.stack([vertices * (0.9 + 0.02 * i) for i in range(batch)])
-            render = jax.vmap(silhouette)
-        reference = jax.jit(render)(jnp.roll(vertices, 1, axis=-1) * jnp.array(STRETCH))
-
-        def loss(vertices, render=render, reference=reference):
-            return jnp.sum((render(vertices) - reference) ** 2)
-
-        forward, both = jax.jit(render), jax.jit(jax.value_and_grad(loss))
+    for name, mesh, size, batch, in_colour in workloads(jnr):
+        if chosen.only not in name:
+            continue
+        forward, both, arguments, clip, reference = build(jnr, mesh, size, batch, in_colour, chosen.backend)
+        start = time.perf_counter()
+        both, forward = (f.lower(*arguments).compile() for f in (both, forward))
+        compile_s = time.perf_counter() - start
         contestants: dict[str, tuple[Callable, Callable]] = {
-            "jnr": (lambda f=forward, v=vertices: f(v), lambda f=both, v=vertices: f(v))
+            "jnr": (lambda f=forward, a=arguments: f(*a), lambda f=both, a=arguments: f(*a))
         }
-        batched = vertices if batch else vertices[None]
-        clip = np.asarray(jax.vmap(CAMERA.clip_positions)(batched))
         for peer, (module, make) in PEERS.items():
             if importlib.util.find_spec(module):
-                contestants[peer] = make(clip, np.asarray(mesh.faces), np.asarray(reference).reshape(-1, size, size))
-        figures = [measure(functions, options.repeats) for functions in zip(*contestants.values(), strict=True)]
+                images = np.asarray(reference).reshape(-1, *reference.shape[-3:])
+                contestants[peer] = make(np.asarray(clip), np.asarray(mesh.faces), np.asarray(arguments[1]), images)
+        figures = [measure(functions, chosen.repeats) for functions in zip(*contestants.values(), strict=True)]
         for k, contestant in enumerate(contestants):
             forward_ms, both_ms = (float(medians[k]) for medians in figures)
-            ratio = figures[1][0] / figures[1][k]
-            results.append(
-                {
-                    "workload": name,
-                    "renderer": contestant,
-                    "forward_ms": round(forward_ms, 3),
-                    "forward_backward_ms": round(both_ms, 3),
-                    "jnr_over_it": round(float(ratio), 3),
-                }
-            )
+            result = {
+                "workload": name,
+                "renderer": contestant,
+                "threads": threads,
+                "forward_ms": round(forward_ms, 3),
+                "forward_backward_ms": round(both_ms, 3),
+                "jnr_over_it": round(float(figures[1][0] / figures[1][k]), 3),
+            }
+            if contestant == "jnr":
+                result["compile_s"] = round(compile_s, 2)
+            results.append(result)
             print(
-                f"{name:28} {contestant:6} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
-                f"jnr/it {ratio:5.2f}",
+                f"{name:26} {contestant:6} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
+                + (f"compiled in {compile_s:.1f} s" if k == 0 else f"jnr/it {result['jnr_over_it']:5.2f}"),
                 flush=True,
             )
-    print(json.dumps(results))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

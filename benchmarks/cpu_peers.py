@@ -1,23 +1,25 @@
-"""Silhouettes by other renderers on a CPU, for benchmarks/cpu.py; each needs its own package.
+"""Pictures by other renderers on a CPU, for benchmarks/cpu.py; each needs its own package.
 
-Every function takes clip positions `(batch, vertices, 4)`, faces `(faces, 3)` and reference silhouettes
-`(batch, height, width)` as NumPy arrays and returns two functions without arguments: forward, and forward with the
-gradient of sum((alpha - reference)^2) to the vertices in the image.
+Every function takes NumPy arrays: clip positions `(batch, vertices, 4)`, faces `(faces, 3)`, the vertices' colours
+`(vertices, channels)`, ones for silhouettes, and reference images `(batch, height, width, channels)`. It returns two
+functions without arguments: forward, and forward with the gradient of sum((image - reference)^2) to the vertices in the
+image and the colours.
 """
 
 # pyright: reportMissingImports=false
 import numpy as np
 
 
-def deodr(clip, faces, reference):
+def deodr(clip, faces, colors, reference):
     """Rasterizer with antialiased silhouettes by overdrawing edges, whose gradient sees one pixel at each.
 
-    One thread, one image after the other; finding the silhouette's edges is part of the time, projecting is not.
+    One thread, one image after the other. Finding the silhouette's edges is part of the time; projecting and lighting
+    are not.
     """
     from deodr.differentiable_renderer import Scene2D
     from deodr.triangulated_mesh import TriMeshAdjacencies
 
-    height, width = reference.shape[1:]
+    height, width, channels = reference.shape[1:]
     faces = faces.astype(np.uint32)
     num_vertices, num_faces = clip.shape[1], len(faces)
     adjacencies = TriMeshAdjacencies(faces, nb_vertices=num_vertices)
@@ -33,19 +35,19 @@ def deodr(clip, faces, reference):
             textured=np.zeros(num_faces, bool),
             uv=np.zeros((num_vertices, 2)),
             shade=np.zeros(num_vertices),
-            colors=np.ones((num_vertices, 1)),
+            colors=colors.astype(np.float64),
             shaded=np.zeros(num_faces, bool),
             edgeflags=adjacencies.edge_on_silhouette(pixels[item]),
             height=height,
             width=width,
-            nb_colors=1,
+            nb_colors=channels,
             texture=np.zeros((0, 0)),
-            background_color=np.zeros(1),
+            background_color=np.zeros(channels),
             backface_culling=True,
         )
 
     def forward():
-        return [scene(item).render()[0][..., 0] for item in range(len(clip))]
+        return [scene(item).render()[0] for item in range(len(clip))]
 
     def both():
         gradients = []
@@ -53,8 +55,8 @@ def deodr(clip, faces, reference):
             drawn = scene(item)
             image, _ = drawn.render()
             drawn.clear_gradients()
-            drawn.render_backward(2 * (image - reference[item][..., None]))
-            gradients.append(drawn.ij_b)
+            drawn.render_backward(2 * (image - reference[item]))
+            gradients.append((drawn.ij_b, drawn.colors_b))
         return gradients
 
     return forward, both

@@ -58,11 +58,8 @@ def face_corners(faces: jax.Array, face_index: jax.Array, *, backend: Backend | 
 
 
 def _resolve_jvp(primals, tangents, **params):
-    tangent = tangents[0]
-    out = resolve_p.bind(*primals, **params)
-    if isinstance(tangent, ad.Zero):
-        return out, ad.Zero.from_primal_value(out)
-    return out, resolve_tangent_p.bind(tangent, *primals, **params)
+    tangent = ad.instantiate_zeros(tangents[0])
+    return resolve_p.bind(*primals, **params), resolve_tangent_p.bind(tangent, *primals, **params)
 
 
 def _tangent_transpose(cotangent, tangent, *primals, backend):

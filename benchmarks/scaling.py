@@ -1,0 +1,117 @@
+"""How time and memory grow on this machine with faces, pixels and batch, and the largest work that is promised.
+
+    python benchmarks/scaling.py [--repeats 15] [--out build/scaling]
+
+Silhouettes of icospheres as in benchmarks/cpu.py, forward and forward with the gradient; each in a process of its own,
+whose peak memory is what it needed beyond that of the smallest work. Writes scaling.json and scaling.png and prints the
+exponents of growth, fitted over the last three points of a row.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+# Row: what grows; then level of the icosphere, image size, batch.
+ROWS = {
+    "faces": [(level, 256, 1) for level in (2, 3, 4, 5, 6, 7, 8)],
+    "pixels": [(4, size, 1) for size in (64, 128, 256, 512, 1024, 2048, 4096)],
+    "batch": [(2, 64, batch) for batch in (1, 4, 16, 64, 256, 1024)],
+}
+SIZES = {
+    "faces": lambda level, *_: 20 * 4**level,
+    "pixels": lambda _, size, __: size**2,
+    "batch": lambda *case: case[2],
+}
+
+
+def run(level, size, batch, repeats):
+    """Prints medians in milliseconds, seconds of compilation and peak memory in MiB, of this process."""
+    import jax
+    import jax.numpy as jnp
+    from cpu import measure
+
+    import jnr
+
+    mesh = jnr.shapes.icosphere(level)
+    camera = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))
+
+    def silhouette(vertices):
+        return jnr.render_silhouette(vertices, mesh.faces, camera=camera, image_size=size)
+
+    vertices = mesh.vertices * jnp.linspace(0.8, 1.1, batch)[:, None, None]
+    reference = jax.jit(silhouette)(mesh.vertices * jnp.array([1.1, 0.8, 1.0]))
+
+    def loss(vertices):
+        return jnp.sum((jax.vmap(silhouette)(vertices) - reference) ** 2)
+
+    start = time.perf_counter()
+    forward = jax.jit(jax.vmap(silhouette)).lower(vertices).compile()
+    both = jax.jit(jax.value_and_grad(loss)).lower(vertices).compile()
+    compile_s = time.perf_counter() - start
+    _, gradient = both(vertices)
+    assert bool(jnp.isfinite(gradient).all())
+    assert bool((gradient != 0).any())
+    forward_ms, both_ms = (float(measure([lambda f=f: f(vertices)], repeats)[0]) for f in (forward, both))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"forward_ms": forward_ms, "both_ms": both_ms, "compile_s": compile_s, "peak_mib": peak}))
+
+
+def exponent(sizes, values):
+    return float(np.polyfit(np.log(sizes[-3:]), np.log(values[-3:]), 1)[0])
+
+
+def draw(results, path):
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(2, len(ROWS), figsize=(12, 6.5), sharex="col", layout="constrained")
+    for (above, below), (row, cases) in zip(panels.T, results.items(), strict=True):
+        sizes = [case[row] for case in cases]
+        for name, label, style in (("forward_ms", "forward", "o-"), ("both_ms", "forward + backward", "s-")):
+            above.loglog(sizes, [case[name] for case in cases], style, label=label)
+        smallest = min(case["peak_mib"] for case in cases)
+        below.loglog(sizes[1:], [max(case["peak_mib"] - smallest, 0.1) for case in cases][1:], "^-", color="tab:green")
+        below.set_xlabel(row)
+        for panel in (above, below):
+            panel.grid(visible=True, which="major", alpha=0.3)
+    panels[0, 0].set_ylabel("milliseconds")
+    panels[1, 0].set_ylabel("MiB beyond the smallest")
+    panels[0, 0].set_title("icosphere, 256 x 256")
+    panels[0, 1].set_title("5120 faces, one image")
+    panels[0, 2].set_title("320 faces, 64 x 64, vmap")
+    panels[0, 0].legend()
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=Path("build/scaling"))
+    parser.add_argument("--case", type=int, nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        run(*options.case, options.repeats)
+        return
+    results = {}
+    for row, cases in ROWS.items():
+        results[row] = []
+        for case in cases:
+            command = [sys.executable, __file__, "--repeats", str(options.repeats), "--case", *map(str, case)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            results[row].append({row: SIZES[row](*case), **json.loads(output.splitlines()[-1])})
+            print(row, {name: round(value, 2) for name, value in results[row][-1].items()}, flush=True)
+        sizes = [case[row] for case in results[row]]
+        for name in ("forward_ms", "both_ms"):
+            print(f"{row}: {name} grows with the power {exponent(sizes, [case[name] for case in results[row]]):.2f}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "scaling.json").write_text(json.dumps(results, indent=1))
+    draw(results, options.out / "scaling.png")
+
+
+if __name__ == "__main__":
+    main()
