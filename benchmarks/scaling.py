@@ -30,7 +30,7 @@ SIZES = {
 }
 
 
-def run(level, size, batch, repeats):
+def run(case, repeats):
     """Prints medians in milliseconds, seconds of compilation and peak memory in MiB, of this process."""
     import jax
     import jax.numpy as jnp
@@ -38,6 +38,7 @@ def run(level, size, batch, repeats):
 
     import jnr
 
+    level, size, batch = case
     mesh = jnr.shapes.icosphere(level)
     camera = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))
 
@@ -95,7 +96,7 @@ def main():
     parser.add_argument("--case", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        run(*options.case, options.repeats)
+        run(options.case, options.repeats)
         return
     results = {}
     for row, cases in ROWS.items():

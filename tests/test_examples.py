@@ -19,8 +19,12 @@ EXAMPLES = [
     ("03_fit_textures", f"cube.obj --texture cubes {SMALL}", "PSNR", ".png .gif"),
     ("04_camera_pose", "--steps 2 --size 32", "after 2 steps; the eye is", ".png .gif"),
     ("05_shape_texture_light", SMALL, "lamp's direction", ".png .gif"),
+    ("06_reconstruction", "--steps 2 --size 32 --objects 1 --tests 1 --batch 2", "nearest template", ".png"),
+    ("07_many_meshes", "--steps 3 --size 16 --meshes 9 --views 4 --batch 2", "IoU", ".png"),
+    ("08_sharded", "--devices 2 --steps 3 --size 16 --views 3", "devices", ".png"),
     ("09_style_transfer", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
     ("10_deep_dream", "cube.obj --steps 2 --size 16", "filters drawn at random", ".png"),
+    ("11_cube_resolution", "--steps 2 --size 4 --gradients edge_sweep", "continuous", ".png"),
 ]
 
 
