@@ -111,11 +111,12 @@ def _load_vertex(clip_ptr, item, vertex, clip_step, mask):
 
 @triton.jit
 def _project(x, y, z, w, height, width):
-    """Column, row, and place: 0 not a number, 1 behind the near plane, 2 in front of it."""
+    """Column, row, and place: 0 not a number, 1 before near, 2 beyond it but behind the camera, 3 in front of both."""
     usable = is_finite(x) & is_finite(y) & is_finite(z) & is_finite(w)
-    in_front = usable & (z >= -w) & (w > 0)
+    beyond_near = usable & (z >= -w)
+    in_front = beyond_near & (w > 0)
     divisor = tl.where(in_front, w, 1.0)
-    place = usable.to(tl.int32) + in_front.to(tl.int32)
+    place = usable.to(tl.int32) + beyond_near.to(tl.int32) + in_front.to(tl.int32)
     return tl.div_rn(to_column(x, w, width), divisor), tl.div_rn(to_row(y, w, height), divisor), place
 
 
@@ -181,7 +182,7 @@ def rasterize_setup_kernel(
 
     lowest = tl.minimum(tl.minimum(place0, place1), place2)
     drawn = drawn & (lowest > 0) & (tl.maximum(tl.maximum(place0, place1), place2) > 1)
-    crossing = drawn & (lowest < 2)
+    crossing = drawn & (lowest < 3)
     low_x, high_x = minimum(minimum(px0, px1), px2), maximum(maximum(px0, px1), px2)
     low_y, high_y = minimum(minimum(py0, py1), py2), maximum(maximum(py0, py1), py2)
     if CULL != 0:

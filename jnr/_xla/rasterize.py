@@ -79,9 +79,10 @@ def _tile_boxes(clip_positions, faces, height, width, cull):
 
     x, y, w = pixel_space(clip_positions, height, width)
     usable = jnp.all(jnp.isfinite(clip_positions), axis=-1)
-    in_front = usable & (clip_positions[..., 2] >= -w) & (w > 0)
-    # 0: not a number, 1: behind the near plane, 2: in front of it
-    place = usable.astype(x.dtype) + in_front.astype(x.dtype)
+    beyond_near = usable & (clip_positions[..., 2] >= -w)
+    in_front = beyond_near & (w > 0)
+    # 0: not a number, 1: before the near plane, 2: beyond it but behind the camera (oblique planes), 3: in front of both
+    place = sum(condition.astype(x.dtype) for condition in (usable, beyond_near, in_front))
     divisor = jnp.where(in_front, w, 1)
     projected = jnp.stack([x / divisor, y / divisor, place], axis=-1).reshape(-1, 3)
     corners = [take(lax.optimization_barrier(projected), i) for i in index]
@@ -89,7 +90,7 @@ def _tile_boxes(clip_positions, faces, height, width, cull):
     xs, ys, places = ([corner[:, k] for corner in corners] for k in range(3))
 
     drawn = in_range & (_minimum(places) > 0) & (_maximum(places) > 1)
-    crossing = drawn & (_minimum(places) < 2)
+    crossing = drawn & (_minimum(places) < 3)
     bounds = _minimum(xs), _minimum(ys), _maximum(xs), _maximum(ys)
     if cull is not None:
         # Only what is clear before rounding: the pair decides the rest.

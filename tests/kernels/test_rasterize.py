@@ -2,6 +2,7 @@ import golden as reference_data
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
 from scenes import KERNELS, NAMES, SCENES, golden_soup, on
 
@@ -72,6 +73,17 @@ def test_shared_edges_leave_no_gap_and_ties_go_to_the_lowest_face(backend):
     out = run(clip[None], faces[None], backend=backend, height=height, width=width, cull=None)[0]
     assert (out[1:-1, 1:-1] >= 0).all()
     assert out.max() < len(faces) // 3
+
+
+@pytest.mark.parametrize("backend", ["xla", *KERNELS])
+def test_part_of_a_face_is_drawn_though_no_corner_is_both_beyond_near_and_in_front_of_the_camera(backend):
+    # As under an oblique near plane: one corner is beyond it and behind the camera, two are in front and before it.
+    clip = np.array([[-0.53, -0.04, 1.13, -0.14], [-0.14, -0.33, -1.72, 1.06], [0.52, 0.10, -0.98, 0.20]], np.float32)
+    faces = np.array([[0, 1, 2]], np.int32)
+    seen = oracle.rasterize(clip, faces, 16, 16)
+    assert np.sum(seen.face_index == 0) > 50
+    out = run(clip[None], faces[None], backend=backend, height=16, width=16, cull=None)[0]
+    np.testing.assert_array_equal(out[seen.clear], seen.face_index[seen.clear])
 
 
 @pytest.mark.parametrize("shared", ["faces", "clip_positions", "nothing"])
