@@ -81,7 +81,7 @@ def _tile_boxes(clip_positions, faces, height, width, cull):
     usable = jnp.all(jnp.isfinite(clip_positions), axis=-1)
     beyond_near = usable & (clip_positions[..., 2] >= -w)
     in_front = beyond_near & (w > 0)
-    # 0: not a number, 1: before the near plane, 2: beyond it but behind the camera (oblique planes), 3: in front of both
+    # 0: not a number, 1: before near, 2: beyond it but behind the camera (an oblique near plane), 3: in front of both
     place = sum(condition.astype(x.dtype) for condition in (usable, beyond_near, in_front))
     divisor = jnp.where(in_front, w, 1)
     projected = jnp.stack([x / divisor, y / divisor, place], axis=-1).reshape(-1, 3)
