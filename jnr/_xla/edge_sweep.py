@@ -232,10 +232,11 @@ def _outside_sweeps(scene, grad):
         direction = (2 * side - 1).astype(scale.dtype)
         distance, share, slope = _exit_crossing(geometry, direction, 1.0)
         own = jnp.moveaxis(take(scene.image, (lane_line, column)), -1, 0)
-        # The two corners of the crossing's edge: the third has slope zero and is passed over.
+        # The two corners of the crossing's edge: the third has slope zero and is passed over. Two have where a corner
+        # is on the line; one of them is taken then, not the corner twice.
         exists = valid.reshape(-1) & (distance < 1)
         third = [(slope[k] == 0) & (share[k] == 0) for k in range(3)]
-        pick = jnp.where(third[0], 1, 0), jnp.where(third[2], 1, 2)
+        pick = jnp.where(third[0], 1, 0), jnp.where(third[2] & ~third[0], 1, 2)
         near = [scene.eps / scene.unit_ndc * jnp.abs(_pick(share, p)) for p in pick]
         lanes = distance, column.astype(scale.dtype), direction, *near
         lanes = [v.reshape(CHUNKS, LANES) for v in lanes]

@@ -81,6 +81,24 @@ def test_fixed_point_sums_are_within_a_rounding_of_the_terms():
     assert np.isnan(_from_fixed_point(jnp.asarray(small), jnp.asarray(overflow), bits)).all()
 
 
+@pytest.mark.parametrize("backend", ["xla", *KERNELS])
+def test_corner_on_a_line_of_pixels_is_pulled_once_whichever_corner_it_is(backend):
+    # One pixel sees the face, and a corner is at its centre.
+    clip = jnp.array([[0, 0, 0, 1], [0, 1 / 64, 0, 1], [1 / 16, 1 / 16, 0, 1]], jnp.float32)
+    image = jnp.zeros((1, 16, 16, 1)).at[0, 7, 8].set(1)
+    cotangent = -jnp.ones_like(image)
+    face_index = jnp.where(image[..., 0] > 0, 0, -1).astype(jnp.int32)
+    grads = [
+        run(image, cotangent, clip[None], jnp.array([[face]], jnp.int32), face_index, backend=backend)[0]
+        for face in ([0, 1, 2], [1, 2, 0], [2, 0, 1])
+    ]
+    # Of the 7 pixels on its right each pulls by 1 / (distance + eps), of the 8 on its left too, the other way.
+    ndc = 2 / 16 * np.arange(1, 9)
+    assert grads[0][2, 0] == pytest.approx(np.sum(1 / (ndc + 1e-3)) - np.sum(1 / (ndc[:7] + 1e-3)), rel=1e-4)
+    for grad in grads[1:]:
+        np.testing.assert_allclose(grad, grads[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("backend", KERNELS)
 def test_zero_cotangents_give_zero(backend):
     clip, faces, height, width = SCENES["odd_sizes"]
