@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 
 from jnr import _checks
+from jnr._backend import Backend
+from jnr._ops.rows import take_rows
 from jnr._xla.geometry import power_of_two_scale, take, take_where
 
 if TYPE_CHECKING:
@@ -24,7 +26,12 @@ def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 
     vertices = _checks.as_compute(vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
     faces = _checks.as_faces(faces, vertices.shape[0])
-    return unit(_cross_products(vertices, faces))
+    return flat_normals(vertices, faces, backend="xla")
+
+
+def flat_normals(vertices, faces, *, backend) -> jax.Array:
+    """`face_normals` of checked arguments, with rows gathered by a backend."""
+    return unit(_cross_products(vertices, faces, backend=backend))
 
 
 def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, "vertices 3"]:
@@ -209,11 +216,11 @@ def sample_surface(
     return SurfaceSamples(points, face, barycentric)
 
 
-def _cross_products(vertices, faces, *, rescaled=True):
+def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None = "xla"):
     """A vector along each face's normal, twice its area long unless rescaled; zero for faces that have none."""
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((faces.shape[0], 3), vertices.dtype)
-    corner = jnp.stack(at_corners(vertices, faces))
+    corner = jnp.stack(at_corners(vertices, faces, backend=backend))
     # Masked before the product: its derivative would be NaN times zero.
     sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
     corner = jnp.where(sound[:, None], corner, 0)
@@ -240,6 +247,9 @@ def _near_one(vectors):
     return vectors * lax.stop_gradient(scale)[..., None]
 
 
-def at_corners(values, faces):
-    """Rows of per-vertex values at each corner of the faces; zeros for padding, which gives back no cotangent."""
-    return [take_where(faces[:, k] >= 0, values, faces[:, k]) for k in range(3)]
+def at_corners(values, faces, *, backend: Backend | None = "xla") -> list[jax.Array]:
+    """Rows of per-vertex values at each corner of the faces; zeros for padding, which gives back no cotangent.
+
+    Plain JAX where there is no say in it, so that what it is part of can be exported.
+    """
+    return [take_rows(values, faces[:, k], backend=backend) for k in range(3)]

@@ -17,7 +17,7 @@ from jnr._ops.rasterize import Cull, Fragments, rasterize
 from jnr._ops.rows import take_rows
 from jnr._ops.visibility import Gradient, images_with_gradient
 from jnr.camera import Camera
-from jnr.geometry import face_normals, unit, vertex_normals
+from jnr.geometry import flat_normals, unit, vertex_normals
 from jnr.lights import Light, check_lights, diffuse
 from jnr.shading import Lambert, Shader, Surface, face_sides, lit
 from jnr.textures import Textures, sample_texture
@@ -286,9 +286,11 @@ class _Scene:
         if 0 in (num_vertices, num_faces):
             empty = jnp.zeros((0, 3), self.vertices.dtype)
             return empty if is_flat else None, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
-        side = face_sides(self.clip_positions, self.faces, self.camera.clip_from_world(self.aspect))[:, None]
+        side = face_sides(
+            self.clip_positions, self.faces, self.camera.clip_from_world(self.aspect), backend=self.backend
+        )[:, None]
         if is_flat:
-            face_normal = face_normals(self.vertices, self.faces) * side
+            face_normal = flat_normals(self.vertices, self.faces, backend=self.backend) * side
             return face_normal, self.of_face(face_normal)
         if isinstance(normals, str):
             normals = vertex_normals(self.vertices, self.faces)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jnr import _checks
+from jnr._backend import Backend
 from jnr._ops.rasterize import Fragments
 from jnr._pytree import pytree
 from jnr._xla.geometry import power_of_two_scale
@@ -111,11 +112,15 @@ def _fitting(light, color):
 
 
 def face_sides(
-    clip_positions: Float[Array, "vertices 4"], faces: Int[Array, "faces 3"], clip_from_world: Float[Array, "4 4"]
+    clip_positions: Float[Array, "vertices 4"],
+    faces: Int[Array, "faces 3"],
+    clip_from_world: Float[Array, "4 4"],
+    *,
+    backend: Backend | None = None,
 ) -> Float[Array, " faces"]:
     """1 where the camera sees the side from which a face is counter-clockwise, -1 where it sees the other."""
     clip_positions, clip_from_world = lax.stop_gradient((clip_positions, clip_from_world))
-    rows = at_corners(clip_positions[:, jnp.array([0, 1, 3])], faces)
+    rows = at_corners(clip_positions[:, jnp.array([0, 1, 3])], faces, backend=backend)
     # Rescaled, since a product of three large coordinates overflows.
     scale = power_of_two_scale(*(row[:, i] for row in rows for i in range(3)))
     (x0, y0, w0), (x1, y1, w1), (x2, y2, w2) = ([row[:, i] * scale for i in range(3)] for row in rows)

@@ -58,7 +58,7 @@ constexpr int64_t kLanes = 8;
 // Lines that are brought into the cache together.
 constexpr int64_t kLineBlock = 16;
 
-// Rows of a table by their index, of zeros where it is none, for indices [begin, end).
+// Rows of a table by their index, of zeros (integers: -1) where it is none, for indices [begin, end).
 template <typename T>
 using TakeRows = void (*)(const T* table, int64_t rows, int64_t channels, const int32_t* index, int64_t begin,
                           int64_t end, T* taken);

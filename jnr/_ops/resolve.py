@@ -53,8 +53,7 @@ def resolve(
 
 def face_corners(faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None) -> jax.Array:
     """Vertex index of each corner of the face a pixel sees, `(height, width, 3)`; -1 on background."""
-    # Counted from 1, since rows that are not there are zeros.
-    return take_rows(faces + 1, face_index, backend=backend) - 1
+    return take_rows(faces, face_index, backend=backend)
 
 
 def _resolve_jvp(primals, tangents, **params):

@@ -37,7 +37,7 @@ add_rows_p = batched_primitive(
 def take_rows(
     table: Shaped[Array, "rows channels"], index: Int[Array, " *shape"], *, backend: Backend | None = None
 ) -> Shaped[Array, "*shape channels"]:
-    """Rows of a table, of zeros where the index is none of its rows; differentiable by the table."""
+    """Rows of a table, differentiable by it; zeros where the index is none of its rows, -1 in a table of indices."""
     table, index = vary_alike(table, index)
     rows = take_rows_p.bind(table[None], index.reshape(1, -1), backend=backend)
     return rows.reshape(*index.shape, table.shape[1])

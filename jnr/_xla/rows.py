@@ -7,7 +7,7 @@ from jnr._xla.geometry import mapped
 
 
 def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows of a table, of zeros where the index is none of its rows.
+    """Rows of a table; where the index is none of its rows, zeros, or -1 in a table of integers.
 
     Not any row in place of the zeros: in the backward pass XLA adds up rows one by one, and thousands of zeros for the
     same row wait for each other.
@@ -43,7 +43,8 @@ def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> ja
 
 
 def _take(table, index):
-    return table.at[_in_range(index, table.shape[0])].get(mode="fill", fill_value=0)
+    fill = -1 if jnp.issubdtype(table.dtype, jnp.integer) else 0
+    return table.at[_in_range(index, table.shape[0])].get(mode="fill", fill_value=fill)
 
 
 def _add(values, index, rows):
