@@ -1,9 +1,14 @@
 """What is installed, and what importing it needs."""
 
+import os
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,3 +46,53 @@ def test_readme_example_runs_and_fits():
     code = text.split("```python\n")[1].split("```")[0]
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(run.stdout.split(":")[1]) < 0.1
+
+
+def test_import_is_quick_and_leaves_the_machine_as_it_is():
+    code = """
+import os, sys, time
+import jax, numpy
+environment, seen = dict(os.environ), []
+
+def watch(event, arguments):
+    writes = event == "open" and (set(arguments[1] or "") & set("wax+") or arguments[2] & (os.O_WRONLY | os.O_RDWR))
+    if writes or event.startswith(("socket", "subprocess", "shutil", "os.putenv", "os.mkdir", "os.remove")):
+        seen.append((event, arguments))
+
+sys.dont_write_bytecode = True
+sys.addaudithook(watch)
+start = time.process_time()
+import jnr
+print(time.process_time() - start)
+jnr.render, jnr.io, jnr.shapes
+assert not seen, seen
+assert dict(os.environ) == environment
+"""
+    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) < 0.3
+
+
+def test_sdist_makes_a_wheel_with_all_modules_also_without_a_compiler(tmp_path):
+    pytest.importorskip("build", reason="build is not installed")
+    environment = os.environ | {"CC": "false", "CXX": "false"}
+    command = [sys.executable, "-m", "build", "--no-isolation", "--skip-dependency-check", "--outdir", tmp_path, ROOT]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
+        source = {name.partition("/")[2] for name in sdist.getnames()}
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        installed = set(wheel.namelist())
+        metadata = wheel.read(next(name for name in installed if name.endswith("METADATA"))).decode()
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "jnr").rglob("*.py")}
+    kernels = {f"jnr/triton_kernels/{path.name}" for path in (ROOT / "triton_kernels").glob("*.py")}
+    assert kernels
+    assert modules | kernels <= installed
+    sources = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "jnr").rglob("*") if path.suffix in (".cc", ".h", ".inc")
+    }
+    assert sources
+    assert sources <= source
+    assert {"LICENSE", "README.md", "pyproject.toml", "jnr/py.typed"} <= source
+    needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
+    assert sorted(line.split()[1].partition(">")[0] for line in needed) == ["jax", "numpy"]
+    assert not any(name.startswith(("tests", "examples", "benchmarks", "docs")) for name in installed)
