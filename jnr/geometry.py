@@ -51,7 +51,7 @@ def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "face
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros_like(vertices)
     # One scale for the whole mesh, so that areas compare.
-    sound = jnp.where(jnp.isfinite(vertices), vertices, 0)
+    sound = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
     scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(sound - sound[:1]))))
     products = _cross_products(vertices * scale, faces, rescaled=False)
     total = jnp.zeros_like(vertices)

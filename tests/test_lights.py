@@ -85,6 +85,14 @@ def test_vertices_without_sound_faces_have_no_normal_and_a_finite_gradient():
     assert np.all(np.isfinite(gradient))
 
 
+def test_vertex_that_is_no_number_changes_no_other_normal():
+    ball = jnr.shapes.icosphere(1)
+    with_it = jnp.concatenate([ball.vertices, jnp.array([[jnp.inf, 1e30, 0.0]])])
+    normals = jnr.vertex_normals(with_it, ball.faces)
+    np.testing.assert_array_equal(normals[:-1], jnr.vertex_normals(ball.vertices, ball.faces))
+    np.testing.assert_array_equal(normals[-1], 0)
+
+
 def test_derivative_of_vertex_normals_equals_finite_differences():
     ball = jnr.shapes.icosphere(1)
     with jax.enable_x64(True):
