@@ -245,6 +245,7 @@ def main():
     parser.add_argument("--objects", type=int, default=200, help="of each class for training")
     parser.add_argument("--tests", type=int, default=20, help="of each class for the test")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=3, help="of the test's objects and views")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     start = time.perf_counter()
@@ -254,8 +255,9 @@ def main():
     params = train(photos, options.steps, options.batch)
     print(f"{time.perf_counter() - start:.0f} s for the objects and {options.steps} steps")
 
-    tests = objects(random_numbers(jax.random.key(3), options.tests))
-    views = 2 * jax.random.randint(jax.random.key(4), (len(tests.vertices),), 0, VIEWS // 2)
+    seeds = jax.random.key(options.seed), jax.random.key(options.seed + 1)
+    tests = objects(random_numbers(seeds[0], options.tests))
+    views = 2 * jax.random.randint(seeds[1], (len(tests.vertices),), 0, VIEWS // 2)
     given = photographs(tests, options.size)[jnp.arange(len(views)), views]
     made = jnr.Mesh(predict(params, given), jnp.tile(SPHERE.faces, (len(views), 1, 1)))
     answers = {"network": made}
