@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py [--views 20] [--size 256] [--backend xla]
 
-Meshes seen from random directions, with coloured vertices and two lights. Printed is the mean over the views, and in
+Meshes seen from random directions, with coloured vertices and two lights. Printed is the median of the views, and in
 brackets the worst. Images are compared where both show the same face, colours being between 0 and 1. Gradients: norm of
 the difference over the norm of float64's.
 """
@@ -115,7 +115,7 @@ def main():
         print(f"\n| {name} | " + " | ".join(tables) + " |\n|---|" + "---|" * len(tables))
         for row in tables["float32"][0]:
             values = [[view[row] for view in views] for views in tables.values()]
-            print(f"| {row} | " + " | ".join(f"{np.mean(v):.1e} ({np.max(v):.1e})" for v in values) + " |")
+            print(f"| {row} | " + " | ".join(f"{np.median(v):.1e} ({np.max(v):.1e})" for v in values) + " |")
 
 
 if __name__ == "__main__":
