@@ -20,11 +20,12 @@ TESTS = {
     "oracle_wide": ["tests/test_oracle.py", "-k", "random and 9x33"],
     "oracle_many": ["tests/test_oracle.py", "-k", "more_faces"],
     "corner": ["tests/kernels/test_rasterize.py", "-k", "no_corner and xla"],
+    "brighter": ["tests/kernels/test_edge_sweep.py", "-k", "brighter and xla"],
     "properties": ["tests/test_properties.py", "-k", "xla and not shift"],
     "interpolate": ["tests/test_interpolate.py", "-k", "background or corner or ray"],
     "render": ["tests/test_render.py", "-k", "one_output or antialias or derivatives"],
-    "triton_rasterize": ["tests/kernels/test_rasterize.py", "-k", "interpret and (agrees or tie or corner)"],
-    "triton_edge_sweep": ["tests/kernels/test_edge_sweep.py", "-k", "interpret and agrees"],
+    "triton_rasterize": ["tests/kernels/test_rasterize.py", "-k", "interpret and (corner or tie or agrees)"],
+    "triton_edge_sweep": ["tests/kernels/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
 
 RASTERIZE, EDGE_SWEEP = "jnr/_xla/rasterize.py", "jnr/_xla/edge_sweep.py"
@@ -103,7 +104,13 @@ FAULTS = [
         "oracle",
     ),
     ("eps is missing inside", EDGE_SWEEP, " + scene.eps * jnp.abs(share[k])", "", "oracle"),
-    ("eps is in pixels outside", EDGE_SWEEP, "scene.eps / scene.unit_ndc", "scene.eps / scene.pixel_ndc", "oracle"),
+    (
+        "eps is in pixels outside",
+        EDGE_SWEEP,
+        "scene.eps / scene.unit_ndc",
+        "scene.eps / scene.pixel_ndc",
+        "oracle_wide",
+    ),
     ("inside pushes the wrong way", EDGE_SWEEP, "direction * push", "-direction * push", "oracle"),
     (
         "outside pulls the wrong way",
@@ -120,7 +127,7 @@ FAULTS = [
         EDGE_SWEEP,
         "reshape(steps, -1) != 0",
         "reshape(steps, -1) > 0",
-        "oracle",
+        "brighter",
     ),
     ("share and slope are mixed up", EDGE_SWEEP, "value * w[corner]", "value", "oracle"),
     ("the third corner is pulled", EDGE_SWEEP, "third[2] & ~third[0]", "third[2]", "properties"),

@@ -2,6 +2,7 @@ import golden as reference_data
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
 from scenes import KERNELS, NEEDS, SCENES, golden_soup, on, padded
 
@@ -97,6 +98,21 @@ def test_corner_on_a_line_of_pixels_is_pulled_once_whichever_corner_it_is(backen
     assert grads[0][2, 0] == pytest.approx(np.sum(1 / (ndc + 1e-3)) - np.sum(1 / (ndc[:7] + 1e-3)), rel=1e-4)
     for grad in grads[1:]:
         np.testing.assert_allclose(grad, grads[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["xla", *KERNELS])
+def test_a_loss_that_wants_everything_brighter_equals_the_oracle(backend):
+    # Pixels without a cotangent are passed over, those with one below zero are not.
+    clip, faces, height, width = SCENES["odd_sizes"]
+    face_index = np.asarray(rasterize(clip[None], faces[None], height=height, width=width, cull=None))
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(1, height, width, 1)).astype(np.float32)
+    cotangent = -rng.random(image.shape).astype(np.float32)
+    out = run(image, cotangent, clip[None], faces[None], face_index, backend=backend)[0]
+    swept = oracle.edge_sweep(image[0], cotangent[0], clip, faces, face_index[0])
+    assert swept.clear.mean() > 0.8
+    assert np.abs(swept.gradient).max() > 0
+    assert np.all(np.abs(out - swept.gradient)[swept.clear] <= swept.rounding[swept.clear])
 
 
 @pytest.mark.parametrize("backend", KERNELS)

@@ -76,6 +76,16 @@ def test_shared_edges_leave_no_gap_and_ties_go_to_the_lowest_face(backend):
 
 
 @pytest.mark.parametrize("backend", ["xla", *KERNELS])
+def test_face_covers_its_three_edges_and_its_corners(backend):
+    # Corners at the centres of pixels (1, 1), (1, 6) and (6, 1): every edge passes through six of them.
+    ndc = (2 * np.array([[1, 6], [1, 1], [6, 1]]) + 1) / 8 - 1
+    clip = np.concatenate([ndc * [1, -1], [[0, 1]] * 3], axis=1).astype(np.float32)
+    out = run(clip[None], np.array([[[0, 1, 2]]], np.int32), backend=backend, height=8, width=8, cull=None)[0]
+    row, column = np.mgrid[:8, :8]
+    np.testing.assert_array_equal(out >= 0, (row >= 1) & (column >= 1) & (row + column <= 7))
+
+
+@pytest.mark.parametrize("backend", ["xla", *KERNELS])
 def test_part_of_a_face_is_drawn_though_no_corner_is_both_beyond_near_and_in_front_of_the_camera(backend):
     # As under an oblique near plane: one corner is beyond it and behind the camera, two are in front and before it.
     clip = np.array([[-0.53, -0.04, 1.13, -0.14], [-0.14, -0.33, -1.72, 1.06], [0.52, 0.10, -0.98, 0.20]], np.float32)
