@@ -3,8 +3,9 @@
     python benchmarks/scaling.py [--repeats 15] [--out build/scaling]
 
 Silhouettes of icospheres as in benchmarks/cpu.py, forward and forward with the gradient; each in a process of its own,
-whose peak memory is what it needed beyond that of the smallest work. Writes scaling.json and scaling.png and prints the
-exponents of growth, fitted over the last three points of a row.
+whose peak memory is what it needed beyond that of the smallest work. In the last row faces become finer with the pixels
+and have random colours, compared with noise: every pixel asks and every edge sweeps, the most there is to do. Writes
+scaling.json and scaling.png and prints the exponents of growth, fitted over the last three points of a row.
 """
 
 import argparse
@@ -22,15 +23,18 @@ ROWS = {
     "faces": [(level, 256, 1) for level in (2, 3, 4, 5, 6, 7, 8)],
     "pixels": [(4, size, 1) for size in (64, 128, 256, 512, 1024, 2048, 4096)],
     "batch": [(2, 64, batch) for batch in (1, 4, 16, 64, 256, 1024)],
+    "pixels and faces": [(level, 16 * 2**level, 1) for level in (3, 4, 5, 6)],
 }
 SIZES = {
-    "faces": lambda level, *_: 20 * 4**level,
-    "pixels": lambda _, size, __: size**2,
-    "batch": lambda *case: case[2],
+    "faces": lambda level, size, batch: 20 * 4**level,
+    "pixels": lambda level, size, batch: size**2,
+    "batch": lambda level, size, batch: batch,
+    "pixels and faces": lambda level, size, batch: size**2,
 }
+TITLES = ("icosphere, 256 x 256", "5120 faces, one image", "320 faces, 64 x 64, vmap", "random colours against noise")
 
 
-def run(case, repeats):
+def run(case, in_colour, repeats):
     """Prints medians in milliseconds, seconds of compilation and peak memory in MiB, of this process."""
     import jax
     import jax.numpy as jnp
@@ -42,17 +46,24 @@ def run(case, repeats):
     mesh = jnr.shapes.icosphere(level)
     camera = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))
 
-    def silhouette(vertices):
+    colors = jax.random.uniform(jax.random.key(0), mesh.vertices.shape)
+
+    def picture(vertices):
+        if in_colour:
+            return jnr.render(vertices, mesh.faces, colors, lights=(), camera=camera, image_size=size).rgb
         return jnr.render_silhouette(vertices, mesh.faces, camera=camera, image_size=size)
 
     vertices = mesh.vertices * jnp.linspace(0.8, 1.1, batch)[:, None, None]
-    reference = jax.jit(silhouette)(mesh.vertices * jnp.array([1.1, 0.8, 1.0]))
+    if in_colour:
+        reference = jax.random.uniform(jax.random.key(1), (size, size, 3))
+    else:
+        reference = jax.jit(picture)(mesh.vertices * jnp.array([1.1, 0.8, 1.0]))
 
     def loss(vertices):
-        return jnp.sum((jax.vmap(silhouette)(vertices) - reference) ** 2)
+        return jnp.sum((jax.vmap(picture)(vertices) - reference) ** 2)
 
     start = time.perf_counter()
-    forward = jax.jit(jax.vmap(silhouette)).lower(vertices).compile()
+    forward = jax.jit(jax.vmap(picture)).lower(vertices).compile()
     both = jax.jit(jax.value_and_grad(loss)).lower(vertices).compile()
     compile_s = time.perf_counter() - start
     _, gradient = both(vertices)
@@ -70,7 +81,7 @@ def exponent(sizes, values):
 def draw(results, path):
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, len(ROWS), figsize=(12, 6.5), sharex="col", layout="constrained")
+    figure, panels = plt.subplots(2, len(ROWS), figsize=(14, 6), sharex="col", layout="constrained")
     for (above, below), (row, cases) in zip(panels.T, results.items(), strict=True):
         sizes = [case[row] for case in cases]
         for name, label, style in (("forward_ms", "forward", "o-"), ("both_ms", "forward + backward", "s-")):
@@ -82,9 +93,8 @@ def draw(results, path):
             panel.grid(visible=True, which="major", alpha=0.3)
     panels[0, 0].set_ylabel("milliseconds")
     panels[1, 0].set_ylabel("MiB beyond the smallest")
-    panels[0, 0].set_title("icosphere, 256 x 256")
-    panels[0, 1].set_title("5120 faces, one image")
-    panels[0, 2].set_title("320 faces, 64 x 64, vmap")
+    for panel, title in zip(panels[0], TITLES, strict=True):
+        panel.set_title(title)
     panels[0, 0].legend()
     figure.savefig(path, dpi=110)
 
@@ -94,15 +104,17 @@ def main():
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("build/scaling"))
     parser.add_argument("--case", type=int, nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--colour", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        run(options.case, options.repeats)
+        run(options.case, options.colour, options.repeats)
         return
     results = {}
     for row, cases in ROWS.items():
         results[row] = []
         for case in cases:
             command = [sys.executable, __file__, "--repeats", str(options.repeats), "--case", *map(str, case)]
+            command += ["--colour"] * (row == "pixels and faces")
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             results[row].append({row: SIZES[row](*case), **json.loads(output.splitlines()[-1])})
             print(row, {name: round(value, 2) for name, value in results[row][-1].items()}, flush=True)
