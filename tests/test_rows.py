@@ -50,6 +50,16 @@ def test_gradient_adds_up_what_comes_from_the_same_row(backend, count, channels)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_gradient_of_a_bfloat16_table_is_rounded_once(backend):
+    table = jnp.zeros((2, 1), jnp.bfloat16)
+    grad = jax.grad(lambda t: take_rows(t, jnp.zeros(1000, jnp.int32), backend=backend).astype(jnp.float32).sum())(
+        table
+    )
+    assert grad.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(grad[:, 0].astype(jnp.float32), [1000, 0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_sum_of_a_row_is_made_in_the_order_of_the_values(backend):
     values = jnp.asarray([2.0**24, 1.0, 1.0, -(2.0**24)] * 20000, jnp.float32)[:, None]
     operands = values[None], jnp.zeros((1, len(values)), jnp.int32)

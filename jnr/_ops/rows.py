@@ -38,6 +38,9 @@ def take_rows(
     table: Shaped[Array, "rows channels"], index: Int[Array, " *shape"], *, backend: Backend | None = None
 ) -> Shaped[Array, "*shape channels"]:
     """Rows of a table, differentiable by it; zeros where the index is none of its rows, -1 in a table of indices."""
+    if jnp.issubdtype(table.dtype, jnp.floating) and table.dtype.itemsize < 4:
+        # Wide while the gradient is added up: dozens of pixels may share a row.
+        return take_rows(table.astype(jnp.float32), index, backend=backend).astype(table.dtype)
     table, index = vary_alike(table, index)
     rows = take_rows_p.bind(table[None], index.reshape(1, -1), backend=backend)
     return rows.reshape(*index.shape, table.shape[1])
