@@ -77,13 +77,9 @@ def batched_primitive(
     _ask_for_devices(primitive)
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(lambda *operands, **params: compiled(tuple(sorted(params.items())))(*operands))
-    mlir.register_lowering(primitive, functools.partial(_lower, anywhere, None if split else implementation))
-    mlir.register_lowering(
-        primitive, functools.partial(_lower, on_cpu, None if split else implementation), platform="cpu"
-    )
-    mlir.register_lowering(
-        primitive, functools.partial(_lower, cuda, None if split else implementation), platform="cuda"
-    )
+    plain = None if split else implementation
+    for function, platform in ((anywhere, None), (on_cpu, "cpu"), (cuda, "cuda")):
+        mlir.register_lowering(primitive, functools.partial(_lower, function, plain), platform=platform)
     batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
     return primitive
 
@@ -162,12 +158,13 @@ def _lower(function, plain, context, *operands, **params):
         [ShapedArray(aval.shape, aval.dtype) for aval in avals] for avals in (context.avals_in, context.avals_out)
     )
     context = context.replace(avals_in=avals_in, avals_out=avals_out)
-    if _device_count(context) == 1 or plain is None:
-        function = functools.partial(function, **params)
-    else:
+    divided = _device_count(context) > 1
+    if divided and plain is not None:
         function = functools.partial(plain, **{name: value for name, value in params.items() if name != "backend"})
-    if _device_count(context) > 1 and plain is None:
-        function = _partitioned(function, avals_in)
+    else:
+        function = functools.partial(function, **params)
+        if divided:
+            function = _partitioned(function, avals_in)
     return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 
 

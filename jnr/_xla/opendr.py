@@ -1,10 +1,13 @@
 """Backward pass of OpenDR's gradient in plain JAX, and the occlusion boundaries it treats apart."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jnr._xla.geometry import clip_cotangent, is_placed, pixel_space, power_of_two_scale, take
+from jnr._xla.geometry import clip_cotangent, is_placed, mapped, pixel_space, power_of_two_scale, take
+from jnr._xla.resolve import face_corners
 
 # Depths are NDC; what is nearer than this behind a face counts as its surface.
 TOUCHING = 1e-6
@@ -40,17 +43,13 @@ def opendr_bwd(
     batch = max(operand.shape[0] for operand in operands)
     if 0 in (batch, clip_positions.shape[1], faces.shape[1], image.size):
         return jnp.zeros((batch, clip_positions.shape[1], 4), clip_positions.dtype)
-    axes = [0 if operand.shape[0] > 1 else None for operand in operands]
-    operands = [operand if operand.shape[0] > 1 else operand[0] for operand in operands]
-    if batch == 1:
-        return _single(*operands, one_sided=one_sided)[None]
-    return jax.vmap(lambda *o: _single(*o, one_sided=one_sided), axes)(*operands)
+    return mapped(partial(_single, one_sided=one_sided), *operands)
 
 
 def _single(image, cotangent, clip_positions, faces, face_index, barycentric, boundary, *, one_sided):
     height, width = face_index.shape
     covered = face_index >= 0
-    index = _face_corners(faces, face_index, clip_positions.shape[0])
+    index = face_corners(faces, face_index, clip_positions.shape[0])
     moved = []
     for axis, size in ((1, width), (0, height)):
         # Where the mesh moves by a pixel, the pixel takes the colour of the pixel before: hence minus.
@@ -70,12 +69,6 @@ def _single(image, cotangent, clip_positions, faces, face_index, barycentric, bo
     # Rows grow downwards and y upwards.
     grad_x, grad_y = (jnp.where(placed, grad / divisor, 0) for grad in (moved[0], -moved[1]))
     return clip_cotangent(grad_x, grad_y, clip_positions)
-
-
-def _face_corners(faces, face_index, num_vertices):
-    """Vertex index of each corner of the face a pixel sees, each `(height, width)`; anything on background."""
-    rows = take(faces, jnp.maximum(face_index, 0))
-    return [jnp.clip(rows[..., k], 0, num_vertices - 1) for k in range(3)]
 
 
 def _differences(image, axis, boundary):
@@ -114,7 +107,7 @@ def occlusion_boundary(clip_positions: jax.Array, faces: jax.Array, face_index: 
     if 0 in (clip_positions.shape[0], faces.shape[0]):
         return jnp.zeros(face_index.shape, bool)
     covered = face_index >= 0
-    index = jnp.stack(_face_corners(faces, face_index, clip_positions.shape[0]), axis=-1)
+    index = jnp.stack(face_corners(faces, face_index, clip_positions.shape[0]), axis=-1)
     depth, *slopes = _plane_depth(clip_positions, index)
     boundary = jnp.zeros(face_index.shape, bool)
     for axis, slope in enumerate(slopes):
