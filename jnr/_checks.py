@@ -115,6 +115,11 @@ def as_background(value: Any, channels: int, dtype: Any, *, image_size: tuple[in
     return background
 
 
+def is_zero(background: Any) -> bool:
+    """Whether a background is known to be the zero that an image has there by itself."""
+    return isinstance(background, (int, float)) and background == 0
+
+
 def check_choice(value: Any, name: str, choices: tuple, *, others: str = "") -> None:
     """Raises unless `value` is one of the choices; `others` names what else the caller takes."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jnr import _checks
@@ -14,13 +15,13 @@ from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.interpolate import interpolate
 from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize
-from jnr._ops.rows import take_rows
+from jnr._ops.rows import blend_rows, take_rows
 from jnr._ops.visibility import Gradient, images_with_gradient
 from jnr.camera import Camera
 from jnr.geometry import flat_normals, unit, vertex_normals
 from jnr.lights import Light, check_lights, diffuse
-from jnr.shading import Lambert, Shader, Surface, face_sides, lit
-from jnr.textures import Textures, sample_texture
+from jnr.shading import Lambert, Shader, Surface, face_sides, fitting
+from jnr.textures import Textures, sample_texture, vertex_colors
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -143,7 +144,8 @@ def render(
         # The light of a flat face is one everywhere: as many lights to add up as there are faces.
         color = albedo
         if lights and face_normal.shape[0]:
-            color = lit(albedo, scene.of_face(diffuse(lights, jnp.zeros_like(face_normal), face_normal)))
+            light = diffuse(lights, jnp.zeros_like(face_normal), face_normal)
+            color = scene.lit(textures, albedo, light, fragments)
     elif shader is None and not lights:
         color = albedo
     else:
@@ -154,8 +156,10 @@ def render(
         color = (Lambert() if shader is None else shader)(surface)
         color = _checks.as_float(color, "what shader returns")
         _checks.check_shape(color, "what shader returns", *scene.covered.shape[:2], "channels")
+        color = jnp.where(scene.covered, color, 0)
     transparent = background is None
-    color = jnp.where(scene.covered, color, scene.background(0.0 if transparent else background, color))
+    if not (transparent or _checks.is_zero(background)):
+        color = jnp.where(scene.covered, color, scene.background(background, color))
     images = scene.with_gradient(color, scene.coverage(), normal, values)
     rgb, alpha, normal, values = (scene.average(image) for image in images)
     if transparent and scene.antialias > 1:
@@ -273,6 +277,19 @@ class _Scene:
     def of_face(self, values):
         """Values of the faces that are seen, as an image; zero on background."""
         return take_rows(values, self.fragments.face_index, backend=self.backend)
+
+    def lit(self, textures, albedo, light, fragments):
+        """The texture times the light of each face, `(faces, 1 or channels)`."""
+        light = fitting(light, albedo)
+        colors = vertex_colors(textures)
+        if colors is not None and light.shape[-1] == 1 and self.faces.size <= self.covered.size:
+            # Fewer corners than pixels: they are lit.
+            face = jnp.asarray(np.repeat(np.arange(len(light), dtype=np.int32), 3))
+            corner_light = take_rows(light, face, backend=self.backend)
+            corners = blend_rows(colors, corner_light, self.faces.reshape(-1, 1), backend=self.backend)
+            corners = corners.reshape(-1, 3, corners.shape[-1])
+            return interpolate(corners, self.faces, fragments, backend=self.backend)
+        return albedo * self.of_face(light)
 
     def normals(self, normals, fragments):
         """The faces' normals on the side that is seen, None where they are not flat, and the pixels'."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -55,7 +56,7 @@ class Lambert:
 
     def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
         """The colour of each pixel."""
-        return lit(surface.albedo, diffuse(surface.lights, surface.position, surface.normal))
+        return _lambert(surface)
 
 
 @pytree()
@@ -94,16 +95,16 @@ class Phong:
             mirrored = dot(2 * cosine * surface.normal - toward, surface.viewer)
             shines = (cosine > 0) & (mirrored > 0)
             highlights = add(highlights, color * jnp.where(shines, jnp.where(shines, mirrored, 1) ** shininess, 0))
-        color = lit(surface.albedo, diffuse(surface.lights, surface.position, surface.normal))
-        return color + _fitting(highlights * specular, color)
+        color = _lambert(surface)
+        return color + fitting(highlights * specular, color)
 
 
-def lit(albedo, light):
-    """The texture times the light."""
-    return albedo * _fitting(light, albedo)
+def _lambert(surface):
+    return surface.albedo * fitting(diffuse(surface.lights, surface.position, surface.normal), surface.albedo)
 
 
-def _fitting(light, color):
+def fitting(light: jax.Array, color: jax.Array) -> jax.Array:
+    """Light of one channel or the colour's number of them, in the colour's dtype."""
     if light.shape[-1] not in (1, color.shape[-1]):
         raise ValueError(
             f"lights must have one colour channel or the textures' {color.shape[-1]}, got {light.shape[-1]}."

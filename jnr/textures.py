@@ -394,9 +394,9 @@ def sample_texture(
     if isinstance(textures, UVTexture):
         return sample_uv(textures, faces, fragments, clip_positions, backend=backend)
     textures = _checks.as_float(textures, "textures")
-    if textures.ndim == 2:
-        _checks.check_shape(textures, "textures", clip_positions.shape[0], "channels")
-        return interpolate(textures, faces, fragments, backend=backend)
+    if (colors := vertex_colors(textures)) is not None:
+        _checks.check_shape(colors, "textures", clip_positions.shape[0], "channels")
+        return interpolate(colors, faces, fragments, backend=backend)
     if textures.ndim == 5:
         _checks.check_shape(textures, "textures", faces.shape[0], *textures.shape[1:])
         return sample_cubes(textures, fragments, backend=backend)
@@ -404,6 +404,13 @@ def sample_texture(
         "textures must be vertex colours (vertices, channels), texture cubes (faces, t, t, t, channels) or a "
         f"UVTexture, got shape {textures.shape}."
     )
+
+
+def vertex_colors(textures: Textures | None) -> Float[Array, "vertices channels"] | None:
+    """The colours, if that is what the textures are."""
+    if textures is None or isinstance(textures, UVTexture) or jnp.ndim(textures) != 2:
+        return None
+    return _checks.as_float(textures, "textures")
 
 
 # --- conversions

@@ -24,6 +24,9 @@ KERNELS = {
     "resolve_bwd": FLOATS,
     "take_rows": (*FLOATS, "int32"),
     "add_rows": FLOATS,
+    "blend_rows": FLOATS,
+    "spread_rows": FLOATS,
+    "match_rows": FLOATS,
 }
 
 
@@ -80,7 +83,7 @@ def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) 
     register()
     operands = clip_positions, faces, face_index
     batch = max(operand.shape[0] for operand in operands)
-    result = jax.ShapeDtypeStruct((batch, *face_index.shape[1:], 4), clip_positions.dtype)
+    result = jax.ShapeDtypeStruct((batch, *face_index.shape[1:], 3), clip_positions.dtype)
     return jax.ffi.ffi_call(f"jnr_resolve_{clip_positions.dtype}", result)(*operands)
 
 
@@ -111,3 +114,26 @@ def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> ja
     register()
     result = jax.ShapeDtypeStruct((sums, rows, values.shape[2]), values.dtype)
     return jax.ffi.ffi_call(f"jnr_add_rows_{values.dtype}", result)(values, index)
+
+
+def blend_rows(table: jax.Array, weights: jax.Array, index: jax.Array) -> jax.Array:
+    """As `jnr._xla.rows.blend_rows`."""
+    register()
+    batch = max(operand.shape[0] for operand in (table, weights, index))
+    result = jax.ShapeDtypeStruct((batch, index.shape[1], table.shape[2]), table.dtype)
+    return jax.ffi.ffi_call(f"jnr_blend_rows_{table.dtype}", result)(table, weights, index)
+
+
+def spread_rows(values: jax.Array, weights: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
+    """As `jnr._xla.rows.spread_rows`; the order of additions is fixed."""
+    register()
+    result = jax.ShapeDtypeStruct((sums, rows, values.shape[2]), values.dtype)
+    return jax.ffi.ffi_call(f"jnr_spread_rows_{values.dtype}", result)(values, weights, index)
+
+
+def match_rows(values: jax.Array, table: jax.Array, index: jax.Array, *, weights: int) -> jax.Array:
+    """As `jnr._xla.rows.match_rows`."""
+    register()
+    batch = max(operand.shape[0] for operand in (values, table, index))
+    result = jax.ShapeDtypeStruct((batch, index.shape[1], weights), values.dtype)
+    return jax.ffi.ffi_call(f"jnr_match_rows_{values.dtype}", result)(values, table, index)

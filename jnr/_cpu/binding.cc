@@ -32,6 +32,9 @@ const Kernels<T>& kernels() {
   if constexpr (std::is_same_v<T, double>) return v3 ? kDoubleV3 : kDouble;
 }
 
+// Vertices, faces, pixels or rows of a task.
+constexpr int64_t kBlock = 8192;
+
 // Tasks 0..count-1 on XLA's threads and this one. Waits for tasks that have begun, never for a thread to become free,
 // so it cannot block the pool that it runs in.
 void parallel_for(ffi::ThreadPool pool, int64_t count, std::function<void(int64_t)> task) {
@@ -61,6 +64,16 @@ void parallel_for(ffi::ThreadPool pool, int64_t count, std::function<void(int64_
   state->finished.wait(lock, [&] { return state->done.load() == count; });
 }
 
+// Work on `count` things of each item of a batch, some at a time: task(item, begin, end).
+template <typename Task>
+void in_blocks(ffi::ThreadPool pool, int64_t batch, int64_t count, Task task) {
+  int64_t blocks = (count + kBlock - 1) / kBlock;
+  parallel_for(pool, batch * blocks, [&](int64_t block) {
+    int64_t begin = block % blocks * kBlock;
+    task(block / blocks, begin, std::min(count, begin + kBlock));
+  });
+}
+
 // An operand of rank `rank` whose leading axis is the batch, of size 1 where it is shared.
 template <typename Buffer>
 auto* item_of(const Buffer& buffer, int64_t item) {
@@ -77,11 +90,32 @@ bool fits(const Buffer& buffer, int64_t batch, std::initializer_list<int64_t> sh
   return std::equal(shape.begin(), shape.end(), dims.begin() + 1);
 }
 
-// Vertices or faces of a task.
-constexpr int64_t kBlock = 8192;
-
 // In how many parts a large image's backward pass is done.
 int64_t image_parts(int64_t pixels) { return pixels >= 512 * 512 ? 4 : 1; }
+
+// Sums of `count` numbers each, made in parts that are added in order: add(sum, part, to) adds a part of a sum.
+template <typename T, typename Add>
+void add_in_parts(ffi::ThreadPool pool, int64_t sums, int64_t parts, int64_t count, T* total, Add add) {
+  std::vector<std::unique_ptr<T[]>> others(size_t(sums * (parts - 1)));
+  parallel_for(pool, sums * parts, [&](int64_t task) {
+    int64_t sum = task / parts, part = task % parts;
+    T* to = total + sum * count;
+    if (part == 0) {
+      std::fill(to, to + count, T(0));
+    } else {
+      auto& other = others[sum * (parts - 1) + part - 1];
+      other.reset(new T[count]());
+      to = other.get();
+    }
+    add(sum, part, to);
+  });
+  if (parts == 1) return;
+  in_blocks(pool, sums, count, [&](int64_t sum, int64_t begin, int64_t end) {
+    T* to = total + sum * count;
+    for (int64_t part = 1; part < parts; ++part)
+      for (int64_t k = begin; k < end; ++k) to[k] += others[sum * (parts - 1) + part - 1][k];
+  });
+}
 
 // How many faces and vertices of each item there are, padding at the end left out: it costs a look at its index.
 struct Used {
@@ -124,13 +158,11 @@ Placed<T> place(ffi::ThreadPool pool, const Buffer& clip_positions, const Used& 
   int64_t sets = clip_positions.dimensions()[0], num_vertices = clip_positions.dimensions()[1];
   Placed<T> placed{sets, num_vertices, std::unique_ptr<Vertex<T>[]>(new Vertex<T>[sets * num_vertices]), nullptr};
   if (with_points) placed.points.reset(new Point<T>[sets * num_vertices]);
-  int64_t blocks = (num_vertices + kBlock - 1) / kBlock;
-  parallel_for(pool, sets * blocks, [&](int64_t task) {
-    int64_t set = task / blocks, begin = task % blocks * kBlock, offset = set * num_vertices;
-    int64_t end = sets == 1 ? *std::max_element(used.vertices.begin(), used.vertices.end()) : used.vertices[set];
-    kernels<T>().place_vertices(clip_positions.typed_data() + 4 * offset, begin, std::min(end, begin + kBlock), height,
-                                width, placed.vertices.get() + offset,
-                                with_points ? placed.points.get() + offset : nullptr);
+  in_blocks(pool, sets, num_vertices, [&](int64_t set, int64_t begin, int64_t end) {
+    int64_t offset = set * num_vertices;
+    int64_t all = sets == 1 ? *std::max_element(used.vertices.begin(), used.vertices.end()) : used.vertices[set];
+    kernels<T>().place_vertices(clip_positions.typed_data() + 4 * offset, begin, std::min(all, end), height, width,
+                                placed.vertices.get() + offset, with_points ? placed.points.get() + offset : nullptr);
   });
   return placed;
 }
@@ -166,10 +198,9 @@ ffi::Error rasterize(ffi::ThreadPool pool, ffi::Buffer<kType> clip_positions, ff
                             face_index->typed_data() + item * height * width};
   };
   std::unique_ptr<uint8_t[]> first(new uint8_t[batch * num_faces]), last(new uint8_t[batch * num_faces]);
-  int64_t blocks = (num_faces + kBlock - 1) / kBlock;
-  parallel_for(pool, batch * blocks, [&](int64_t task) {
-    int64_t item = task / blocks, begin = task % blocks * kBlock, offset = item * num_faces;
-    kernels<T>().find_bands(item_at(item), begin, std::min(used.faces[item], begin + kBlock), first.get() + offset,
+  in_blocks(pool, batch, num_faces, [&](int64_t item, int64_t begin, int64_t end) {
+    int64_t offset = item * num_faces;
+    kernels<T>().find_bands(item_at(item), begin, std::min(used.faces[item], end), first.get() + offset,
                             last.get() + offset);
   });
   parallel_for(pool, batch * bands, [&](int64_t task) {
@@ -223,12 +254,10 @@ ffi::Error edge_sweep_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> image, ffi::B
     kernels<T>().sweep_lines(one, int(axis), lines * part / parts, lines * (part + 1) / parts, sums[task].get(),
                              scratch.get());
   });
-  int64_t blocks = (num_vertices + kBlock - 1) / kBlock;
-  parallel_for(pool, batch * blocks, [&](int64_t task) {
-    int64_t item = task / blocks, begin = task % blocks * kBlock;
+  in_blocks(pool, batch, num_vertices, [&](int64_t item, int64_t begin, int64_t end) {
     const T* clip = item_of(clip_positions, item);
     T* to = grad->typed_data() + item * num_vertices * 4;
-    const int64_t end = std::min(num_vertices, begin + kBlock), end_used = std::clamp(used.vertices[item], begin, end);
+    const int64_t end_used = std::clamp(used.vertices[item], begin, end);
     std::fill(to + 4 * end_used, to + 4 * end, T(0));
     for (int64_t v = begin; v < end_used; ++v) {
       T along[2] = {0, 0};
@@ -274,14 +303,12 @@ ffi::Error resolve(ffi::ThreadPool pool, ffi::Buffer<kType> clip, ffi::Buffer<ff
                    ffi::Buffer<ffi::S32> face_index, ffi::Result<ffi::Buffer<kType>> resolved) {
   auto out = resolved->dimensions();
   if (out.size() != 4 || !fit_resolve(clip, faces, face_index, out[0]) || !fits(*resolved, out[0], {
-      face_index.dimensions()[1], face_index.dimensions()[2], 4}))
+      face_index.dimensions()[1], face_index.dimensions()[2], 3}))
     return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
-  int64_t pixels = out[1] * out[2], blocks = (pixels + kBlock - 1) / kBlock;
-  parallel_for(pool, out[0] * blocks, [&](int64_t task) {
-    int64_t item = task / blocks, begin = task % blocks * kBlock;
-    kernels<ffi::NativeType<kType>>().resolve(resolve_item(clip, faces, face_index, item), begin,
-                                              std::min(pixels, begin + kBlock),
-                                              resolved->typed_data() + item * pixels * 4);
+  int64_t pixels = out[1] * out[2];
+  in_blocks(pool, out[0], pixels, [&](int64_t item, int64_t begin, int64_t end) {
+    kernels<ffi::NativeType<kType>>().resolve(resolve_item(clip, faces, face_index, item), begin, end,
+                                              resolved->typed_data() + item * pixels * 3);
   });
   return ffi::Error::Success();
 }
@@ -296,27 +323,15 @@ ffi::Error resolve_bwd(ffi::ThreadPool pool, ffi::Buffer<kType> cotangent, ffi::
   for (auto* operand : {&faces, &face_index}) batch = std::max(batch, operand->dimensions()[0]);
   for (auto* operand : {&cotangent, &clip}) batch = std::max(batch, operand->dimensions()[0]);
   if (out.size() != 3 || out[0] == 0 || batch % out[0] != 0 || !fit_resolve(clip, faces, face_index, batch) ||
-      !fits(cotangent, batch, {face_index.dimensions()[1], face_index.dimensions()[2], 4}) ||
+      !fits(cotangent, batch, {face_index.dimensions()[1], face_index.dimensions()[2], 3}) ||
       out[1] != clip.dimensions()[1] || out[2] != 4)
     return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
-  // Parts of an image have sums of their own, which are added in order; the image's size alone says how many.
   int64_t pixels = face_index.dimensions()[1] * face_index.dimensions()[2], parts = image_parts(pixels);
-  int64_t count = out[1] * 4, each = batch / out[0];
-  std::vector<std::unique_ptr<T[]>> sums(size_t(out[0] * parts));
-  parallel_for(pool, out[0] * parts, [&](int64_t task) {
-    int64_t sum = task / parts, part = task % parts;
-    sums[task].reset(new T[count]());
+  int64_t each = batch / out[0];
+  add_in_parts(pool, out[0], parts, out[1] * 4, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
     for (int64_t item = sum * each; item < (sum + 1) * each; ++item)
       kernels<T>().resolve_bwd(resolve_item(clip, faces, face_index, item), item_of(cotangent, item),
-                               pixels * part / parts, pixels * (part + 1) / parts, sums[task].get());
-  });
-  int64_t blocks = (count + kBlock - 1) / kBlock;
-  parallel_for(pool, out[0] * blocks, [&](int64_t task) {
-    int64_t sum = task / blocks, begin = task % blocks * kBlock, end = std::min(count, begin + kBlock);
-    T* to = grad->typed_data() + sum * count;
-    std::fill(to + begin, to + end, T(0));
-    for (int64_t part = 0; part < parts; ++part)
-      for (int64_t k = begin; k < end; ++k) to[k] += sums[sum * parts + part][k];
+                               pixels * part / parts, pixels * (part + 1) / parts, to);
   });
   return ffi::Error::Success();
 }
@@ -335,10 +350,8 @@ ffi::Error take_rows(ffi::ThreadPool pool, ffi::Buffer<kType> table, ffi::Buffer
     take = kTakeInts;
   else
     take = kernels<T>().take_rows;
-  int64_t blocks = (count + kBlock - 1) / kBlock;
-  parallel_for(pool, batch * blocks, [&](int64_t task) {
-    int64_t item = task / blocks, begin = task % blocks * kBlock;
-    take(item_of(table, item), rows, channels, item_of(index, item), begin, std::min(count, begin + kBlock),
+  in_blocks(pool, batch, count, [&](int64_t item, int64_t begin, int64_t end) {
+    take(item_of(table, item), rows, channels, item_of(index, item), begin, end,
          taken->typed_data() + item * count * channels);
   });
   return ffi::Error::Success();
@@ -363,6 +376,82 @@ ffi::Error add_rows(ffi::ThreadPool pool, ffi::Buffer<kType> values, ffi::Buffer
     for (int64_t item = sum * each; item < (sum + 1) * each; ++item)
       kernels<ffi::NativeType<kType>>().add_rows(item_of(values, item), item_of(index, item), count, channels, begin,
                                                  end, to);
+  });
+  return ffi::Error::Success();
+}
+
+// The numbers of a blend of values (batch, count, channels), weights (batch, count, terms * each), a table (batch, groups
+// * each, channels) and an index (batch, count, terms), each of which is a buffer or its result; none if they do not fit.
+template <typename Values, typename Weights, typename Table, typename Index>
+bool fit_blend(const Values& values, const Weights& weights, const Table& table, const Index& index, Blend* blend) {
+  auto v = values.dimensions(), w = weights.dimensions(), t = table.dimensions(), n = index.dimensions();
+  if (v.size() != 3 || w.size() != 3 || t.size() != 3 || n.size() != 3) return false;
+  int64_t each = n[2] > 0 ? w[2] / n[2] : 1;
+  *blend = {nullptr, each > 0 ? t[1] / each : 0, n[2], each, v[2]};
+  return w[2] == n[2] * each && each > 0 && t[1] % each == 0 && v[1] == w[1] && v[1] == n[1] && v[2] == t[2];
+}
+
+template <typename Buffer>
+bool fits_batch(const Buffer& buffer, int64_t batch) {
+  return buffer.dimensions()[0] == 1 || buffer.dimensions()[0] == batch;
+}
+
+// A kernel that makes something of each value of its own: values of a table and weights, or weights of values and a table.
+template <typename T, typename Kernel, typename A, typename B, typename Index, typename To>
+ffi::Error map_blend(ffi::ThreadPool pool, Kernel kernel, Blend blend, const A& a, const B& b, const Index& index,
+                     To& to) {
+  int64_t batch = to.dimensions()[0], count = to.dimensions()[1], size = count * to.dimensions()[2];
+  if (!fits_batch(a, batch) || !fits_batch(b, batch) || !fits_batch(index, batch))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  in_blocks(pool, batch, count, [&](int64_t item, int64_t begin, int64_t end) {
+    Blend own = blend;
+    own.index = item_of(index, item);
+    kernel(own, item_of(a, item), item_of(b, item), begin, end, to.typed_data() + item * size);
+  });
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error blend_rows(ffi::ThreadPool pool, ffi::Buffer<kType> table, ffi::Buffer<kType> weights,
+                      ffi::Buffer<ffi::S32> index, ffi::Result<ffi::Buffer<kType>> values) {
+  using T = ffi::NativeType<kType>;
+  Blend blend;
+  if (!fit_blend(*values, weights, table, index, &blend))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  return map_blend<T>(pool, kernels<T>().blend_rows, blend, table, weights, index, *values);
+}
+
+template <ffi::DataType kType>
+ffi::Error match_rows(ffi::ThreadPool pool, ffi::Buffer<kType> values, ffi::Buffer<kType> table,
+                      ffi::Buffer<ffi::S32> index, ffi::Result<ffi::Buffer<kType>> weights) {
+  using T = ffi::NativeType<kType>;
+  Blend blend;
+  if (!fit_blend(values, *weights, table, index, &blend))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  return map_blend<T>(pool, kernels<T>().match_rows, blend, values, table, index, *weights);
+}
+
+template <ffi::DataType kType>
+ffi::Error spread_rows(ffi::ThreadPool pool, ffi::Buffer<kType> values, ffi::Buffer<kType> weights,
+                       ffi::Buffer<ffi::S32> index, ffi::Result<ffi::Buffer<kType>> table) {
+  using T = ffi::NativeType<kType>;
+  Blend blend;
+  if (!fit_blend(values, weights, *table, index, &blend))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  int64_t sums = table->dimensions()[0], rows = table->dimensions()[1], count = values.dimensions()[1];
+  int64_t batch = std::max({values.dimensions()[0], weights.dimensions()[0], index.dimensions()[0]});
+  if (sums == 0 || batch % sums != 0 || !fits_batch(values, batch) || !fits_batch(weights, batch) ||
+      !fits_batch(index, batch))
+    return ffi::Error::InvalidArgument("jnr: operands' shapes do not fit");
+  // A large table is not worth a second one.
+  int64_t parts = rows <= count ? image_parts(count) : 1, each = batch / sums;
+  add_in_parts(pool, sums, parts, rows * blend.channels, table->typed_data(), [&](int64_t sum, int64_t part, T* to) {
+    for (int64_t item = sum * each; item < (sum + 1) * each; ++item) {
+      Blend own = blend;
+      own.index = item_of(index, item);
+      kernels<T>().spread_rows(own, item_of(values, item), item_of(weights, item), count * part / parts,
+                               count * (part + 1) / parts, to);
+    }
   });
   return ffi::Error::Success();
 }
@@ -429,6 +518,16 @@ ffi::Error add_rows(ffi::ThreadPool pool, ffi::Buffer<kType> values, ffi::Buffer
                                     .Arg<ffi::Buffer<ffi::S32>>() \
                                     .Ret<ffi::Buffer<type>>())
 
+#define JNR_BLEND(name, kernel, type)                         \
+  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::kernel<type>,      \
+                                ffi::Ffi::Bind()              \
+                                    .Ctx<ffi::ThreadPool>()   \
+                                    .Arg<ffi::Buffer<type>>() \
+                                    .Arg<ffi::Buffer<type>>() \
+                                    .Arg<ffi::Buffer<ffi::S32>>() \
+                                    .Ret<ffi::Buffer<type>>())
+
 JNR_RASTERIZE(jnr_rasterize_float32, ffi::F32);
 JNR_RASTERIZE(jnr_rasterize_float64, ffi::F64);
 JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float32, ffi::F32);
@@ -442,3 +541,9 @@ JNR_RESOLVE(jnr_resolve_float32, ffi::F32);
 JNR_RESOLVE(jnr_resolve_float64, ffi::F64);
 JNR_RESOLVE_BWD(jnr_resolve_bwd_float32, ffi::F32);
 JNR_RESOLVE_BWD(jnr_resolve_bwd_float64, ffi::F64);
+JNR_BLEND(jnr_blend_rows_float32, blend_rows, ffi::F32);
+JNR_BLEND(jnr_blend_rows_float64, blend_rows, ffi::F64);
+JNR_BLEND(jnr_spread_rows_float32, spread_rows, ffi::F32);
+JNR_BLEND(jnr_spread_rows_float64, spread_rows, ffi::F64);
+JNR_BLEND(jnr_match_rows_float32, match_rows, ffi::F32);
+JNR_BLEND(jnr_match_rows_float64, match_rows, ffi::F64);

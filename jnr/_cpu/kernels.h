@@ -53,6 +53,13 @@ struct ResolveItem {
   int64_t num_vertices, num_faces, height, width;
 };
 
+// How values (count, channels) are made of weights (count, terms, each) and a table (groups, each, channels), of which
+// the index (count, terms) names groups.
+struct Blend {
+  const int32_t* index;
+  int64_t groups, terms, each, channels;
+};
+
 // Columns at once; arrays that are read by whole vectors are padded to a multiple of it.
 constexpr int64_t kLanes = 8;
 // Lines that are brought into the cache together.
@@ -76,7 +83,7 @@ struct Kernels {
   // Adds to `grad` (vertices,) the cotangent of the clip coordinate along lines [first, end): rows (axis 1) or columns
   // (axis 0) of the image. `scratch` has sweep_scratch(..) numbers.
   void (*sweep_lines)(const SweepItem<T>& item, int axis, int64_t first, int64_t end, T* grad, T* scratch);
-  // Barycentrics and w of pixels [begin, end), four numbers each.
+  // Barycentrics of pixels [begin, end), three numbers each.
   void (*resolve)(const ResolveItem<T>& item, int64_t begin, int64_t end, T* resolved);
   // Adds to `grad` (vertices, 4) the cotangent of the clip positions from that of what `resolve` makes.
   void (*resolve_bwd)(const ResolveItem<T>& item, const T* cotangent, int64_t begin, int64_t end, T* grad);
@@ -84,6 +91,10 @@ struct Kernels {
   // Adds values (count, channels) to the rows [begin, end) of `table` that their index names, in their order.
   void (*add_rows)(const T* values, const int32_t* index, int64_t count, int64_t channels, int64_t begin, int64_t end,
                    T* table);
+  // The three of jnr/_xla/rows.py for values [begin, end); spread_rows adds to the table.
+  void (*blend_rows)(const Blend& blend, const T* table, const T* weights, int64_t begin, int64_t end, T* values);
+  void (*spread_rows)(const Blend& blend, const T* values, const T* weights, int64_t begin, int64_t end, T* table);
+  void (*match_rows)(const Blend& blend, const T* values, const T* table, int64_t begin, int64_t end, T* weights);
 };
 
 int64_t sweep_scratch(int64_t length, int64_t channels);

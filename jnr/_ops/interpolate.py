@@ -10,7 +10,7 @@ from jnr import _checks
 from jnr._backend import Backend, check_backend
 from jnr._ops.rasterize import Fragments
 from jnr._ops.resolve import face_corners
-from jnr._ops.rows import take_rows
+from jnr._ops.rows import blend_rows, take_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -53,17 +53,18 @@ def interpolate(
     if attributes.ndim == 3:
         _checks.check_shape(attributes, "attributes", faces.shape[0], 3, "channels")
     check_backend(backend)
-    channels = attributes.shape[-1]
+    channels, plain = attributes.shape[-1], _checks.is_zero(background)
     background = _checks.as_background(background, channels, attributes.dtype)
     covered = fragments.face_index >= 0
     if 0 in attributes.shape or faces.shape[0] == 0:
         return jnp.broadcast_to(background, (*covered.shape, channels))
+    # Values of faces that nobody sees may be anything, NaN included.
+    if attributes.ndim == 2 and faces.size <= covered.size:
+        # Fewer corners than pixels: brought together once, so that a pixel reads its face's index alone.
+        attributes = take_rows(attributes, faces, backend=backend)
     if attributes.ndim == 2:
         index = face_corners(faces, fragments.face_index, backend=backend)
     else:
-        index = fragments.face_index[..., None] * 3 + jnp.arange(3, dtype=jnp.int32)
-    # Values of faces that nobody sees may be anything, NaN included.
-    values = take_rows(attributes.reshape(-1, channels), index, backend=backend)
-    weights = fragments.barycentric.astype(attributes.dtype)
-    total = sum(weights[..., k, None] * values[..., k, :] for k in range(3))
-    return jnp.where(covered[..., None], total, background)
+        index = fragments.face_index[..., None]
+    total = blend_rows(attributes.reshape(-1, channels), fragments.barycentric, index, backend=backend)
+    return total if plain else jnp.where(covered[..., None], total, background)

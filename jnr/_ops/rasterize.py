@@ -10,7 +10,8 @@ from jax import lax
 from jnr import _checks, _cpu
 from jnr._backend import Backend, check_backend
 from jnr._ops._primitive import batch_size, batched_primitive
-from jnr._ops.resolve import resolve
+from jnr._ops.resolve import face_corners, resolve
+from jnr._ops.rows import blend_rows
 from jnr._xla.rasterize import rasterize as rasterize_xla
 
 if TYPE_CHECKING:
@@ -105,5 +106,7 @@ def rasterize(
     face_index = rasterize_p.bind(
         lax.stop_gradient(clip_positions)[None], faces[None], height=height, width=width, cull=cull, backend=backend
     )[0]
-    barycentric, depth = resolve(clip_positions, faces, face_index, backend=backend)
-    return Fragments(face_index, barycentric, depth)
+    barycentric = resolve(clip_positions, faces, face_index, backend=backend)
+    corners = face_corners(faces, face_index, backend=backend)
+    depth = blend_rows(clip_positions[:, 3:], barycentric, corners, backend=backend)
+    return Fragments(face_index, barycentric, depth[..., 0])

@@ -16,7 +16,7 @@ from jnr._xla import resolve as xla
 
 def _shape(*operands, **_):
     *_, face_index = operands
-    return (*face_index.shape[1:], 4), operands[0].dtype
+    return (*face_index.shape[1:], 3), operands[0].dtype
 
 
 resolve_p = batched_primitive("jnr_resolve", xla.resolve, _shape, cpu=_cpu.resolve, split=False)
@@ -32,8 +32,8 @@ resolve_bwd_p = batched_primitive(
 
 def resolve(
     clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Perspective-correct barycentrics and clip-space w at each pixel, zero on background.
+) -> jax.Array:
+    """Perspective-correct barycentrics at each pixel, zero on background.
 
     Gradients: reach `clip_positions`, in any mode and order.
 
@@ -44,11 +44,10 @@ def resolve(
         backend: `"xla"`, `"cpu"`, or another, which is plain JAX here, or None to choose by platform.
 
     Returns:
-        `(height, width, 3)` and `(height, width)`.
+        `(height, width, 3)`.
     """
     operands = vary_alike(clip_positions, faces, face_index)
-    resolved = resolve_p.bind(*(operand[None] for operand in operands), backend=backend)[0]
-    return resolved[..., :3], resolved[..., 3]
+    return resolve_p.bind(*(operand[None] for operand in operands), backend=backend)[0]
 
 
 def face_corners(faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None) -> jax.Array:

@@ -17,7 +17,7 @@ def face_corners(faces: jax.Array, face_index: jax.Array, num_vertices: int) -> 
 
 
 def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> jax.Array:
-    """Perspective-correct barycentrics and clip-space w at each pixel, zero on background.
+    """Perspective-correct barycentrics at each pixel, zero on background.
 
     Args:
         clip_positions: `(1 or batch, vertices, 4)`.
@@ -25,7 +25,7 @@ def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) 
         face_index: `(1 or batch, height, width)`, -1 on background.
 
     Returns:
-        `(batch, height, width, 4)`.
+        `(batch, height, width, 3)`.
     """
     return mapped(_resolve, clip_positions, faces, face_index)
 
@@ -47,7 +47,7 @@ def resolve_bwd(
     """Cotangent of the clip positions.
 
     Args:
-        cotangent: `(1 or batch, height, width, 4)`.
+        cotangent: `(1 or batch, height, width, 3)`.
         clip_positions: As for `resolve`.
         faces: As for `resolve`.
         face_index: As for `resolve`.
@@ -67,9 +67,9 @@ def resolve_bwd(
 def _resolve(clip_positions, faces, face_index):
     height, width = face_index.shape
     if 0 in (faces.shape[0], clip_positions.shape[0]):
-        return jnp.zeros((height, width, 4), clip_positions.dtype)
+        return jnp.zeros((height, width, 3), clip_positions.dtype)
     covered = face_index >= 0
-    corners, local = _seen_faces(clip_positions, faces, face_index)
+    local = _seen_faces(clip_positions, faces, face_index)
     # The pixel's ray meets the face at sum(b * corner): the weights are three-by-three minors.
     minors = []
     for i, j in OTHERS:
@@ -85,13 +85,11 @@ def _resolve(clip_positions, faces, face_index):
     weights = [jnp.where(sound & (w > 0), w, 0) for w in weights]
     # A pixel on an edge may lie outside by a rounding error; its weights are brought back to sum to one.
     total = weights[0] + weights[1] + weights[2]
-    weights = [w / jnp.where(total > 0, total, 1) for w in weights]
-    depth = sum(weight * corner[2] for weight, corner in zip(weights, corners, strict=True))
-    return jnp.stack([*weights, jnp.where(covered, depth, 0)], axis=-1)
+    return jnp.stack([w / jnp.where(total > 0, total, 1) for w in weights], axis=-1)
 
 
 def _seen_faces(clip_positions, faces, face_index):
-    """Corners of the face each pixel sees in pixel space; the same, scaled and seen from the pixel."""
+    """Corners of the face each pixel sees in pixel space, scaled and seen from the pixel."""
     height, width = face_index.shape
     vertices = jnp.stack(pixel_space(clip_positions, height, width), axis=-1)
     column = lax.broadcasted_iota(vertices.dtype, (height, width), 1)
@@ -108,7 +106,7 @@ def _seen_faces(clip_positions, faces, face_index):
     for x, y, w in corners:
         w = w * scale
         local.append((x * scale - column * w, y * scale - row * w, w))
-    return corners, local
+    return local
 
 
 def barycentric_derivatives(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> jax.Array:
@@ -125,7 +123,7 @@ def barycentric_derivatives(clip_positions: jax.Array, faces: jax.Array, face_in
     height, width = face_index.shape
     if 0 in (faces.shape[0], clip_positions.shape[0]):
         return jnp.zeros((height, width, 3, 2), clip_positions.dtype)
-    _, local = _seen_faces(clip_positions, faces, face_index)
+    local = _seen_faces(clip_positions, faces, face_index)
     minors, steps = [], []
     for i, j in OTHERS:
         (xi, yi, wi), (xj, yj, wj) = local[i], local[j]

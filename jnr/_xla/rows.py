@@ -1,4 +1,11 @@
-"""Gathering rows of a table and adding rows up, in plain JAX."""
+"""Gathering rows of a table, weighting them and adding them up, in plain JAX.
+
+Three functions are the derivatives of one sum, that of `values[n, c] * weights[n, k] * table[row(n, k), c]` over all n,
+k and c, by each of its factors: `blend_rows` by the values, `spread_rows` by the table, `match_rows` by the weights. An
+index names as many rows that follow each other as there are weights for it:
+`row(n, k) = index[n, k // each] * each + k % each`. Values of zero add nothing, whatever they are multiplied with: what
+nobody sees may be anything, NaN included.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -34,21 +41,101 @@ def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> ja
     Returns:
         `(sums, rows, channels)`.
     """
-    batch = max(values.shape[0], index.shape[0])
-    if sums != batch:
-        values, index = (
-            jnp.broadcast_to(x, (batch, *x.shape[1:])).reshape(sums, -1, *x.shape[2:]) for x in (values, index)
-        )
-    return mapped(lambda v, i: _add(v, i, rows), values, index)
+    return mapped(lambda v, i: _add(v, i, rows), *_parts_of_batch(sums, values, index))
+
+
+def blend_rows(table: jax.Array, weights: jax.Array, index: jax.Array) -> jax.Array:
+    """Sums of weighted rows of a table; an index that is none of its groups of rows adds nothing.
+
+    Args:
+        table: `(1 or batch, groups * each, channels)`.
+        weights: `(1 or batch, count, terms * each)`.
+        index: `(1 or batch, count, terms)`, int32.
+
+    Returns:
+        `(batch, count, channels)`.
+    """
+
+    def single(table, weights, index):
+        taken = _take(table, _rows_of(index, weights.shape[1], table.shape[0]))
+        # Not the sum of a product: XLA for the CPU (jax 0.10) gets it wrong where a mask and a batch meet.
+        zero = jnp.zeros((index.shape[0], table.shape[1]), table.dtype)
+        return sum((weights[:, k, None] * taken[:, k] for k in range(weights.shape[1])), start=zero)
+
+    return mapped(single, table, weights, index)
+
+
+def spread_rows(values: jax.Array, weights: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
+    """A table whose rows are the sums of the values whose index names them, each by its weight.
+
+    Args:
+        values: `(1 or batch, count, channels)`.
+        weights: `(1 or batch, count, terms * each)`.
+        index: `(1 or batch, count, terms)`, int32; an index that is none of the groups of rows is left out.
+        rows: Of the table.
+        sums: How many tables there are, each of as many items of the batch that follow each other.
+
+    Returns:
+        `(sums, rows, channels)`.
+    """
+
+    def single(values, weights, index):
+        weighted = jnp.where(values[:, None] == 0, 0, weights[..., None] * values[:, None])
+        index = _rows_of(index, weights.shape[1], rows)
+        return _add(weighted.reshape(-1, values.shape[1]), index.reshape(-1), rows)
+
+    return mapped(single, *_parts_of_batch(sums, values, weights, index))
+
+
+def match_rows(values: jax.Array, table: jax.Array, index: jax.Array, *, weights: int) -> jax.Array:
+    """Scalar products of values with the rows of a table; zero where an index is none of its groups of rows.
+
+    Args:
+        values: `(1 or batch, count, channels)`.
+        table: `(1 or batch, groups * each, channels)`.
+        index: `(1 or batch, count, terms)`, int32.
+        weights: `terms * each`.
+
+    Returns:
+        `(batch, count, terms * each)`.
+    """
+
+    def single(values, table, index):
+        taken = _take(table, _rows_of(index, weights, table.shape[0]))
+        zero = jnp.zeros((index.shape[0], weights), table.dtype)
+        products = (values[:, c, None] * taken[..., c] for c in range(table.shape[1]))
+        return sum((jnp.where(values[:, c, None] == 0, 0, p) for c, p in enumerate(products)), start=zero)
+
+    return mapped(single, values, table, index)
+
+
+def _rows_of(index, weights, rows):
+    """The row of each weight, -1 or less where there is none."""
+    count, terms = index.shape
+    each = weights // max(terms, 1)
+    index = jnp.where(index < rows // max(each, 1), jnp.maximum(index, -1), -1)
+    return (index[..., None] * each + jnp.arange(each, dtype=index.dtype)).reshape(count, weights)
+
+
+def _parts_of_batch(sums, *operands):
+    """Operands whose batch is so many parts, the items of each one after the other."""
+    batch = max(operand.shape[0] for operand in operands)
+    if sums == batch:
+        return operands
+    return tuple(jnp.broadcast_to(x, (batch, *x.shape[1:])).reshape(sums, -1, *x.shape[2:]) for x in operands)
 
 
 def _take(table, index):
     fill = -1 if jnp.issubdtype(table.dtype, jnp.integer) else 0
+    if table.shape[0] == 0:
+        return jnp.full((*index.shape, table.shape[1]), fill, table.dtype)
     return table.at[_in_range(index, table.shape[0])].get(mode="fill", fill_value=fill)
 
 
 def _add(values, index, rows):
     table = jnp.zeros((rows, values.shape[-1]), values.dtype)
+    if rows == 0:
+        return table
     return table.at[_in_range(index, rows)].add(values, mode="drop")
 
 
