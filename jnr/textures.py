@@ -15,7 +15,7 @@ from jnr._backend import Backend
 from jnr._ops.interpolate import interpolate
 from jnr._ops.rasterize import Fragments
 from jnr._ops.resolve import face_corners
-from jnr._ops.rows import take_rows
+from jnr._ops.rows import blend_rows, take_rows
 from jnr._pytree import pytree
 from jnr._xla.geometry import take, take_where
 from jnr._xla.resolve import barycentric_derivatives
@@ -289,16 +289,18 @@ def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backe
         period = 1 if wraps[0] == "repeat" else 2
         uv = uv - period * lax.stop_gradient(jnp.floor(uv / period))
     columns, rows = _neighbours(uv[..., 0], width, nearest), _neighbours(1 - uv[..., 1], height, nearest)
-    total = jnp.zeros((*uv.shape[:-1], pyramid.texels.shape[-1]), pyramid.texels.dtype)
+    indices, weights, outside = [], [], 0
     for row_index, row_weight in rows:
         for column_index, column_weight in columns:
             i, inside_i = _wrapped(row_index, height, wraps, material)
             j, inside_j = _wrapped(column_index, width, wraps, material)
-            texel = take_rows(pyramid.texels, jnp.where(wanted, first + i * stride + j, -1), backend=backend)
-            if "border" in wraps:
-                texel = jnp.where((inside_i & inside_j)[..., None], texel, checked.border)
-            total = total + (row_weight * column_weight)[..., None].astype(texel.dtype) * texel
-    return total
+            inside, weight = inside_i & inside_j, row_weight * column_weight
+            indices.append(jnp.where(wanted & inside, first + i * stride + j, -1))
+            weights.append(weight)
+            outside = outside + jnp.where(inside, 0, weight)
+    indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
+    color = blend_rows(pyramid.texels, weights, indices, backend=backend)
+    return color + (outside[..., None] * checked.border).astype(color.dtype) if "border" in wraps else color
 
 
 def _neighbours(x, n, nearest):
@@ -361,22 +363,22 @@ def sample_cubes(
     covered = fragments.face_index >= 0
     if 0 in cubes.shape:
         return jnp.zeros((*covered.shape, channels), cubes.dtype)
-    table = cubes.reshape(-1, channels)
-    position = fragments.barycentric.astype(cubes.dtype) * (size - 1)
+    position = fragments.barycentric.astype(jnp.promote_types(fragments.barycentric.dtype, cubes.dtype)) * (size - 1)
     low = jnp.clip(jnp.floor(lax.stop_gradient(position)).astype(jnp.int32), 0, max(size - 2, 0))
     fraction = position - low.astype(position.dtype)
     face = jnp.clip(fragments.face_index, 0, num_faces - 1)
-    total = jnp.zeros((*covered.shape, channels), cubes.dtype)
+    indices, weights = [], []
     for corner in range(8 if size > 1 else 1):
         bits = [(corner >> k) & 1 for k in range(3)]
-        weight = jnp.ones(covered.shape, cubes.dtype)
+        weight = jnp.ones(covered.shape, position.dtype)
         index = face
         for k in range(3):
             weight = weight * (fraction[..., k] if bits[k] else 1 - fraction[..., k])
             index = index * size + low[..., k] + bits[k]
-        texel = take_rows(table, jnp.where(covered, index, -1), backend=backend)
-        total = total + weight[..., None] * texel
-    return total
+        indices.append(jnp.where(covered, index, -1))
+        weights.append(weight)
+    indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
+    return blend_rows(cubes.reshape(-1, channels), weights, indices, backend=backend)
 
 
 def sample_texture(

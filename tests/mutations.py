@@ -23,13 +23,14 @@ TESTS = {
     "brighter": ["tests/kernels/test_edge_sweep.py", "-k", "brighter and xla"],
     "properties": ["tests/test_properties.py", "-k", "xla and not shift"],
     "interpolate": ["tests/test_interpolate.py", "-k", "background or corner or ray"],
+    "rows": ["tests/test_rows.py", "-k", "xla and (matrix or multiplied or loop)"],
     "render": ["tests/test_render.py", "-k", "one_output or antialias or derivatives"],
     "triton_rasterize": ["tests/kernels/test_rasterize.py", "-k", "interpret and (corner or tie or agrees)"],
     "triton_edge_sweep": ["tests/kernels/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
 
 RASTERIZE, EDGE_SWEEP = "jnr/_xla/rasterize.py", "jnr/_xla/edge_sweep.py"
-RESOLVE, GEOMETRY = "jnr/_xla/resolve.py", "jnr/_xla/geometry.py"
+RESOLVE, GEOMETRY, ROWS = "jnr/_xla/resolve.py", "jnr/_xla/geometry.py", "jnr/_xla/rows.py"
 OPS, TRITON = "jnr/_ops/", "triton_kernels/"
 
 # What is wrong, where, the line's part as it is and as it becomes, and the tests that should notice.
@@ -141,10 +142,18 @@ FAULTS = [
     ("corners are in another order", RESOLVE, "((1, 2), (2, 0), (0, 1))", "((2, 0), (1, 2), (0, 1))", "oracle"),
     (
         "third corner is not interpolated",
-        OPS + "interpolate.py",
-        "for k in range(3)",
-        "for k in range(2)",
-        "interpolate",
+        ROWS,
+        "for k in range(weights.shape[1])",
+        "for k in range(weights.shape[1] - 1)",
+        "rows",
+    ),
+    ("rows of a group are taken backwards", ROWS, "* each + jnp.arange(each", "* each - jnp.arange(each", "rows"),
+    (
+        "what is multiplied with zero is asked for",
+        ROWS,
+        "jnp.where(values[:, None] == 0, 0,",
+        "jnp.where(False, 0,",
+        "rows",
     ),
     (
         "background is zero",

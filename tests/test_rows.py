@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jnr._backend import has_cpu_kernels
-from jnr._ops.rows import add_rows_p, take_rows, take_rows_p
+from jnr._ops.rows import add_rows_p, blend_rows, take_rows, take_rows_p
 
 BACKENDS = [
     "xla",
@@ -138,3 +138,203 @@ def test_transpose_of_sums_over_parts_of_a_batch():
             taken = take_rows_p.bind(jnp.repeat(weights, 2, axis=0), i, backend="xla")
             expected = taken if v is values else taken.sum(axis=0, keepdims=True)
             np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-5)
+
+
+# --- weighted rows
+
+SIZES = [
+    # terms, each, channels: corners of faces, texels, the general case
+    (1, 3, 1),
+    (1, 3, 3),
+    (1, 3, 5),
+    (4, 1, 1),
+    (4, 1, 2),
+    (8, 1, 4),
+    (3, 1, 6),
+    (2, 3, 3),
+    (1, 1, 2),
+]
+
+
+def blend_operands(terms, each, channels, *, count=40, groups=6, batch=(), dtype=jnp.float32):
+    """Table, weights, index, of which some are none of the groups, and values."""
+    rng = np.random.default_rng(terms + 10 * each + 100 * channels)
+    index = rng.integers(-2, groups + 2, size=(*batch, count, terms))
+    index.reshape(-1)[:2] = (2**31 - 1, -(2**31))
+    shapes = (groups * each, channels), (count, terms * each), (count, channels)
+    table, weights, values = (jnp.asarray(rng.normal(size=(*batch, *shape)), dtype) for shape in shapes)
+    return table, weights, jnp.asarray(index, jnp.int32), values
+
+
+def dense_blend(table, weights, index):
+    """The same by a matrix (count, rows) of all weights."""
+    each = weights.shape[-1] // index.shape[-1]
+    row = index.astype(table.dtype)[..., None] * each + jnp.arange(each, dtype=table.dtype)
+    chosen = row.reshape(weights.shape)[..., None] == jnp.arange(len(table), dtype=table.dtype)
+    return jnp.einsum("nk,nkr,rc->nc", weights, chosen.astype(table.dtype), table, precision="highest")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_blend_and_its_gradients_are_those_of_a_matrix(backend, sizes):
+    table, weights, index, values = blend_operands(*sizes)
+
+    def loss(table, weights, blend):
+        return jnp.vdot(blend(table, weights), values)
+
+    found = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: blend_rows(t, w, index, backend=backend))
+    expected = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: dense_blend(t, w, index))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+    blended = blend_rows(table, weights, index, backend=backend)
+    np.testing.assert_allclose(blended, dense_blend(table, weights, index), rtol=1e-5, atol=1e-5)
+    assert float(jnp.abs(found[1][0]).max()) > 0.1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_blend_of_an_image_that_is_added_up_in_parts(backend):
+    table, weights, index, values = blend_operands(1, 3, 3, count=600 * 600)
+    grad = jax.grad(lambda t: jnp.vdot(blend_rows(t, weights, index, backend=backend), values))(table)
+    known = np.flatnonzero((index[:, 0] >= 0) & (index[:, 0] < 6))
+    expected = np.zeros((6, 3, 3))
+    products = np.asarray(weights, float)[known][..., None] * np.asarray(values, float)[known][:, None]
+    np.add.at(expected, np.asarray(index)[known, 0], products)
+    # float32 sums of 36,000 numbers
+    np.testing.assert_allclose(grad, expected.reshape(18, 3), atol=0.05)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_blend_has_derivatives_of_any_order_and_mode(backend):
+    with jax.enable_x64(True):
+        table, weights, index, values = blend_operands(2, 3, 3, dtype=jnp.float64)
+        directions = tuple(jnp.asarray(rng.normal(size=x.shape)) for x in (table, weights))
+
+        def derivatives(blend):
+            def loss(operands):
+                return jnp.vdot(blend(*operands) ** 3, values)
+
+            def along(function):
+                return lambda x: jax.jvp(function, (x,), (directions,))[1]
+
+            at = (table, weights)
+            yield along(loss)(at)
+            yield along(along(loss))(at)
+            yield jax.grad(along(loss))(at)
+            yield along(jax.grad(loss))(at)
+            yield jax.grad(lambda x: sum(map(jnp.vdot, jax.grad(loss)(x), directions)))(at)
+
+        for found, expected in zip(
+            derivatives(lambda t, w: blend_rows(t, w, index, backend=backend)),
+            derivatives(lambda t, w: dense_blend(t, w, index)),
+            strict=True,
+        ):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mapped", [(None, 0, 0), (0, None, 0), (0, 0, None)])
+def test_blend_of_a_batch_is_that_of_a_loop(backend, mapped):
+    operands = blend_operands(1, 3, 3, batch=(3, 2))
+    values = operands[-1]
+    operands = [x if axis == 0 else x[0] for x, axis in zip(operands, mapped, strict=False)]
+
+    def loss(table, weights, index, values):
+        return jnp.vdot(blend_rows(table, weights, index, backend=backend), values)
+
+    def second(*operands):
+        """Through the transposes of what the gradient is made of."""
+        return jax.grad(
+            lambda t, w: sum(map(jnp.vdot, jax.grad(loss, (0, 1))(t, w, *operands[2:]), operands[:2])), (0, 1)
+        )(*operands[:2])
+
+    for function in (jax.value_and_grad(loss, (0, 1)), second):
+        found = jax.jit(jax.vmap(jax.vmap(function), (*mapped, 0)))(*operands, values)
+        for i in range(3):
+            for j in range(2):
+                chosen = [x[i, j] if axis == 0 else x[j] for x, axis in zip(operands, mapped, strict=True)]
+                expected = function(*chosen, values[i, j])
+                jax.tree.map(
+                    lambda a, b, i=i, j=j: np.testing.assert_allclose(a[i, j], b, rtol=1e-4, atol=1e-4),
+                    found,
+                    expected,
+                )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shared", [(0,), (0, 1), (1, 2)])
+def test_what_a_batch_of_blends_shares_gets_the_sum(backend, shared):
+    batch = blend_operands(1, 3, 2, batch=(4, 3))
+    operands = [x[:, 0] if k in shared else x for k, x in enumerate(batch[:3])]
+    axes = tuple(None if k in shared else 0 for k in range(3))
+    values = batch[3]
+
+    def loss(table, weights, index, values):
+        blend = jax.vmap(lambda t, w, i: blend_rows(t, w, i, backend=backend), axes)
+        return jnp.vdot(blend(table, weights, index), values)
+
+    def second(table, weights, index, values):
+        return jax.grad(lambda t, w: sum(jnp.vdot(g, g) for g in jax.grad(loss, (0, 1))(t, w, index, values)), (0, 1))(
+            table, weights
+        )
+
+    for function in (jax.grad(loss, (0, 1)), second):
+        found = jax.jit(jax.vmap(function))(*operands, values)
+        for i in range(4):
+            expected = jax.grad(
+                lambda t, w, i=i, f=function: _dense_second(t, w, operands[2][i], values[i], axes, f is second), (0, 1)
+            )(operands[0][i], operands[1][i])
+            jax.tree.map(
+                lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-3), found, tuple(expected)
+            )
+
+
+def _dense_second(table, weights, index, values, axes, second):
+    def loss(table, weights):
+        return jnp.vdot(jax.vmap(dense_blend, axes)(table, weights, index), values)
+
+    if second:
+        return sum(jnp.vdot(g, g) for g in jax.grad(loss, (0, 1))(table, weights))
+    return loss(table, weights)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_values_of_zero_pass_over_what_they_are_multiplied_with(backend):
+    table, weights, index, values = blend_operands(1, 3, 3)
+    index = index.at[0].set(2)
+    values = values.at[0].set(0)
+
+    def loss(table, weights):
+        return jnp.vdot(jnp.where(values == 0, 0, blend_rows(table, weights, index, backend=backend)), values)
+
+    expected = jax.grad(loss, (0, 1))(table, weights)
+    broken = jax.grad(loss, (0, 1))(table, weights.at[0].set(jnp.nan))
+    np.testing.assert_array_equal(broken[0], expected[0])
+    # Nobody else sees these rows.
+    index = jnp.where(jnp.arange(len(index))[:, None] == 0, 2, jnp.where(index == 2, -1, index))
+    assert np.isfinite(jax.grad(loss, 1)(table.at[6:9].set(jnp.nan), weights)).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_narrow_tables_are_blended_wide(backend):
+    table, index = jnp.ones((3, 1), jnp.bfloat16), jnp.zeros((1000, 1), jnp.int32)
+    weights = jnp.full((1000, 3), 0.5, jnp.float32)
+
+    def total(table):
+        return blend_rows(table, weights, index, backend=backend).astype(jnp.float32).sum()
+
+    assert blend_rows(table, weights, index, backend=backend).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(jax.grad(total)(table)[:, 0].astype(jnp.float32), [500, 500, 500])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("groups", "count"), [(0, 5), (3, 0), (0, 0)])
+def test_blend_of_nothing_is_zero(backend, groups, count):
+    table, weights, index, values = blend_operands(1, 3, 2, groups=groups or 1, count=max(count, 2))
+    operands = table[: 3 * groups], weights[:count]
+    index, values = index[:count], values[:count]
+    blended, pull = jax.vjp(lambda t, w: blend_rows(t, w, index, backend=backend), *operands)
+    assert blended.shape == values.shape
+    if groups == 0:
+        np.testing.assert_array_equal(blended, 0)
+    for grad, operand in zip(pull(values), operands, strict=True):
+        assert grad.shape == operand.shape
+        assert np.isfinite(grad).all()

@@ -284,6 +284,28 @@ def test_derivatives_of_lights_equal_finite_differences(handedness):
         )
 
 
+@pytest.mark.parametrize("color", [0.6, (0.6, 0.3, 0.1)], ids=["white", "coloured"])
+@pytest.mark.parametrize("size", [4, 24], ids=["more_corners_than_pixels", "fewer_corners"])
+def test_light_of_flat_faces_is_that_of_their_pixels(size, color):
+    mesh = jnr.shapes.icosphere(1)
+    colors = jnp.asarray(np.random.default_rng(0).uniform(size=mesh.vertices.shape), jnp.float32)
+
+    def loss(colors, vertices, direction, shader):
+        lights = [jnr.AmbientLight(0.3), jnr.DirectionalLight(0.5, color, direction)]
+        rgb = jnr.render(vertices, mesh.faces, colors, lights=lights, shader=shader, image_size=size).rgb
+        return jnp.sum(rgb**2), rgb
+
+    # A shader lights every pixel by itself.
+    (_, found), grads = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(colors, mesh.vertices, jnp.ones(3), None)
+    expected, wanted = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(
+        colors, mesh.vertices, jnp.ones(3), jnr.Lambert()
+    )
+    np.testing.assert_allclose(found, expected[1], rtol=1e-5, atol=1e-6)
+    for grad, want in zip(grads, wanted, strict=True):
+        assert float(jnp.abs(want).max()) > 0.01
+        np.testing.assert_allclose(grad, want, rtol=1e-4, atol=1e-4 * float(jnp.abs(want).max()))
+
+
 def test_lights_are_pytrees_of_their_numbers():
     lights = (jnr.AmbientLight(0.25), jnr.DirectionalLight(0.5, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)))
     assert jax.tree.leaves(lights) == [0.25, 1.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
