@@ -197,14 +197,17 @@ ffi::Error rasterize(ffi::ThreadPool pool, ffi::Buffer<kType> clip_positions, ff
                             band_rows,
                             face_index->typed_data() + item * height * width};
   };
-  std::unique_ptr<uint8_t[]> first(new uint8_t[batch * num_faces]), last(new uint8_t[batch * num_faces]);
-  in_blocks(pool, batch, num_faces, [&](int64_t item, int64_t begin, int64_t end) {
-    int64_t offset = item * num_faces;
-    kernels<T>().find_bands(item_at(item), begin, std::min(used.faces[item], end), first.get() + offset,
-                            last.get() + offset);
+  int64_t padded = (num_faces + kFacesAtOnce - 1) / kFacesAtOnce * kFacesAtOnce;
+  std::unique_ptr<uint8_t[]> first(new uint8_t[batch * padded]), last(new uint8_t[batch * padded]);
+  in_blocks(pool, batch, padded, [&](int64_t item, int64_t begin, int64_t end) {
+    uint8_t *from = first.get() + item * padded, *to = last.get() + item * padded;
+    int64_t end_used = std::clamp(used.faces[item], begin, end);
+    kernels<T>().find_bands(item_at(item), begin, end_used, from, to);
+    std::fill(from + end_used, from + end, uint8_t(255));
+    std::fill(to + end_used, to + end, uint8_t(0));
   });
   parallel_for(pool, batch * bands, [&](int64_t task) {
-    int64_t item = task / bands, offset = item * num_faces;
+    int64_t item = task / bands, offset = item * padded;
     size_t pixels = size_t(band_rows) * size_t((width + kLanes - 1) / kLanes * kLanes);
     std::unique_ptr<float[]> depth(new float[pixels]);
     std::unique_ptr<int32_t[]> index(new int32_t[pixels]);

@@ -62,6 +62,8 @@ struct Blend {
 
 // Columns at once; arrays that are read by whole vectors are padded to a multiple of it.
 constexpr int64_t kLanes = 8;
+// Faces of which it is asked at once whether they touch a band.
+constexpr int64_t kFacesAtOnce = 32;
 // Lines that are brought into the cache together.
 constexpr int64_t kLineBlock = 16;
 
@@ -77,7 +79,8 @@ struct Kernels {
                          Point<T>* points);
   // First and last band that faces [begin, end) may touch, the first beyond the last for none.
   void (*find_bands)(const RasterizeItem<T>& item, int64_t begin, int64_t end, uint8_t* first, uint8_t* last);
-  // A band of an item's image; `depth` and `index` hold (rows of a band, width in whole vectors).
+  // A band of an item's image; `depth` and `index` hold (rows of a band, width in whole vectors), `first` and `last` the
+  // faces in whole kFacesAtOnce, of which those beyond the last touch no band.
   void (*rasterize_band)(const RasterizeItem<T>& item, int64_t band, const uint8_t* first, const uint8_t* last,
                          float* depth, int32_t* index);
   // Adds to `grad` (vertices,) the cotangent of the clip coordinate along lines [first, end): rows (axis 1) or columns
