@@ -1,10 +1,13 @@
 """Times pictures on this machine: forward, and forward with the gradient.
 
-    python benchmarks/cpu.py [--repeats 30] [--threads 1] [--backend xla] [--json cpu.json]
+    python benchmarks/cpu.py [--repeats 30] [--threads 1] [--backend xla] [--memory] [--json cpu.json]
 
 Silhouettes with the loss sum((alpha - reference)^2) and its gradient to the vertices; "rgb" are vertex colours under
 jnr's default light, with the gradient to the colours too. The reference is the same mesh, turned and stretched. Medians
 after warm-up. Other renderers that can be imported (pip install deodr) do the same work in turn with jnr, call by call.
+"floor" is the time that the numbers which must be moved and computed would take at the rates that the same processors
+reach in a copy and in a product of matrices, whichever is longer, see `floor_ms`. With --memory each does it once more
+in a process of its own, whose peak memory is that of all it loads and does.
 """
 
 import argparse
@@ -12,6 +15,9 @@ import importlib.util
 import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +33,10 @@ def options():
     parser.add_argument("--threads", type=int, help="processors to run on (default: all)")
     parser.add_argument("--backend", choices=["xla", "cpu"], help="default: the kernels, if they are there")
     parser.add_argument("--only", default="", help="workloads that have this in their names")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too; Linux only")
     parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--arrays", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -94,8 +103,68 @@ def build(jnr, mesh, size, batch, in_colour, backend):
     return jax.jit(picture), jax.jit(gradient), (vertices, colors), clip, reference
 
 
+def rates(threads):
+    """Bytes a second of copies of 4 MiB, one a thread, and operations a second of a product of matrices."""
+    import jax
+    import jax.numpy as jnp
+
+    source, target, square = np.ones(2**20, np.float32), np.ones(2**20, np.float32), jnp.ones((1024, 1024))
+    product = jax.jit(lambda x: x @ x)
+    copy_ms, product_ms = measure([lambda: np.copyto(target, source), lambda: product(square)], 20)
+    return threads * 2 * source.nbytes / copy_ms * 1e3, 2 * 1024**3 / product_ms * 1e3
+
+
+def floor_ms(num_vertices, num_faces, pixels, channels, images, bytes_per_s, operations_per_s):
+    """Milliseconds below which forward + backward cannot be, were every array touched once where it is used.
+
+    Bytes of a vertex: read, its clip position written, read by rasterizer and sweep, and the same way back. Of a face:
+    its indices in rasterizer and sweep. Of a pixel: the face written, and read for the image and along both axes of
+    the sweep; image, reference and cotangent, of which the sweep reads two along both axes. Operations: two products
+    with a matrix a vertex; edges, plane and bounds of a face; three edges and a depth a pixel, the loss and the sweep's
+    look at each pixel. Pixels that crossings sum up are left out, as is every face behind another.
+    """
+    moved = 104 * num_vertices + 24 * num_faces + (16 + 32 * channels) * pixels
+    operations = 100 * num_vertices + 150 * num_faces + (30 + 10 * channels) * pixels
+    return 1e3 * images * max(moved / bytes_per_s, operations / operations_per_s)
+
+
+def run_alone(chosen):
+    """One contestant's work, three times in a process of its own, which prints its peak memory in MiB."""
+    if chosen.alone == "jnr":
+        import jax
+
+        import jnr
+
+        (work,) = (work for work in workloads(jnr) if work[0] == chosen.only)
+        _, both, arguments, *_ = build(jnr, *work[1:], chosen.backend)
+        for _ in range(3):
+            jax.block_until_ready(both(*arguments))
+    else:
+        from cpu_peers import PEERS
+
+        with np.load(chosen.arrays) as arrays:
+            _, both = PEERS[chosen.alone][1](*(arrays[f"arr_{k}"] for k in range(len(arrays.files))))
+        for _ in range(3):
+            both()
+    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(int(peak.split()[1]) / 1024)
+
+
+def peak_memory(contestant, name, arrays, backend):
+    """MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "arrays.npz"
+        np.savez(file, *arrays)
+        command = [sys.executable, __file__, "--alone", contestant, "--only", name, "--arrays", str(file)]
+        command += ["--backend", backend] if backend else []
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
 def main():
     chosen = options()
+    if chosen.alone:
+        run_alone(chosen)
+        return
     if chosen.threads:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
     # After the number of processors is set, which XLA asks for once.
@@ -106,6 +175,8 @@ def main():
 
     threads = len(os.sched_getaffinity(0))
     print(f"jax {jax.__version__}, {platform.processor() or platform.machine()}, {threads} processors")
+    bytes_per_s, operations_per_s = rates(threads)
+    print(f"copies {bytes_per_s / 1e9:.0f} GB/s, product of matrices {operations_per_s / 1e9:.0f} GFLOP/s")
     results = []
     for name, mesh, size, batch, in_colour in workloads(jnr):
         if chosen.only not in name:
@@ -117,10 +188,11 @@ def main():
         contestants: dict[str, tuple[Callable, Callable]] = {
             "jnr": (lambda f=forward, a=arguments: f(*a), lambda f=both, a=arguments: f(*a))
         }
+        images = np.asarray(reference).reshape(-1, *reference.shape[-3:])
+        arrays = np.asarray(clip), np.asarray(mesh.faces), np.asarray(arguments[1]), images
         for peer, (module, make) in PEERS.items():
             if importlib.util.find_spec(module):
-                images = np.asarray(reference).reshape(-1, *reference.shape[-3:])
-                contestants[peer] = make(np.asarray(clip), np.asarray(mesh.faces), np.asarray(arguments[1]), images)
+                contestants[peer] = make(*arrays)
         figures = [measure(functions, chosen.repeats) for functions in zip(*contestants.values(), strict=True)]
         for k, contestant in enumerate(contestants):
             forward_ms, both_ms = (float(medians[k]) for medians in figures)
@@ -134,10 +206,19 @@ def main():
             }
             if contestant == "jnr":
                 result["compile_s"] = round(compile_s, 2)
+                count = len(mesh.vertices), len(mesh.faces), size**2, images.shape[-1], len(images)
+                result["floor_ms"] = round(floor_ms(*count, bytes_per_s, operations_per_s), 3)
+            if chosen.memory:
+                result["peak_mib"] = round(peak_memory(contestant, name, arrays, chosen.backend))
             results.append(result)
             print(
                 f"{name:26} {contestant:6} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
-                + (f"compiled in {compile_s:.1f} s" if k == 0 else f"jnr/it {result['jnr_over_it']:5.2f}"),
+                + (
+                    f"floor {result['floor_ms']:5.2f} ms   compiled in {compile_s:.1f} s"
+                    if k == 0
+                    else f"jnr/it {result['jnr_over_it']:5.2f}"
+                )
+                + (f"   peak {result['peak_mib']} MiB" if chosen.memory else ""),
                 flush=True,
             )
     if chosen.json:
