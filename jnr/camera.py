@@ -418,11 +418,29 @@ def transform(matrix: Float[Array, "4 4"], points: Float[Array, "points 3"]) -> 
     matrix, points = matrix.astype(dtype), points.astype(dtype)
     # An unsound point must not reach the matrix's gradient, where it would be NaN times zero.
     sound = jnp.all(jnp.isfinite(points), axis=-1, keepdims=True)
-    points = jnp.where(sound, points, 0)
-    x, y, z = (points[:, i : i + 1] for i in range(3))
-    # Not a matrix product, which is slow for so few columns.
-    moved = x * matrix[:, 0] + y * matrix[:, 1] + z * matrix[:, 2] + matrix[:, 3]
-    return jnp.where(sound, moved, jnp.nan)
+    return jnp.where(sound, _affine(matrix, jnp.where(sound, points, 0)), jnp.nan)
+
+
+@jax.custom_jvp
+def _affine(matrix, points):
+    """`transform` of points that are finite."""
+    return _linear(matrix, points) + matrix[:, 3]
+
+
+def _linear(matrix, points):
+    # Column by column: a product of matrices and a sum over an axis of four are slow for so few columns.
+    x, y, z = (points[:, i] for i in range(3))
+    return jnp.stack([x * row[0] + y * row[1] + z * row[2] for row in matrix], axis=-1)
+
+
+@_affine.defjvp
+def _affine_jvp(primals, tangents):
+    matrix, points = primals
+    matrix_tangent, points_tangent = tangents
+    # The matrix's gradient is the product that is fast: of all points.
+    points = jnp.concatenate([points, jnp.ones_like(points[:, :1])], axis=-1)
+    turned = jnp.matmul(points, matrix_tangent.T, precision=jax.lax.Precision.HIGHEST)
+    return _affine(*primals), _linear(matrix, points_tangent) + turned
 
 
 def _view(eye, direction, up, handedness, rule):
