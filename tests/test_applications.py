@@ -152,6 +152,17 @@ def test_gram_matrix_is_the_mean_of_products_over_what_is_masked():
     np.testing.assert_allclose(whole, np.einsum("hwc,hwd->cd", maps, maps) / 24 / 3, rtol=1e-5, atol=1e-6)
 
 
+def test_mask_that_is_no_multiple_of_the_map_is_interpolated():
+    rng = np.random.default_rng(0)
+    maps, mask = rng.normal(size=(4, 6, 3)), rng.uniform(size=(3, 2))
+    # Linear between the centres of the mask's pixels, and constant beyond the outer ones.
+    rows = np.stack([np.interp((np.arange(4) + 0.5) * 3 / 4 - 0.5, np.arange(3), column) for column in mask.T])
+    weights = np.stack([np.interp((np.arange(6) + 0.5) * 2 / 6 - 0.5, np.arange(2), row) for row in rows.T])
+    expected = np.einsum("hw,hwc,hwd->cd", weights, maps, maps) / weights.sum() / 3
+    found = gram_matrix(jnp.asarray(maps, jnp.float32), mask)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # sums of 24 terms in float32
+
+
 # --- DeepDream
 
 
@@ -161,6 +172,17 @@ def test_features_grow_and_textures_and_vertices_move():
     assert np.all(np.isfinite(fit.history["loss"]))
     assert fit.history["features"][-3:].mean() < 1.2 * fit.history["features"][:3].mean() < 0
     assert largest_move(fit) > 1e-3
+
+
+def test_progress_bar_counts_the_steps_and_shows_the_loss_of_every_twentieth(monkeypatch):
+    tqdm = pytest.importorskip("tqdm")
+    bars = []
+    real = tqdm.tqdm
+    monkeypatch.setattr(tqdm, "tqdm", lambda **options: bars.append(real(**options)) or bars[-1])
+    config = dataclasses.replace(DREAM, steps=22)
+    fit = deep_dream(BALL, NETWORK, config, key=jax.random.key(0), progress=True)
+    assert [(bar.n, bar.total) for bar in bars] == [(22, 22)]
+    assert bars[0].postfix == f"loss={fit.history['loss'][20]:.4g}"
 
 
 def test_length_term_is_the_originals():
@@ -232,8 +254,13 @@ def test_defaults_are_the_originals():
             ValueError,
             r"textures must be texture cubes .* got \(42, 3\)\. See jnr\.uv_to_cubes and jnr\.colors_to_cubes\.",
         ),
+        (
+            lambda: jax.jit(lambda f: deep_dream(BALL._replace(faces=f), NETWORK, DREAM, key=0).history)(BALL.faces),
+            TypeError,
+            r"faces must be concrete to find their sides: call deep_dream outside jit\.",
+        ),
     ],
-    ids=["style", "features", "background", "steps", "textures"],
+    ids=["style", "features", "background", "steps", "textures", "traced"],
 )
 def test_what_cannot_be_fitted_is_an_error(call, error, message):
     with pytest.raises(error, match=f"^{message}"):

@@ -81,6 +81,14 @@ def test_missing_triton_is_an_error_with_the_install_line(backend, monkeypatch):
 
 
 @pytest.mark.validation
+def test_triton_kernels_that_cannot_be_loaded_are_an_error_with_its_cause_and_the_install_line(monkeypatch):
+    monkeypatch.setattr(_backend, "_installed", lambda name: True)
+    monkeypatch.setitem(sys.modules, "jnr.triton_kernels.rasterize", None)
+    with pytest.raises(ImportError, match=r"^The Triton kernels cannot be loaded: .*rasterize.*jnr\[cuda\]"):
+        _backend.load_kernels("rasterize", "rasterize")
+
+
+@pytest.mark.validation
 def test_mismatched_versions_are_an_error_that_names_them(monkeypatch):
     launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
     launch._jax_triton.cache_clear()

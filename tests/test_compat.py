@@ -348,6 +348,17 @@ def test_projection_agrees_with_opencv():
     np.testing.assert_allclose(np.moveaxis(np.asarray(shared), -1, 0), [*expected, z], atol=2e-5)
 
 
+def test_distortion_of_zeros_costs_nothing():
+    matrices, rotations, translations, _ = calibrated()
+    points = jnp.ones((2, 3, 3))
+
+    def program(distortion):
+        project = lambda v: nr.projection(v, matrices, rotations, translations, distortion, 200)  # noqa: E731
+        return str(jax.make_jaxpr(project)(points))
+
+    assert program(np.zeros(5)) == program(None) != program(np.full(5, 0.01))
+
+
 def with_back(faces, textures):
     """What the originals draw for fill_back: every face and its reverse, with the cube's axes turned round."""
     both = jnp.concatenate([faces, faces[:, :, ::-1]], axis=1)
@@ -613,6 +624,25 @@ def test_mesh_is_optimised_with_a_learning_rate_for_each_of_its_arrays():
     assert isinstance(mesh, nr.Mesh)
     np.testing.assert_array_equal(mesh.faces, BALL.faces)
     assert step._cache_size() == 1
+
+
+def test_constants_of_meshes_are_alike_where_their_faces_and_rates_are():
+    mesh, same, turned, slow = (nr.Mesh(*BALL[:2]) for _ in range(4))
+    turned.faces = turned.faces[:, ::-1]
+    slow.set_lr(0.1, 1.0)
+    constants = {own.tree_flatten()[1]: own for own in (mesh, same, turned, slow)}
+    assert list(constants.values()) == [same, turned, slow]
+
+
+def test_parameters_beside_a_mesh_keep_their_own_rate():
+    mesh = nr.Mesh(*BALL[:2])
+    mesh.set_lr(0.1, 0.0)
+    params = {"mesh": mesh, "light": jnp.ones(3)}
+    optimizer = nr.optimizers.with_rates(optax.sgd(1.0))
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params))
+    np.testing.assert_array_equal(updates["light"], -1)
+    np.testing.assert_allclose(updates["mesh"].vertices, -0.1)
+    np.testing.assert_array_equal(updates["mesh"].textures, 0)
 
 
 def test_adam_leaves_vertices_without_a_gradient_where_they_are():

@@ -168,8 +168,11 @@ def test_missing_safetensors_is_an_error_that_says_how_to_install_it(tmp_path, m
 # --- GoogLeNet
 
 
-def tiny_googlenet():
-    """Weights up to inception3b with few channels, by torchvision's names."""
+INCEPTIONS = [f"inception{block}" for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")]
+
+
+def tiny_googlenet(names=INCEPTIONS[:2]):
+    """Weights of some blocks with few channels, by torchvision's names."""
     rng = np.random.default_rng(1)
     weights = {}
 
@@ -183,7 +186,7 @@ def tiny_googlenet():
     add("conv2", 4, 3, 1)
     add("conv3", 3, 5, 3)
     inputs = 5
-    for block in ("inception3a", "inception3b"):
+    for block in names:
         add(f"{block}.branch1", inputs, 2, 1)
         add(f"{block}.branch2.0", inputs, 3, 1)
         add(f"{block}.branch2.1", 3, 4, 3)
@@ -194,11 +197,12 @@ def tiny_googlenet():
     return {name: array.astype(np.float32) for name, array in weights.items()}
 
 
-def test_googlenet_of_a_file_equals_a_direct_loop(tmp_path):
-    weights = tiny_googlenet()
+@pytest.mark.parametrize(("names", "size"), [(INCEPTIONS[:2], (21, 30)), (INCEPTIONS, (40, 50))], ids=["3b", "5b"])
+def test_googlenet_of_a_file_equals_a_direct_loop(tmp_path, names, size):
+    weights = tiny_googlenet(names)
     np.savez(tmp_path / "net.npz", **weights)
-    network = load_googlenet(tmp_path / "net.npz", ("inception3b", "inception3a"))
-    images = np.random.default_rng(2).uniform(size=(1, 21, 30, 3)).astype(np.float32)
+    network = load_googlenet(tmp_path / "net.npz", names[::-1])
+    images = np.random.default_rng(2).uniform(size=(1, *size, 3)).astype(np.float32)
     got = mapped(network, images)
 
     def layer(name, values, stride=1):
@@ -210,8 +214,9 @@ def test_googlenet_of_a_file_equals_a_direct_loop(tmp_path):
 
     values = layer("conv1", images[0].transpose(2, 0, 1) * 2 - 1, 2)
     values = layer("conv3", layer("conv2", greatest(values, 3, 2)))
-    values = greatest(values, 3, 2)
-    for name in ("inception3a", "inception3b"):
+    for name in names:
+        if name.endswith("a"):
+            values = greatest(values, 2 if "5" in name else 3, 2)
         branches = [
             layer(f"{name}.branch1", values),
             layer(f"{name}.branch2.1", layer(f"{name}.branch2.0", values)),
@@ -221,7 +226,7 @@ def test_googlenet_of_a_file_equals_a_direct_loop(tmp_path):
         values = np.concatenate(branches)
         # Some ten layers of float32 sums
         np.testing.assert_allclose(got[name][0], values.transpose(1, 2, 0), rtol=1e-3, atol=1e-4)
-    assert sorted(got) == ["inception3a", "inception3b"]
+    assert sorted(got) == names
     assert values.std() > 0.1
 
 
@@ -234,6 +239,13 @@ def test_what_a_file_of_googlenet_lacks_is_named_in_the_error(tmp_path):
         load_googlenet(tmp_path / "net.npz")
     with pytest.raises(ValueError, match=r"^layers must be some of inception3a, .*, got 'fc'\.$"):
         load_googlenet(tmp_path / "net.npz", "fc")
+    even = {"inception3a.branch3.1.conv.weight": np.zeros((3, 2, 2, 2), np.float32)}
+    np.savez(tmp_path / "net.npz", **tiny_googlenet() | even)
+    with pytest.raises(
+        ValueError,
+        match=r"^net\.npz must hold 'inception3a\.branch3\.1\..*' with an odd square window, got \(3, 2, 2, 2\)\.$",
+    ):
+        load_googlenet(tmp_path / "net.npz", "inception3a")
 
 
 # --- what is no file

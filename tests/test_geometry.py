@@ -61,6 +61,17 @@ def test_face_without_an_area_has_no_gradient_that_is_not_a_number():
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.parametrize(
+    ("num_vertices", "num_faces"), [(0, 0), (5, 0), (0, 2)], ids=["nothing", "no_faces", "padding"]
+)
+def test_empty_mesh_has_no_normals_and_no_volume(num_vertices, num_faces):
+    vertices, faces = jnp.ones((num_vertices, 3)), jnp.full((num_faces, 3), -1)
+    np.testing.assert_array_equal(jnr.vertex_normals(vertices, faces), np.zeros((num_vertices, 3)))
+    volume, gradient = jax.value_and_grad(jnr.volume)(vertices, faces)
+    assert volume == 0
+    np.testing.assert_array_equal(gradient, np.zeros((num_vertices, 3)))
+
+
 # --- subdivision
 
 

@@ -1,6 +1,7 @@
 """The claims about the two gradients of visibility, and gradients of one's own."""
 
 import sys
+from functools import partial
 
 import golden
 import jax
@@ -198,6 +199,26 @@ def test_opendr_is_the_recorded_map_of_a_shaded_mesh(name, matrix):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_opendr_that_treats_all_pixels_alike_is_the_recorded_map():
+    case = golden.load("opendr_tri16")
+    variant = "odr_nooverdraw"
+    visibility = np.where(case[f"{variant}_visibility"] != 4294967295, 0, -1).astype(np.int32)
+    fragments = jnr.Fragments(visibility, case[f"{variant}_barycentric"], np.ones((16, 16), np.float32))
+    image = case[f"{variant}_image"][..., None]
+    cotangent = np.random.default_rng(0).normal(size=image.shape).astype(np.float32)
+
+    @partial(jax.jit, static_argnums=0)
+    def gradient(boundary):
+        clip = jnp.tile(jnp.array([[0.0, 0, 0, 1]]), (3, 1))
+        return jax.vjp(lambda c: jnr.opendr(image, c, FACES, fragments, boundary=boundary), clip)[1](cotangent)[0]
+
+    found = gradient(None)[:, :2] * jnp.array([2 / 16, -2 / 16])
+    expected = np.tensordot(cotangent[..., 0], case[f"{variant}_J"], 2)
+    # Sums of 256 terms that agree to 1e-5.
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(gradient(None) - gradient("occlusion")).max() > 0.1
+
+
 def test_opendr_finds_the_recorded_boundary_of_a_closed_mesh():
     case = golden.load("opendr_ico1_is48")
     size, depth = int(case["image_size"]), case["depth"][:, None]
@@ -307,6 +328,14 @@ def test_opendr_of_faces_that_cannot_be_drawn_is_zero_and_never_nan():
     np.testing.assert_array_equal(jax.grad(loss)(clip, faces[2:4]), 0)
 
 
+@pytest.mark.parametrize("num_vertices", [0, 5])
+def test_opendr_of_a_mesh_without_faces_moves_nothing(num_vertices):
+    vertices, faces = jnp.ones((num_vertices, 3)), jnp.zeros((0, 3), jnp.int32)
+    picture, pull = jax.vjp(lambda v: jnr.render(v, faces, image_size=6, gradient="opendr").rgb, vertices)
+    np.testing.assert_array_equal(picture, 0)
+    np.testing.assert_array_equal(pull(jnp.ones_like(picture))[0], np.zeros((num_vertices, 3)))
+
+
 # --- a gradient of one's own
 
 
@@ -376,6 +405,12 @@ BAD = [
         TypeError,
         r"^gradient must be a function",
     ),
+    (
+        "descents_of_none",
+        lambda: jnr.viz.pixel_descents(*COLORED[:2], gradient=None),
+        ValueError,
+        r"^gradient must be a name or a function, got None\.",
+    ),
 ]
 
 
@@ -433,6 +468,20 @@ def test_figures_show_the_picture_the_arrows_and_the_map():
     descents = jnr.viz.pixel_descents(COLORED.vertices, COLORED.faces, image_size=8, gradient="opendr")
     grey = np.all(colors == [0.85, 0.85, 0.85, 1.0], axis=-1)
     np.testing.assert_array_equal(grey, ~np.any(descents, axis=(2, 3)))
+
+
+def test_vertices_that_stay_are_dots_on_the_axes_that_were_given():
+    figure = pytest.importorskip("matplotlib.figure", reason="the figures need Matplotlib").Figure()
+    axes = figure.subplots(1, 2)
+    image = np.full((10, 14, 1), 0.5)
+    found = jnr.viz.descent_arrows(lambda v: 0 * v.sum(), *COLORED[:2], image=image, ax=axes[1])
+    assert found is figure
+    assert not axes[0].collections
+    (dots,) = axes[1].collections
+    x, y = np.asarray(dots.get_offsets()).T
+    clip = jnr.Camera().clip_positions(COLORED.vertices, 14 / 10)
+    np.testing.assert_allclose(x, ((clip[:, 0] / clip[:, 3] + 1) * 14 - 1) / 2, atol=1e-4)
+    np.testing.assert_allclose(y, ((1 - clip[:, 1] / clip[:, 3]) * 10 - 1) / 2, atol=1e-4)
 
 
 def test_figure_without_matplotlib_is_an_error_with_the_install_line(monkeypatch):

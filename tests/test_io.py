@@ -385,6 +385,25 @@ def test_gltf_whose_buffer_is_missing_is_an_error(tmp_path):
         jnr.load(path)
 
 
+@pytest.mark.validation
+def test_name_too_long_for_a_file_is_an_error(tmp_path):
+    # Which of them depends on what Python makes of the system's answer.
+    message = r"^path must be (a name that can be looked up|an existing file), got '"
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        jnr.load(tmp_path / ("a" * 300 + ".obj"))
+
+
+@pytest.mark.validation
+def test_stl_of_more_solids_than_are_read_is_an_error(tmp_path, monkeypatch):
+    facet = "facet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
+    path = written(tmp_path, "mesh.stl", "".join(f"solid {k}\n{facet}endsolid {k}\n" for k in range(3)))
+    monkeypatch.setattr(jnr.io, "MAX_SOLIDS", 3)
+    assert len(jnr.load(path).faces) == 3
+    monkeypatch.setattr(jnr.io, "MAX_SOLIDS", 2)
+    with pytest.raises(ValueError, match=r"^path must be a whole, valid mesh file, .*it has more than 2 solids"):
+        jnr.load(path)
+
+
 # --- saving
 
 
@@ -426,6 +445,14 @@ def test_padding_faces_are_not_saved(tmp_path, ending):
     padded = jnp.concatenate([mesh.faces, jnp.full((2, 3), -1, jnp.int32)])
     jnr.save(tmp_path / f"mesh{ending}", mesh._replace(faces=padded))
     assert len(jnr.load(tmp_path / f"mesh{ending}").faces) == 12
+
+
+@pytest.mark.validation
+def test_glb_without_faces_is_not_saved(tmp_path):
+    mesh = jnr.shapes.cube()
+    with pytest.raises(ValueError, match=r"^faces must hold at least one face to be saved as \.glb, got none\."):
+        jnr.save(tmp_path / "mesh.glb", mesh._replace(faces=jnp.full((12, 3), -1)))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.validation
@@ -540,6 +567,13 @@ def test_obj_with_one_texture_coordinate_a_vertex_needs_no_uv_faces(tmp_path):
     mesh = mesh._replace(textures=mesh.textures.__class__(mesh.textures.images, mesh.textures.uv, mesh.faces))
     jnr.save(tmp_path / "mesh.obj", mesh)
     assert jnr.load(tmp_path / "mesh.obj").textures.uv_faces is None
+
+
+def test_textured_obj_without_faces_has_vertices_and_coordinates_alone(tmp_path):
+    mesh = odd_mesh()._replace(faces=jnp.zeros((0, 3), jnp.int32), textures=odd_texture(per_vertex=True))
+    jnr.save(tmp_path / "mesh.obj", mesh)
+    keywords = [line.split()[0] for line in (tmp_path / "mesh.obj").read_text().splitlines()]
+    assert keywords == ["mtllib", *["v"] * 9, *["vt"] * 9]
 
 
 @pytest.mark.parametrize("ending", [".obj", ".ply", ".glb"])
@@ -773,6 +807,17 @@ def test_ply_with_several_images_says_which_a_face_has(tmp_path):
     assert texture.wrap == "clamp"
 
 
+@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian"])
+def test_ply_elements_without_rows_or_properties_are_passed_over(tmp_path, kind):
+    content = PLY.format(comments="element edge 0\nproperty int start\nelement nothing 3\n", more="", face="")
+    body = b"0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n"
+    if kind != "ascii":
+        body = struct.pack("<12fB3iB3i", 0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 3, 0, 1, 2, 3, 0, 2, 3)
+    mesh = jnr.load(written(tmp_path, "mesh.ply", content.replace("ascii", kind).encode() + body))
+    np.testing.assert_array_equal(mesh.vertices, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 3]])
+
+
 @pytest.mark.parametrize("order", [">", "<"])
 def test_binary_ply_of_either_byte_order_has_expected_arrays(tmp_path, order):
     picture(tmp_path, "a.png", RED)
@@ -789,6 +834,12 @@ def test_binary_ply_of_either_byte_order_has_expected_arrays(tmp_path, order):
     np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [3, 2, 1], [3, 1, 0]])
     np.testing.assert_array_equal(mesh.textures.uv, [row[3:] for row in vertices])
     assert mesh.textures.uv_faces is None
+
+
+# Accessors of the file below.
+POSITIONS = {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}
+UVS = {"bufferView": 1, "componentType": 5126, "count": 3, "type": "VEC2"}
+INDICES = {"bufferView": 2, "componentType": 5123, "count": 3, "type": "SCALAR"}
 
 
 def gltf(tmp_path, **changes):
@@ -869,6 +920,44 @@ def test_gltf_face_without_material_is_white_beside_others(tmp_path):
     np.testing.assert_array_equal(mesh.textures.images[2], [[[1, 1, 1]]])
 
 
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(1, [[[0.5, 0, 0], [0, 0, 0.25]]]), (0.5, [[[0.5, 0, 0, 0.5], [0, 0, 0.25, 0.5]]])]
+)
+def test_gltf_colour_with_alpha_makes_an_image_transparent_that_is_blended(tmp_path, alpha, expected):
+    surface = {"baseColorTexture": {"index": 0}, "baseColorFactor": [0.5, 1, 0.25, alpha]}
+    materials = [{"alphaMode": "BLEND", "pbrMetallicRoughness": surface}]
+    mesh = jnr.load(gltf(tmp_path, materials=materials, scenes=[{"nodes": [0]}]))
+    np.testing.assert_array_equal(mesh.textures.images, expected)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_gltf_colours_of_eight_bits_are_fractions(tmp_path, normalized):
+    # Bytes 12 to 20 of the positions, three a colour: of the numbers 1, 0 and, in part, 0.
+    accessor = {"bufferView": 0, "byteOffset": 12, "componentType": 5121, "count": 3, "type": "VEC3"}
+    accessors = [POSITIONS, UVS, INDICES, accessor | {"normalized": normalized}]
+    meshes = [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 3}}]}]
+    mesh = jnr.load(gltf(tmp_path, accessors=accessors, meshes=meshes, scenes=[{"nodes": [0]}]))
+    one = np.frombuffer(np.array([1, 0, 0], "<f4").tobytes()[:9], np.uint8).reshape(3, 3)
+    np.testing.assert_allclose(mesh.textures, one / 255, rtol=1e-6)
+    assert one.any()
+
+
+def test_gltf_without_nodes_is_all_its_meshes_where_they_are(tmp_path):
+    mesh = jnr.load(gltf(tmp_path, nodes=[], scenes=[]))
+    np.testing.assert_array_equal(mesh.vertices, [[0, 0, 0], [1, 0, 0], [0, 1, 0]] * 2)
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [3, 5, 4]])
+
+
+def test_gltf_primitive_without_vertices_adds_nothing(tmp_path):
+    # Nothing may lie anywhere.
+    accessors = [POSITIONS, UVS, INDICES, POSITIONS | {"count": 0, "byteOffset": 999}]
+    primitives = [{"attributes": {"POSITION": 3}}, {"attributes": {"POSITION": 0}, "indices": 2}]
+    meshes = [{"primitives": primitives}]
+    mesh = jnr.load(gltf(tmp_path, accessors=accessors, meshes=meshes, scenes=[{"nodes": [0]}]))
+    np.testing.assert_array_equal(mesh.vertices, [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(mesh.faces, [[0, 2, 1]])
+
+
 def test_gltf_texture_transform_moves_texture_coordinates(tmp_path):
     # The example in the extension's text: the lower left quadrant, turned by 90 degrees.
     transform = {"KHR_texture_transform": {"offset": [0, 1], "scale": [0.5, 0.5], "rotation": np.pi / 2}}
@@ -914,6 +1003,28 @@ def test_glb_of_a_changed_mesh_loads_as_it_is(tmp_path):
     np.testing.assert_allclose(
         back.textures.uv[back.faces], mesh.textures.uv[mesh.textures.uv_faces], rtol=1e-6, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("names", [(), ("TEXCOORD_0",), ("TEXCOORD_0", "_UV")], ids=["unchanged", "shown", "both"])
+def test_glb_of_changed_texture_coordinates_loads_as_it_is(tmp_path, names):
+    plane, path = jnr.shapes.plane(), tmp_path / "mesh.glb"
+    # All corners have one row, which the file holds once for each vertex.
+    texture = jnr.UVTexture(jnp.ones((1, 1, 3)), jnp.array([[0.25, 0.5]]), jnp.zeros((2, 3), jnp.int32))
+    jnr.save(path, plane._replace(textures=texture))
+    content = bytearray(path.read_bytes())
+    (length,) = struct.unpack_from("<I", content, 12)
+    document = json.loads(content[20 : 20 + length])
+    for name in names:
+        accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"][name]]
+        start = 28 + length + document["bufferViews"][accessor["bufferView"]]["byteOffset"]
+        struct.pack_into("<2f", content, start + 8, 0.75, 0.5)
+    path.write_bytes(content)
+    back = jnr.load(path).textures
+    if names:
+        assert back.uv_faces is None
+        np.testing.assert_array_equal(back.uv, [[0.25, 0.5], [0.75, 0.5], [0.25, 0.5], [0.25, 0.5]])
+    else:
+        assert_same_texture(back, texture)
 
 
 def test_textured_mesh_can_be_drawn(tmp_path):
@@ -1034,6 +1145,27 @@ def test_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monk
 
 
 @pytest.mark.validation
+def test_image_of_floating_point_numbers_is_refused(tmp_path):
+    picture(tmp_path, "skin.tif", 0.5, mode="F")
+    with pytest.raises(
+        ValueError, match=r"the image 'skin\.tif' cannot be read: its texels are floating point numbers"
+    ):
+        jnr.load(textured_obj(tmp_path, "vt 0 0", "map_Kd skin.tif"))
+
+
+@pytest.mark.validation
+def test_large_material_library_is_refused(tmp_path, monkeypatch):
+    path = textured_obj(tmp_path, "vt 0 0", "Kd 1 0 0")
+    size = (tmp_path / "skin.mtl").stat().st_size
+    module = importlib.import_module("jnr.io._obj")
+    monkeypatch.setattr(module, "MAX_LIBRARY", size)
+    np.testing.assert_array_equal(jnr.load(path).textures.images, [[RED]])
+    monkeypatch.setattr(module, "MAX_LIBRARY", size - 1)
+    with pytest.raises(ValueError, match=rf"its material library 'skin\.mtl' is larger than {size - 1} bytes"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -1139,6 +1271,43 @@ def test_broken_texture_of_a_ply_is_an_error_that_says_what_is_wrong(tmp_path, c
 
 
 @pytest.mark.validation
+def test_ply_whose_header_has_no_end_of_line_is_an_error(tmp_path):
+    path = written(tmp_path, "broken.ply", "ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nend_header")
+    with pytest.raises(ValueError, match=r"it has no vertices of x, y and z or no faces of vertex_indices"):
+        jnr.load(path)
+
+
+@pytest.mark.validation
+def test_long_word_in_a_ply_text_is_an_error_also_across_blocks(tmp_path, monkeypatch):
+    content = PLY.format(comments="", more="", face="")
+    content += "0" * 99 + "1 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n" + "0 " * 40
+    monkeypatch.setattr(importlib.import_module("jnr.io._parts"), "BLOCK", 70)
+    with pytest.raises(ValueError, match="it has text of more than 64 letters where a number must be"):
+        jnr.load(written(tmp_path, "broken.ply", content))
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("number", [-1, 2])
+def test_ply_face_of_an_image_that_is_not_there_is_an_error(tmp_path, number):
+    picture(tmp_path, "a.png", RED)
+    comments, face = "comment TextureFile a.png\n" * 2, "property list uchar float texcoord\nproperty int texnumber\n"
+    content = PLY.format(comments=comments, more="", face=face)
+    content += f"0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2 0 1\n3 0 2 3 0 {number}\n"
+    with pytest.raises(ValueError, match="it has 2 images and a face whose texnumber is not one of theirs"):
+        jnr.load(written(tmp_path, "mesh.ply", content))
+
+
+@pytest.mark.validation
+def test_ply_of_more_images_than_are_read_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("jnr.io._parts"), "MAX_IMAGES", 1)
+    more = "property float s\nproperty float t\n"
+    content = PLY.format(comments="comment TextureFile a.png\n" * 2, more=more, face="")
+    content += "0 0 0 0 0\n1 0 0 0 0\n1 1 0 0 0\n0 1 0 0 0\n3 0 1 2\n3 0 2 3\n"
+    with pytest.raises(ValueError, match="it has more than 1 images"):
+        jnr.load(written(tmp_path, "mesh.ply", content))
+
+
+@pytest.mark.validation
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -1172,8 +1341,11 @@ def test_broken_texture_of_a_ply_is_an_error_that_says_what_is_wrong(tmp_path, c
         ({"meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 0}]}] * 2}, "is a VEC3"),
         ({"materials": [{}] * 5000}, "more than 4096 materials"),
         ({"nodes": [{"mesh": 0}] * 2, "scenes": [{"nodes": list(range(2)) * 2}]}, "in the scene twice"),
+        ({"accessors": [POSITIONS | {"count": 4}]}, "its accessor 0 promises 4 rows, more than there are"),
+        ({"accessors": [POSITIONS, UVS | {"count": 2}]}, "3 vertices and 2 of another attribute"),
+        ({"accessors": [POSITIONS, UVS, INDICES | {"count": 2}]}, "a primitive of triangles with 2 corners"),
     ],
-    ids=range(27),
+    ids=range(30),
 )
 def test_broken_gltf_is_an_error_that_says_what_is_wrong(tmp_path, changes, message):
     path = gltf(tmp_path, **changes)
@@ -1188,6 +1360,20 @@ def test_gltf_that_draws_more_than_memory_holds_is_refused(tmp_path, monkeypatch
     # The buffer's 66 bytes could hold no more than 66.
     with pytest.raises(ValueError, match="draws more than 166 vertices and corners"):
         jnr.load(path)
+
+
+@pytest.mark.validation
+def test_gltf_of_more_primitives_than_are_drawn_is_an_error(tmp_path, monkeypatch):
+    module = importlib.import_module("jnr.io._gltf")
+    monkeypatch.setattr(module, "MAX_PRIMITIVES", 2)
+    assert len(jnr.load(gltf(tmp_path)).faces) == 2
+    mesh = odd_mesh()._replace(textures=odd_texture(images=3))
+    with pytest.raises(ValueError, match=r"^material must change at most 2 times .*, got 4 runs: sort the faces by"):
+        jnr.save(tmp_path / "mesh.glb", mesh)
+    assert not (tmp_path / "mesh.glb").exists()
+    monkeypatch.setattr(module, "MAX_PRIMITIVES", 1)
+    with pytest.raises(ValueError, match="it draws more than 1 primitives"):
+        jnr.load(gltf(tmp_path))
 
 
 @pytest.mark.validation
@@ -1250,6 +1436,16 @@ def test_texture_that_is_not_finite_is_not_saved(tmp_path, name):
     texture = dataclasses.replace(texture, **{name: getattr(texture, name).at[0, 0].set(jnp.nan)})
     with pytest.raises(ValueError, match=f"^{name} must be finite float32 numbers to be saved, got NaN or infinity"):
         jnr.save(tmp_path / "mesh.obj", odd_mesh()._replace(textures=texture))
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("ending", WITH_COLORS)
+def test_face_without_texture_coordinates_is_not_saved(tmp_path, ending):
+    texture = odd_texture()
+    texture = dataclasses.replace(texture, uv_faces=texture.uv_faces.at[1, 2].set(-1))
+    with pytest.raises(ValueError, match=r"^uv_faces must be rows of uv at every face that is not padding to be saved"):
+        jnr.save(tmp_path / f"mesh{ending}", odd_mesh()._replace(textures=texture))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.validation

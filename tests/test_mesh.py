@@ -195,6 +195,20 @@ def test_scene_of_textures_that_wrap_each_in_its_own_way():
     np.testing.assert_allclose(whole, sum(jnr.render(*mesh, image_size=SIZE).rgb for mesh in meshes), atol=1e-6)
 
 
+def test_sizes_of_padded_images_are_kept_in_scenes_and_batches():
+    plane = jnr.shapes.plane()
+    images = [jnp.full((2, 5, 3), 0.25), jnp.full((4, 3, 3), 0.75)]
+    meshes = [plane._replace(textures=jnr.UVTexture(image, plane.vertices[:, :2])) for image in images]
+    batch = jnr.stack(meshes)
+    parts = [jax.tree.map(lambda leaf, k=k: leaf[k], batch) for k in range(2)]
+    scene = jnr.concatenate([*parts, meshes[0]])
+    np.testing.assert_array_equal(scene.textures.sizes, [(2, 5), (4, 3), (2, 5)])
+    np.testing.assert_array_equal([image.shape for image in scene.textures.images], [(4, 5, 3), (4, 5, 3), (2, 5, 3)])
+    again = jnr.stack(parts)
+    np.testing.assert_array_equal(again.textures.sizes, [[(2, 5), (4, 3)]])
+    np.testing.assert_array_equal(again.textures.images, batch.textures.images)
+
+
 def test_padding_faces_stay_padding_in_a_scene():
     cube = jnr.shapes.cube()
     padded = cube._replace(faces=jnp.concatenate([cube.faces, jnp.full((2, 3), -1)]))
@@ -305,3 +319,10 @@ BAD = {
 def test_meshes_that_do_not_go_together_are_an_error_that_says_why(function, argument, error, message):
     with pytest.raises(error, match=f"^{message}"):
         function(argument)
+
+
+@pytest.mark.validation
+def test_scene_of_more_vertices_than_an_index_counts_is_an_error():
+    large = jnr.Mesh(jax.ShapeDtypeStruct((2**30, 3), jnp.float32), jax.ShapeDtypeStruct((1, 3), jnp.int32))
+    with pytest.raises(ValueError, match=r"^meshes must have fewer than 2\*\*31 vertices in all, got 2147483648\."):
+        jax.eval_shape(lambda *meshes: jnr.concatenate(meshes), large, large)

@@ -113,6 +113,17 @@ def test_adam_is_optax_adam_where_every_gradient_is_larger_than_eps():
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_decay_may_be_traced():
+    grads = gradients(5)
+
+    def moved(b1, b2):
+        return run(optim.adam(0.1, b1=b1, b2=b2), START, grads)[0]
+
+    found, expected = jax.jit(moved)(0.5, 0.9), moved(0.5, 0.9)
+    assert np.abs(expected - START).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # the decay's logarithm in float32
+
+
 def test_gradient_of_nan_is_not_hidden():
     optimizer = optim.adam(0.1)
     updates, _ = optimizer.update(jnp.array([jnp.nan, 0.0]), optimizer.init(jnp.ones(2)))

@@ -5,6 +5,7 @@ With JNR_NIGHTLY=1 thousands of scenes; `JNR_NIGHTLY=1 python -m pytest tests/te
 
 import os
 from collections import Counter
+from functools import partial
 
 import golden
 import jax
@@ -15,6 +16,7 @@ from jax import lax
 
 import jnr
 from jnr import _backend
+from jnr._xla import rasterize
 
 NIGHTLY = os.environ.get("JNR_NIGHTLY", "0") != "0"
 BATCHES = 40 if NIGHTLY else 3
@@ -187,3 +189,14 @@ def test_surface_of_more_faces_than_are_drawn_at_once_equals_the_oracle(backend)
     seen = oracle.rasterize(clip, faces, 48, 48)
     _compare_fragments([np.asarray(a) for a in fragments], seen, Counter(), backend)
     assert len(np.unique(seen.face_index)) > 900
+
+
+def test_faces_drawn_group_by_group_are_those_drawn_at_once(monkeypatch):
+    clip, faces, *_ = _batch(7, (32, 48), 1)
+    draw = partial(rasterize.rasterize, height=32, width=48, cull=None)
+    expected = jax.jit(draw)(clip, faces)
+    # 24 tiles an image; groups of 150 of the 400 faces, the last of them 100.
+    monkeypatch.setattr(rasterize, "INT32_MAX", 24 * (rasterize.BLOCK + 150))
+    found = jax.jit(lambda *operands: draw(*operands))(clip, faces)
+    assert len(np.unique(expected)) == FACES + 1
+    np.testing.assert_array_equal(found, expected)

@@ -134,6 +134,22 @@ def test_background_shows_where_there_is_no_mesh(background):
     np.testing.assert_array_equal(picture.alpha, black.alpha)
 
 
+@pytest.mark.parametrize("antialias", [1, 2])
+def test_picture_without_a_background_has_the_colour_of_what_is_seen(antialias):
+    colors = jnp.broadcast_to(jnp.array([0.2, 0.4, 0.6]), COLORS.shape)
+    picture = render(BALL.vertices, BALL.faces, colors, lights=(), background=None, antialias=antialias)
+    alpha = render_silhouette(BALL.vertices, BALL.faces, antialias=antialias)
+    assert np.any((alpha > 0) & (alpha < 1)) == (antialias > 1)
+    expected = np.where(np.asarray(alpha)[..., None] > 0, [0.2, 0.4, 0.6], 0)
+    np.testing.assert_allclose(picture.rgba, np.concatenate([expected, alpha[..., None]], axis=-1), atol=1e-6)
+
+
+def test_texture_without_lights_is_shown_as_it_is_whatever_the_normals():
+    flat, smooth = (render(BALL.vertices, BALL.faces, COLORS, lights=(), normals=n) for n in ("flat", "smooth"))
+    np.testing.assert_array_equal(smooth.rgb, flat.rgb)
+    assert np.abs(smooth.normals - flat.normals).max() > 0.01
+
+
 def test_gradient_to_background_is_the_part_of_each_pixel_that_shows_it():
     image = jnp.zeros((*SIZE, 3))
     alpha = render_silhouette(BALL.vertices, BALL.faces, antialias=2)
@@ -626,7 +642,8 @@ def test_camera_that_looks_away_sees_the_background():
 def test_empty_mesh_is_all_background(num_vertices, num_faces):
     vertices = jnp.ones((num_vertices, 3))
     faces = jnp.full((num_faces, 3), -1, jnp.int32)
-    for textures in (None, jnp.ones((num_vertices, 3)), jnp.ones((num_faces, 2, 2, 2, 3))):
+    image = jnr.UVTexture(jnp.ones((2, 2, 3)), jnp.ones((num_vertices, 2)))
+    for textures in (None, jnp.ones((num_vertices, 3)), jnp.ones((num_faces, 2, 2, 2, 3)), image):
 
         def loss(v, textures=textures):
             picture = render(v, faces, textures, background=0.3)
@@ -778,6 +795,21 @@ def test_concrete_face_index_out_of_range_is_found_under_jit(as_array):
     faces = as_array(np.array([[0, 1, 42]], np.int32))
     with pytest.raises(ValueError, match=r"^faces must hold vertex indices from 0 to 41 .*, got 0 to 42\."):
         jax.jit(lambda v: render_silhouette(v, faces))(BALL.vertices)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("shape", "size", "message"),
+    [
+        ((2, 3, 4), 2**15, r"image_size times the batch must stay below 2\*\*31 pixels, got 2 images of 32768 x 32768"),
+        ((2**20, 2**11, 4), 1, r"faces and vertices .*, got a batch of 1048576, 1 faces and 2048 vertices\."),
+    ],
+    ids=["pixels", "vertices"],
+)
+def test_batch_that_indices_cannot_count_is_an_error(shape, size, message):
+    draw = jax.vmap(lambda clip: jnr.rasterize(clip, jnp.array([[0, 1, 2]]), size).face_index)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        jax.eval_shape(draw, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def test_traced_face_index_out_of_range_is_not_drawn():

@@ -60,6 +60,19 @@ def test_gradient_of_a_bfloat16_table_is_rounded_once(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_complex_tables_and_their_gradients_have_all_their_digits(backend):
+    table, index = table_and_index()
+    table = jax.lax.complex(table, table[::-1])
+    np.testing.assert_array_equal(take_rows(table, index, backend=backend), rows_of(table, index))
+    weights = jnp.asarray(rng.normal(size=(50, 3)), jnp.complex64)
+    grad = jax.vjp(lambda t: take_rows(t, index, backend=backend), table)[1](weights)[0]
+    expected = np.zeros((7, 3), complex)
+    known = (index >= 0) & (index < 7)
+    np.add.at(expected, np.asarray(index)[known], np.asarray(weights)[known])
+    np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_sum_of_a_row_is_made_in_the_order_of_the_values(backend):
     values = jnp.asarray([2.0**24, 1.0, 1.0, -(2.0**24)] * 20000, jnp.float32)[:, None]
     operands = values[None], jnp.zeros((1, len(values)), jnp.int32)

@@ -197,6 +197,14 @@ def test_texture_coordinates_that_are_no_numbers_stay_in_bounds():
         assert sample_uv(texture, faces, fragments, jnp.zeros((len(table), 4))).shape == (1, 4, 1)
 
 
+@pytest.mark.parametrize("kind", ["nearest", "bilinear", "trilinear"])
+def test_texture_of_no_faces_is_zero_everywhere(kind):
+    fragments = jnr.Fragments(jnp.full((2, 3), -1), jnp.zeros((2, 3, 3)), jnp.zeros((2, 3)))
+    texture = jnr.UVTexture(random_image(4, 4), jnp.zeros((5, 2)), filter=kind)
+    found = sample_uv(texture, jnp.zeros((0, 3), jnp.int32), fragments, jnp.ones((5, 4)))
+    np.testing.assert_array_equal(found, np.zeros((2, 3, 3)))
+
+
 def test_each_material_has_its_image_and_its_wrap():
     cube = jnr.shapes.cube()
     images = [random_image(4, 4, 0), random_image(3, 7, 1), random_image(1, 1, 2)]
@@ -374,6 +382,11 @@ def test_corner_texels_of_cubes_are_the_texture_at_the_corners():
             )
 
 
+def test_cubes_of_no_faces_are_none():
+    texture = jnr.UVTexture(random_image(2, 2), jnp.zeros((4, 2)))
+    assert jnr.uv_to_cubes(texture, jnp.zeros((0, 3), jnp.int32), 3).shape == (0, 3, 3, 3, 3)
+
+
 def test_cubes_made_of_vertex_colors_show_them():
     ball = jnr.shapes.icosphere(1)
     colors = np.random.default_rng(0).uniform(size=(42, 3)).astype(np.float32)
@@ -493,6 +506,11 @@ def test_bad_texture_is_an_error_that_names_the_field(make, message):
 def test_bad_conversion_is_an_error_that_names_the_argument():
     with pytest.raises(ValueError, match=r"^size must be at least 2, got 1\."):
         jnr.uv_to_cubes(jnr.UVTexture(IMAGE, UV), PLANE.faces, 1)
+    with pytest.raises(ValueError, match=r"^uv must have shape \(5, 2\), got \(4, 2\)\."):
+        jnr.uv_to_cubes(jnr.UVTexture(IMAGE, UV), PLANE.faces, num_vertices=5)
+    large = jax.ShapeDtypeStruct((2**16, 2**15, 3), jnp.float32)
+    with pytest.raises(ValueError, match=r"^images must have fewer than 2\*\*31 texels in all, got 2147483648\."):
+        jax.eval_shape(lambda image: jnr.uv_to_cubes(jnr.UVTexture(image, UV), PLANE.faces), large)
     with pytest.raises(ValueError, match=r"^tile must be at least 2, got 1\."):
         jnr.cubes_to_uv(np.zeros((2, 3, 3, 3, 3)), tile=1)
     with pytest.raises(ValueError, match=r"^cubes must have shape \(faces, 3, 3, 3, channels\), got"):

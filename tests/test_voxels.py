@@ -106,6 +106,15 @@ def test_faces_that_are_not_finite_or_have_no_area_change_nothing():
     np.testing.assert_array_equal(jnr.voxelize(vertices, faces, 12), jnr.voxelize(*ball[:2], 12))
 
 
+@pytest.mark.parametrize(
+    ("num_vertices", "num_faces"), [(0, 0), (5, 0), (0, 2)], ids=["nothing", "no_faces", "padding"]
+)
+def test_empty_mesh_fills_no_cell(num_vertices, num_faces):
+    grid = jnr.voxelize(jnp.ones((num_vertices, 3)), jnp.full((num_faces, 3), -1), 4)
+    assert grid.dtype == bool
+    np.testing.assert_array_equal(grid, np.zeros((4, 4, 4)))
+
+
 def test_batch_of_meshes_equals_single_ones():
     batch = jnr.stack([shifted(jnr.shapes.cube()), shifted(jnr.shapes.icosphere(2))])
     grids = jax.jit(jax.vmap(lambda mesh: jnr.voxelize(*mesh[:2], 12)))(batch)
