@@ -348,7 +348,8 @@ def test_projection_agrees_with_opencv():
     np.testing.assert_allclose(np.moveaxis(np.asarray(shared), -1, 0), [*expected, z], atol=2e-5)
 
 
-def test_distortion_of_zeros_costs_nothing():
+@pytest.mark.parametrize("shape", [(5,), (1, 5)])
+def test_distortion_of_zeros_costs_nothing(shape):
     matrices, rotations, translations, _ = calibrated()
     points = jnp.ones((2, 3, 3))
 
@@ -356,7 +357,7 @@ def test_distortion_of_zeros_costs_nothing():
         project = lambda v: nr.projection(v, matrices, rotations, translations, distortion, 200)  # noqa: E731
         return str(jax.make_jaxpr(project)(points))
 
-    assert program(np.zeros(5)) == program(None) != program(np.full(5, 0.01))
+    assert program(np.zeros(shape)) == program(None) != program(np.full(shape, 0.01))
 
 
 def with_back(faces, textures):

@@ -256,9 +256,6 @@ def _texture(texture, faces, kept, num_vertices) -> Texture:
         images = [image[: int(size[0]), : int(size[1])] for image, size in zip(images, checked.sizes, strict=True)]
     if images[0].shape[-1] not in (3, 4):
         raise ValueError(f"images must have 3 or 4 channels to be saved, got shape {images[0].shape}.")
-    for image in images:
-        if 0 in image.shape:
-            raise ValueError(f"sizes must be at least 1 each way to be saved, got {image.shape[:2]}.")
     uv_faces = None
     if texture.uv_faces is not None:
         uv_faces = np.asarray(checked.uv_faces)[kept].astype(np.int64)

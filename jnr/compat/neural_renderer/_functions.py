@@ -126,6 +126,9 @@ def calibration(K, R, t, dist_coeffs) -> dict[str, tuple]:
     """A calibrated camera's arrays as `over_batch` takes them."""
     if t is not None and jnp.ndim(t) == 3:
         t = jnp.reshape(t, (-1, 3))
+    # No distortion is the default, and finding out how far one goes costs time.
+    if dist_coeffs is not None and _checks.is_concrete(dist_coeffs) and not np.any(np.asarray(dist_coeffs)):
+        dist_coeffs = None
     return {"K": (K, 2), "R": (R, 2), "t": (t, 1), "dist_coeffs": (dist_coeffs, 1)}
 
 
@@ -134,9 +137,6 @@ def calibrated(K, R, t, dist_coeffs, orig_size, near: ArrayLike = 0.1, far: Arra
     for name, value in (("K", K), ("R", R), ("t", t)):
         if value is None:
             raise ValueError(f"{name} must be given where camera_mode is 'projection', got None.")
-    # No distortion is the default, and finding out how far one goes costs time.
-    if dist_coeffs is not None and _checks.is_concrete(dist_coeffs) and not np.any(np.asarray(dist_coeffs)):
-        dist_coeffs = None
     size = (orig_size, orig_size)
     return jnr.Camera.from_opencv(K, R, t, size, distortion=dist_coeffs, near=near, far=far, pixel_center=0.5)
 
