@@ -284,11 +284,12 @@ class _Scene:
         colors = vertex_colors(textures)
         if colors is not None and light.shape[-1] == 1 and self.faces.size <= self.covered.size:
             # Fewer corners than pixels: they are lit.
+            colors = _checks.as_compute(colors, "textures")
             face = jnp.asarray(np.repeat(np.arange(len(light), dtype=np.int32), 3))
             corner_light = take_rows(light, face, backend=self.backend)
             corners = blend_rows(colors, corner_light, self.faces.reshape(-1, 1), backend=self.backend)
             corners = corners.reshape(-1, 3, corners.shape[-1])
-            return interpolate(corners, self.faces, fragments, backend=self.backend)
+            return interpolate(corners, self.faces, fragments, backend=self.backend).astype(albedo.dtype)
         return albedo * self.of_face(light)
 
     def normals(self, normals, fragments):

@@ -289,7 +289,7 @@ def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backe
         period = 1 if wraps[0] == "repeat" else 2
         uv = uv - period * lax.stop_gradient(jnp.floor(uv / period))
     columns, rows = _neighbours(uv[..., 0], width, nearest), _neighbours(1 - uv[..., 1], height, nearest)
-    indices, weights, outside = [], [], 0
+    indices, weights, outside = [], [], jnp.zeros(uv.shape[:-1], uv.dtype)
     for row_index, row_weight in rows:
         for column_index, column_weight in columns:
             i, inside_i = _wrapped(row_index, height, wraps, material)
@@ -363,7 +363,7 @@ def sample_cubes(
     covered = fragments.face_index >= 0
     if 0 in cubes.shape:
         return jnp.zeros((*covered.shape, channels), cubes.dtype)
-    position = fragments.barycentric.astype(jnp.promote_types(fragments.barycentric.dtype, cubes.dtype)) * (size - 1)
+    position = fragments.barycentric.astype(_checks.as_compute(cubes, "textures").dtype) * (size - 1)
     low = jnp.clip(jnp.floor(lax.stop_gradient(position)).astype(jnp.int32), 0, max(size - 2, 0))
     fraction = position - low.astype(position.dtype)
     face = jnp.clip(fragments.face_index, 0, num_faces - 1)

@@ -58,7 +58,8 @@ def interpolate(
     covered = fragments.face_index >= 0
     if 0 in attributes.shape or faces.shape[0] == 0:
         return jnp.broadcast_to(background, (*covered.shape, channels))
-    # Values of faces that nobody sees may be anything, NaN included.
+    # Values of faces that nobody sees may be anything, NaN included. 16-bit ones are rounded once, at the end.
+    attributes = _checks.as_compute(attributes, "attributes")
     if attributes.ndim == 2 and faces.size <= covered.size:
         # Fewer corners than pixels: brought together once, so that a pixel reads its face's index alone.
         attributes = take_rows(attributes, faces, backend=backend)
@@ -67,4 +68,5 @@ def interpolate(
     else:
         index = fragments.face_index[..., None]
     total = blend_rows(attributes.reshape(-1, channels), fragments.barycentric, index, backend=backend)
+    total = total.astype(background.dtype)
     return total if plain else jnp.where(covered[..., None], total, background)
