@@ -300,7 +300,7 @@ def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backe
             outside = outside + jnp.where(inside, 0, weight)
     indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
     color = blend_rows(pyramid.texels, weights, indices, backend=backend)
-    return color + (outside[..., None] * checked.border).astype(color.dtype) if "border" in wraps else color
+    return color + outside[..., None].astype(color.dtype) * checked.border if "border" in wraps else color
 
 
 def _neighbours(x, n, nearest):

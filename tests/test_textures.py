@@ -517,3 +517,19 @@ def test_bad_conversion_is_an_error_that_names_the_argument():
         jnr.cubes_to_uv(np.zeros((2, 3, 3, 2, 3)))
     with pytest.raises(ValueError, match=r"^colors must have shape \(vertices, channels\), got \(4,\)\."):
         jnr.colors_to_cubes(np.zeros(4), PLANE.faces)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_images_and_their_border_are_rounded_once(dtype):
+    rng = np.random.default_rng(0)
+    image, border = (jnp.asarray(rng.uniform(size=shape)).astype(dtype) for shape in ((3, 4, 3), 3))
+    vertices, faces, uv, camera, _ = plane_scene(16)
+
+    def picture(image, border):
+        texture = jnr.UVTexture(image, uv / 20, wrap="border", border=border)
+        return jnr.render(vertices, faces, texture, camera=camera, lights=(), image_size=16).rgb
+
+    found, expected = picture(image, border), picture(image.astype(jnp.float32), border.astype(jnp.float32))
+    assert found.dtype == dtype
+    # Texels and border are rounded each, and their sum.
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=4 * float(jnp.finfo(dtype).eps))
