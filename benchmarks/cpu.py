@@ -128,6 +128,12 @@ def floor_ms(num_vertices, num_faces, pixels, channels, images, bytes_per_s, ope
     return 1e3 * images * max(moved / bytes_per_s, operations / operations_per_s)
 
 
+def peak_mib():
+    """This process's own peak memory; what the operating system says of children may be their parent's."""
+    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
+
+
 def run_alone(chosen):
     """One contestant's work, three times in a process of its own, which prints its peak memory in MiB."""
     if chosen.alone == "jnr":
@@ -146,8 +152,7 @@ def run_alone(chosen):
             _, both = PEERS[chosen.alone][1](*(arrays[f"arr_{k}"] for k in range(len(arrays.files))))
         for _ in range(3):
             both()
-    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(int(peak.split()[1]) / 1024)
+    print(peak_mib())
 
 
 def peak_memory(contestant, name, arrays, backend):

@@ -10,7 +10,6 @@ scaling.json and scaling.png and prints the exponents of growth, fitted over the
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -38,7 +37,7 @@ def run(case, in_colour, repeats):
     """Prints medians in milliseconds, seconds of compilation and peak memory in MiB, of this process."""
     import jax
     import jax.numpy as jnp
-    from cpu import measure
+    from cpu import measure, peak_mib
 
     import jnr
 
@@ -70,8 +69,7 @@ def run(case, in_colour, repeats):
     assert bool(jnp.isfinite(gradient).all())
     assert bool((gradient != 0).any())
     forward_ms, both_ms = (float(measure([lambda f=f: f(vertices)], repeats)[0]) for f in (forward, both))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"forward_ms": forward_ms, "both_ms": both_ms, "compile_s": compile_s, "peak_mib": peak}))
+    print(json.dumps({"forward_ms": forward_ms, "both_ms": both_ms, "compile_s": compile_s, "peak_mib": peak_mib()}))
 
 
 def exponent(sizes, values):

@@ -84,9 +84,14 @@ auto* item_of(const Buffer& buffer, int64_t item) {
 }
 
 template <typename Buffer>
+bool fits_batch(const Buffer& buffer, int64_t batch) {
+  return buffer.dimensions()[0] == 1 || buffer.dimensions()[0] == batch;
+}
+
+template <typename Buffer>
 bool fits(const Buffer& buffer, int64_t batch, std::initializer_list<int64_t> shape) {
   auto dims = buffer.dimensions();
-  if (dims.size() != shape.size() + 1 || (dims[0] != 1 && dims[0] != batch)) return false;
+  if (dims.size() != shape.size() + 1 || !fits_batch(buffer, batch)) return false;
   return std::equal(shape.begin(), shape.end(), dims.begin() + 1);
 }
 
@@ -394,11 +399,6 @@ bool fit_blend(const Values& values, const Weights& weights, const Table& table,
   return w[2] == n[2] * each && each > 0 && t[1] % each == 0 && v[1] == w[1] && v[1] == n[1] && v[2] == t[2];
 }
 
-template <typename Buffer>
-bool fits_batch(const Buffer& buffer, int64_t batch) {
-  return buffer.dimensions()[0] == 1 || buffer.dimensions()[0] == batch;
-}
-
 // A kernel that makes something of each value of its own: values of a table and weights, or weights of values and a table.
 template <typename T, typename Kernel, typename A, typename B, typename Index, typename To>
 ffi::Error map_blend(ffi::ThreadPool pool, Kernel kernel, Blend blend, const A& a, const B& b, const Index& index,
@@ -468,85 +468,29 @@ ffi::Error spread_rows(ffi::ThreadPool pool, ffi::Buffer<kType> values, ffi::Buf
 #define JNR_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-#define JNR_RASTERIZE(name, type)                             \
-  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::rasterize<type>,   \
-                                ffi::Ffi::Bind()              \
-                                    .Ctx<ffi::ThreadPool>()   \
-                                    .Arg<ffi::Buffer<type>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Attr<int64_t>("cull")    \
-                                    .Ret<ffi::Buffer<ffi::S32>>())
+// A custom call under `name`: what XLA hands to `function` beside its threads.
+#define JNR_TARGET(name, function, operands)          \
+  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*); \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, function, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>() operands);
 
-#define JNR_EDGE_SWEEP(name, type)                               \
-  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);            \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::edge_sweep_bwd<type>, \
-                                ffi::Ffi::Bind()                 \
-                                    .Ctx<ffi::ThreadPool>()      \
-                                    .Arg<ffi::Buffer<type>>()    \
-                                    .Arg<ffi::Buffer<type>>()    \
-                                    .Arg<ffi::Buffer<type>>()    \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Attr<double>("eps")         \
-                                    .Ret<ffi::Buffer<type>>())
+#define JNR_INTS .Arg<ffi::Buffer<ffi::S32>>()
+#define JNR_ARG(type) .Arg<ffi::Buffer<type>>()
+#define JNR_RET(type) .Ret<ffi::Buffer<type>>()
 
-#define JNR_ROWS(name, kernel, type)                          \
-  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::kernel<type>,      \
-                                ffi::Ffi::Bind()              \
-                                    .Ctx<ffi::ThreadPool>()   \
-                                    .Arg<ffi::Buffer<type>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Ret<ffi::Buffer<type>>())
+#define JNR_TARGETS(suffix, type)                                                                                     \
+  JNR_TARGET(jnr_rasterize_##suffix, jnr::rasterize<type>,                                                            \
+             JNR_ARG(type) JNR_INTS.Attr<int64_t>("cull") JNR_RET(ffi::S32))                                          \
+  JNR_TARGET(jnr_edge_sweep_bwd_##suffix, jnr::edge_sweep_bwd<type>,                                                  \
+             JNR_ARG(type) JNR_ARG(type) JNR_ARG(type) JNR_INTS JNR_INTS.Attr<double>("eps") JNR_RET(type))           \
+  JNR_TARGET(jnr_resolve_##suffix, jnr::resolve<type>, JNR_ARG(type) JNR_INTS JNR_INTS JNR_RET(type))                 \
+  JNR_TARGET(jnr_resolve_bwd_##suffix, jnr::resolve_bwd<type>,                                                        \
+             JNR_ARG(type) JNR_ARG(type) JNR_INTS JNR_INTS JNR_RET(type))                                             \
+  JNR_TARGET(jnr_take_rows_##suffix, jnr::take_rows<type>, JNR_ARG(type) JNR_INTS JNR_RET(type))                      \
+  JNR_TARGET(jnr_add_rows_##suffix, jnr::add_rows<type>, JNR_ARG(type) JNR_INTS JNR_RET(type))                        \
+  JNR_TARGET(jnr_blend_rows_##suffix, jnr::blend_rows<type>, JNR_ARG(type) JNR_ARG(type) JNR_INTS JNR_RET(type))      \
+  JNR_TARGET(jnr_spread_rows_##suffix, jnr::spread_rows<type>, JNR_ARG(type) JNR_ARG(type) JNR_INTS JNR_RET(type))    \
+  JNR_TARGET(jnr_match_rows_##suffix, jnr::match_rows<type>, JNR_ARG(type) JNR_ARG(type) JNR_INTS JNR_RET(type))
 
-#define JNR_RESOLVE(name, type)                               \
-  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::resolve<type>,     \
-                                ffi::Ffi::Bind()              \
-                                    .Ctx<ffi::ThreadPool>()   \
-                                    .Arg<ffi::Buffer<type>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Ret<ffi::Buffer<type>>())
-
-#define JNR_RESOLVE_BWD(name, type)                           \
-  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::resolve_bwd<type>, \
-                                ffi::Ffi::Bind()              \
-                                    .Ctx<ffi::ThreadPool>()   \
-                                    .Arg<ffi::Buffer<type>>() \
-                                    .Arg<ffi::Buffer<type>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Ret<ffi::Buffer<type>>())
-
-#define JNR_BLEND(name, kernel, type)                         \
-  JNR_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame*);         \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, jnr::kernel<type>,      \
-                                ffi::Ffi::Bind()              \
-                                    .Ctx<ffi::ThreadPool>()   \
-                                    .Arg<ffi::Buffer<type>>() \
-                                    .Arg<ffi::Buffer<type>>() \
-                                    .Arg<ffi::Buffer<ffi::S32>>() \
-                                    .Ret<ffi::Buffer<type>>())
-
-JNR_RASTERIZE(jnr_rasterize_float32, ffi::F32);
-JNR_RASTERIZE(jnr_rasterize_float64, ffi::F64);
-JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float32, ffi::F32);
-JNR_EDGE_SWEEP(jnr_edge_sweep_bwd_float64, ffi::F64);
-JNR_ROWS(jnr_take_rows_float32, take_rows, ffi::F32);
-JNR_ROWS(jnr_take_rows_float64, take_rows, ffi::F64);
-JNR_ROWS(jnr_take_rows_int32, take_rows, ffi::S32);
-JNR_ROWS(jnr_add_rows_float32, add_rows, ffi::F32);
-JNR_ROWS(jnr_add_rows_float64, add_rows, ffi::F64);
-JNR_RESOLVE(jnr_resolve_float32, ffi::F32);
-JNR_RESOLVE(jnr_resolve_float64, ffi::F64);
-JNR_RESOLVE_BWD(jnr_resolve_bwd_float32, ffi::F32);
-JNR_RESOLVE_BWD(jnr_resolve_bwd_float64, ffi::F64);
-JNR_BLEND(jnr_blend_rows_float32, blend_rows, ffi::F32);
-JNR_BLEND(jnr_blend_rows_float64, blend_rows, ffi::F64);
-JNR_BLEND(jnr_spread_rows_float32, spread_rows, ffi::F32);
-JNR_BLEND(jnr_spread_rows_float64, spread_rows, ffi::F64);
-JNR_BLEND(jnr_match_rows_float32, match_rows, ffi::F32);
-JNR_BLEND(jnr_match_rows_float64, match_rows, ffi::F64);
+JNR_TARGETS(float32, ffi::F32)
+JNR_TARGETS(float64, ffi::F64)
+JNR_TARGET(jnr_take_rows_int32, jnr::take_rows<ffi::S32>, JNR_INTS JNR_INTS JNR_RET(ffi::S32))
