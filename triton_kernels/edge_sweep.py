@@ -58,6 +58,7 @@ def edge_sweep_bwd(
                 length,
                 num_vertices,
                 float(eps),
+                2.0**fraction_bits,
                 results=[result],
                 zeroed=(0,),
                 programs=batch * lines * -(-length // BLOCK),
@@ -65,7 +66,6 @@ def edge_sweep_bwd(
                 AXIS=axis,
                 CHANNELS=channels,
                 MODE=mode,
-                ONE=2.0**fraction_bits,
                 BLOCK=BLOCK,
                 # Fixed point needs registers that twice as many sweeps would take.
                 SWEEPS=SWEEPS if mode == ADD else SWEEPS // 2,
@@ -105,7 +105,7 @@ def _from_fixed_point(sums, largest, fraction_bits):
 
 
 @triton.jit
-def _tell(grad_ptr, largest_ptr, vertex, term, mask, MODE: tl.constexpr, ONE: tl.constexpr):
+def _tell(grad_ptr, largest_ptr, vertex, term, mask, one, MODE: tl.constexpr):
     """Adds terms to their vertices' sums, in float32 or, whatever the order, to the same bits."""
     mask = mask & (term != 0)
     if MODE == 0:
@@ -119,7 +119,7 @@ def _tell(grad_ptr, largest_ptr, vertex, term, mask, MODE: tl.constexpr, ONE: tl
         # Below 2**-126 and above 2**126 the exponent's field alone has no inverse.
         exponent = tl.minimum(tl.maximum(exponent, 0x00800000), 0x7E800000)
         fraction = term * (0x7F000000 - exponent).to(tl.float32, bitcast=True)
-        tl.atomic_add(grad_ptr + vertex, (fraction * ONE).to(tl.int64), mask=mask, sem="relaxed")
+        tl.atomic_add(grad_ptr + vertex, (fraction * one).to(tl.int64), mask=mask, sem="relaxed")
 
 
 @triton.jit
@@ -215,65 +215,80 @@ def _push(saving, direction, distance, slope, share, pixel_ndc, eps):
 
 
 @triton.jit
-def _inside_saving(image_ptr, weight_ptr, own, beyond, exists, CHANNELS: tl.constexpr):
-    """By how much the loss falls if pixels take the colour of others on their line."""
-    saving = tl.zeros(own.shape, tl.float32)
+def _inside_terms(
+    image_ptr,
+    cotangent_ptr,
+    pixel,
+    wanted,
+    length,
+    pixel_ndc,
+    eps,
+    step,
+    distance,
+    edge,
+    slope_a,
+    slope_b,
+    share_a,
+    share_b,
+    CHANNELS: tl.constexpr,
+):
+    """What the three corners get from pixels that would take the colour beyond the crossing in one direction."""
+    beyond = pixel + step * (tl.floor(distance).to(tl.int32) + 1)
+    exists = wanted & (beyond >= 0) & (beyond < length)
+    saving = tl.zeros(pixel.shape, tl.float32)
     for channel in range(CHANNELS):
-        colour = tl.load(image_ptr + own.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
+        colour = tl.load(image_ptr + pixel.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
         other = tl.load(image_ptr + beyond.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
-        weight = tl.load(weight_ptr + own.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
+        weight = tl.load(cotangent_ptr + pixel.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
         saving += (colour - other) * weight
-    return tl.maximum(saving, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    saving = tl.maximum(saving, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    push_a = _push(saving, step, distance, slope_a, share_a, pixel_ndc, eps)
+    push_b = _push(saving, step, distance, slope_b, share_b, pixel_ndc, eps)
+    return (
+        tl.where(edge == 2, push_a, tl.where(edge == 1, push_b, 0.0)),
+        tl.where(edge == 0, push_a, tl.where(edge == 2, push_b, 0.0)),
+        tl.where(edge == 1, push_a, tl.where(edge == 0, push_b, 0.0)),
+    )
+
+
+@triton.jit
+def _has_weight(cotangent_ptr, pixel, exists, CHANNELS: tl.constexpr):
+    """Which pixels have a cotangent."""
+    found = pixel < 0
+    for channel in range(CHANNELS):
+        weight = tl.load(cotangent_ptr + pixel.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
+        found = found | (weight != 0)
+    return found
 
 
 @triton.jit
 def _follow_sweeps(
     image_ptr,
     cotangent_ptr,
-    clip_ptr,
-    faces_ptr,
-    face_index_ptr,
-    grad_ptr,
-    largest_ptr,
-    clip_row,
-    faces_row,
     start,
     direction,
+    distance,
+    near_a,
+    near_b,
     exists,
     low,
     high,
-    line,
-    lines,
     length,
-    num_vertices,
-    eps,
-    AXIS: tl.constexpr,
+    pixel_ndc,
     CHANNELS: tl.constexpr,
-    MODE: tl.constexpr,
-    ONE: tl.constexpr,
     SWEEPS: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """Sums what the pixels from `low` to `high` that lie beyond the sweeps' crossings save, and tells the vertices."""
-    pixel_ndc = tl.div_rn(2.0, length * 1.0)
-    face = tl.load(face_index_ptr + start, mask=exists, other=0)
-    v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale = _load_geometry(
-        clip_ptr, faces_ptr, clip_row, faces_row, face, start, line, lines, length, num_vertices, exists, AXIS
-    )
-    distance, edge, slope_a, slope_b, share_a, share_b = _exit_crossing(
-        x0, y0, w0, x1, y1, w1, x2, y2, w2, direction, 1.0
-    )
-    near_a, near_b = (eps * tl.abs(share_a))[:, None], (eps * tl.abs(share_b))[:, None]
+    """Sums over the pixels from `low` to `high` that lie beyond the sweeps' crossings, of savings by reach.
+
+    Reach is the distance from the crossing to the pixel in NDC, and `near_a` or `near_b` more.
+    """
     total_a, total_b = tl.zeros([SWEEPS, PIXELS], tl.float32), tl.zeros([SWEEPS, PIXELS], tl.float32)
     for pixel in range(low, high, PIXELS):
         target = pixel + tl.arange(0, PIXELS)
         in_line = target < length
-        active = target < 0
-        for channel in range(CHANNELS):
-            weight = tl.load(cotangent_ptr + target.to(tl.int64) * CHANNELS + channel, mask=in_line, other=0.0)
-            active = active | (weight != 0)
         # Most pixels of most losses want nothing.
-        if tl.max(active.to(tl.int32), axis=0) > 0:
+        if tl.max(_has_weight(cotangent_ptr, target, in_line, CHANNELS).to(tl.int32), axis=0) > 0:
             saving = tl.zeros([SWEEPS, PIXELS], tl.float32)
             for channel in range(CHANNELS):
                 at = target.to(tl.int64) * CHANNELS + channel
@@ -287,16 +302,17 @@ def _follow_sweeps(
             saving = tl.where(beyond, tl.maximum(saving, 0.0, propagate_nan=tl.PropagateNan.ALL), 0.0)
             reach = tl.where(beyond, reach * pixel_ndc, 1.0)
             # One division for both vertices.
-            reach_a, reach_b = reach + near_a, reach + near_b
+            reach_a, reach_b = reach + near_a[:, None], reach + near_b[:, None]
             force = saving / (reach_a * reach_b)
             total_a += force * reach_b
             total_b += force * reach_a
-    pull_a = -direction * slope_a * scale * tl.sum(total_a, axis=1)
-    pull_b = -direction * slope_b * scale * tl.sum(total_b, axis=1)
-    corner_a = tl.where(edge == 0, v1, tl.where(edge == 1, v2, v0))
-    corner_b = tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))
-    _tell(grad_ptr, largest_ptr, corner_a, pull_a, exists & (edge >= 0), MODE, ONE)
-    _tell(grad_ptr, largest_ptr, corner_b, pull_b, exists & (edge >= 0), MODE, ONE)
+    return tl.sum(total_a, axis=1), tl.sum(total_b, axis=1)
+
+
+@triton.jit
+def _pick(left, right, lane, is_left):
+    """For each sweep the value of the pixel where it starts, among those of the sweeps to its side."""
+    return tl.where(is_left, tl.gather(left, lane, 0), tl.gather(right, lane, 0))
 
 
 @triton.jit
@@ -316,11 +332,11 @@ def edge_sweep_bwd_kernel(
     length,
     num_vertices,
     eps,
+    one,
     grad_ptr,
     AXIS: tl.constexpr,
     CHANNELS: tl.constexpr,
     MODE: tl.constexpr,
-    ONE: tl.constexpr,
     BLOCK: tl.constexpr,
     SWEEPS: tl.constexpr,
     PIXELS: tl.constexpr,
@@ -348,45 +364,71 @@ def edge_sweep_bwd_kernel(
     if tl.max(face, axis=0) < 0:
         return
     covered = face >= 0
+
+    # Pixels that would take another colour, and those next to a pixel that sees another face.
+    wanted = _has_weight(cotangent_ptr, column, covered, CHANNELS)
+    starts_left = covered & (column > 0)
+    starts_right = covered & (column + 1 < length)
+    starts_left = starts_left & (tl.load(face_index_ptr + column - 1, mask=starts_left, other=-1) != face)
+    starts_right = starts_right & (tl.load(face_index_ptr + column + 1, mask=starts_right, other=-1) != face)
+    if tl.max((wanted | starts_left | starts_right).to(tl.int32), axis=0) == 0:
+        return
+
     v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale = _load_geometry(
         clip_ptr, faces_ptr, clip_row, faces_row, face, column, line, lines, length, num_vertices, covered, AXIS
     )
+    left, left_edge, left_slope_a, left_slope_b, left_share_a, left_share_b = _exit_crossing(
+        x0, y0, w0, x1, y1, w1, x2, y2, w2, -1.0, length + 1.0
+    )
+    right, right_edge, right_slope_a, right_slope_b, right_share_a, right_share_b = _exit_crossing(
+        x0, y0, w0, x1, y1, w1, x2, y2, w2, 1.0, length + 1.0
+    )
 
-    # Inside terms: pixels that would take the colour beyond the crossing, and where sweeps start.
-    wanted = column < 0
-    for channel in range(CHANNELS):
-        weight = tl.load(cotangent_ptr + column.to(tl.int64) * CHANNELS + channel, mask=covered, other=0.0)
-        wanted = wanted | (weight != 0)
-    push_0, push_1, push_2 = tl.zeros_like(scale), tl.zeros_like(scale), tl.zeros_like(scale)
-    starts_left, starts_right = wanted, wanted
-    for side in tl.static_range(2):
-        step = 2 * side - 1
-        distance, edge, slope_a, slope_b, share_a, share_b = _exit_crossing(
-            x0, y0, w0, x1, y1, w1, x2, y2, w2, step * 1.0, length + 1.0
+    # Inside terms: pixels that would take the colour beyond the crossing.
+    if tl.max(wanted.to(tl.int32), axis=0) > 0:
+        left_0, left_1, left_2 = _inside_terms(
+            image_ptr,
+            cotangent_ptr,
+            column,
+            wanted,
+            length,
+            pixel_ndc,
+            eps,
+            -1,
+            left,
+            left_edge,
+            left_slope_a,
+            left_slope_b,
+            left_share_a,
+            left_share_b,
+            CHANNELS,
         )
-        # A face ends before the next pixel only where that pixel sees another face.
-        neighbour = column + step
-        has_neighbour = covered & (neighbour >= 0) & (neighbour < length)
-        neighbour_face = tl.load(face_index_ptr + neighbour, mask=has_neighbour, other=-1)
-        starts = has_neighbour & (neighbour_face != face) & (distance < 1)
-        if side == 0:
-            starts_left = starts
-        else:
-            starts_right = starts
-        beyond = column + step * (tl.floor(distance).to(tl.int32) + 1)
-        has_colour = wanted & (beyond >= 0) & (beyond < length)
-        saving = _inside_saving(image_ptr, cotangent_ptr, column, beyond, has_colour, CHANNELS)
-        push_a = _push(saving, step, distance, slope_a, share_a, pixel_ndc, eps)
-        push_b = _push(saving, step, distance, slope_b, share_b, pixel_ndc, eps)
-        push_0 += tl.where(edge == 2, push_a, tl.where(edge == 1, push_b, 0.0))
-        push_1 += tl.where(edge == 0, push_a, tl.where(edge == 2, push_b, 0.0))
-        push_2 += tl.where(edge == 1, push_a, tl.where(edge == 0, push_b, 0.0))
-    _tell(grad_ptr, largest_ptr, v0, push_0 * scale, wanted, MODE, ONE)
-    _tell(grad_ptr, largest_ptr, v1, push_1 * scale, wanted, MODE, ONE)
-    _tell(grad_ptr, largest_ptr, v2, push_2 * scale, wanted, MODE, ONE)
+        right_0, right_1, right_2 = _inside_terms(
+            image_ptr,
+            cotangent_ptr,
+            column,
+            wanted,
+            length,
+            pixel_ndc,
+            eps,
+            1,
+            right,
+            right_edge,
+            right_slope_a,
+            right_slope_b,
+            right_share_a,
+            right_share_b,
+            CHANNELS,
+        )
+        _tell(grad_ptr, largest_ptr, v0, (left_0 + right_0) * scale, wanted, one, MODE)
+        _tell(grad_ptr, largest_ptr, v1, (left_1 + right_1) * scale, wanted, one, MODE)
+        _tell(grad_ptr, largest_ptr, v2, (left_2 + right_2) * scale, wanted, one, MODE)
 
-    # Sweeps: pixels beyond a crossing that would take the colour of the last pixel before it.
+    # Sweeps: pixels beyond a crossing that would take the colour of the last pixel before it. A face ends before the
+    # next pixel only where that pixel sees another face.
     # They are numbered, those to the left first, so that a group of them can be picked out.
+    starts_left = starts_left & (left < 1)
+    starts_right = starts_right & (right < 1)
     rank_left = tl.cumsum(starts_left.to(tl.int32), axis=0) - 1
     num_left = tl.sum(starts_left.to(tl.int32), axis=0)
     rank_right = num_left + tl.cumsum(starts_right.to(tl.int32), axis=0) - 1
@@ -397,36 +439,37 @@ def edge_sweep_bwd_kernel(
         rank = first + tl.arange(0, SWEEPS)
         exists = rank < num_sweeps
         picked = (rank_left[None, :] == rank[:, None]) | (rank_right[None, :] == rank[:, None])  # [SWEEPS, BLOCK]
-        start = tl.sum(tl.where(picked, column[None, :], 0), axis=1)
-        direction = tl.where(rank < num_left, -1.0, 1.0)
+        lane = tl.sum(tl.where(picked, tl.arange(0, BLOCK)[None, :], 0), axis=1)
+        start = piece * BLOCK + lane
+        is_left = rank < num_left
+        direction = tl.where(is_left, -1.0, 1.0)
         low = tl.min(tl.where(exists, start, length), axis=0)
         low = tl.where(first < num_left, 0, low // PIXELS * PIXELS)
         high = tl.max(tl.where(exists, start, 0), axis=0) + 1
         high = tl.where(tl.minimum(first + SWEEPS, num_sweeps) > num_left, length, high)
-        _follow_sweeps(
+        sum_a, sum_b = _follow_sweeps(
             image_ptr,
             cotangent_ptr,
-            clip_ptr,
-            faces_ptr,
-            face_index_ptr,
-            grad_ptr,
-            largest_ptr,
-            clip_row,
-            faces_row,
             start,
             direction,
+            _pick(left, right, lane, is_left),
+            eps * tl.abs(_pick(left_share_a, right_share_a, lane, is_left)),
+            eps * tl.abs(_pick(left_share_b, right_share_b, lane, is_left)),
             exists,
             low,
             high,
-            line,
-            lines,
             length,
-            num_vertices,
-            eps,
-            AXIS,
+            pixel_ndc,
             CHANNELS,
-            MODE,
-            ONE,
             SWEEPS,
             PIXELS,
         )
+        scales = tl.gather(scale, lane, 0)
+        pull_a = -direction * _pick(left_slope_a, right_slope_a, lane, is_left) * scales * sum_a
+        pull_b = -direction * _pick(left_slope_b, right_slope_b, lane, is_left) * scales * sum_b
+        edge = _pick(left_edge, right_edge, lane, is_left)
+        v0s, v1s, v2s = tl.gather(v0, lane, 0), tl.gather(v1, lane, 0), tl.gather(v2, lane, 0)
+        corner_a = tl.where(edge == 0, v1s, tl.where(edge == 1, v2s, v0s))
+        corner_b = tl.where(edge == 0, v2s, tl.where(edge == 1, v0s, v1s))
+        _tell(grad_ptr, largest_ptr, corner_a, pull_a, exists & (edge >= 0), one, MODE)
+        _tell(grad_ptr, largest_ptr, corner_b, pull_b, exists & (edge >= 0), one, MODE)

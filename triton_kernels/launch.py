@@ -24,6 +24,8 @@ from triton.runtime.interpreter import InterpretedFunction
 INSTALL = 'pip install "jnr[cuda]" installs versions that work together.'
 # The interpreter walks its programs one after the other, so a few do all the work.
 INTERPRETED_PROGRAMS = 2
+# Triton writes the version of PTX that its own assembler reads, but jaxlib's does the work: the version of CUDA 12.9.
+PTX_VERSION = 88
 
 _mode = threading.local()
 # The interpreter exchanges functions of triton.language while it runs.
@@ -91,7 +93,8 @@ def call(
         args = [np.float32(arg) if isinstance(arg, float) else arg for arg in args]
         options = {"out_shape": list(results), "enable_fp_fusion": False}
     else:
-        options = {"out_type": list(results), "backend_options": {"enable_fp_fusion": False}}
+        backend_options = {"enable_fp_fusion": False, "ptx_version": PTX_VERSION}
+        options = {"out_type": list(results), "backend_options": backend_options}
     with warnings.catch_warnings():
         # 0.4 would have zeros made outside and passed as a mutable reference, which 0.3 does not know.
         warnings.filterwarnings("ignore", message="zeroed_outputs is deprecated", category=DeprecationWarning)
@@ -126,6 +129,9 @@ def _jax_triton() -> _JaxTriton:
             raise ImportError("jax-triton 0.4 needs triton 3.7 or later")
         if version >= (0, 4) and _version("jax") >= (0, 12):
             raise ImportError("jax-triton 0.4 needs a jax before 0.12")
+        if version < (0, 4) and _version("triton") >= (3, 9) and (0, 0) < _version("nvidia-cuda-nvcc") < (13, 4):
+            # Here nothing can say which PTX to write.
+            raise ImportError("jax-triton 0.3 with triton 3.9 needs nvidia-cuda-nvcc 13.4, which reads its PTX")
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"The Triton kernels cannot be called from JAX here: {error}. Found {versions()}. {INSTALL}"
@@ -137,13 +143,17 @@ def _jax_triton() -> _JaxTriton:
 
 
 def _version(package):
-    return tuple(int(part) for part in importlib.metadata.version(package).split(".")[:2])
+    """Major and minor number, zeros where it is not installed."""
+    try:
+        return tuple(int(part) for part in importlib.metadata.version(package).split(".")[:2])
+    except importlib.metadata.PackageNotFoundError:
+        return 0, 0
 
 
 def versions() -> str:
     """The versions installed of what the kernels need, for messages."""
     found = []
-    for package in ("jax", "jax-triton", "triton"):
+    for package in ("jax", "jax-triton", "triton", "nvidia-cuda-nvcc"):
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

@@ -19,12 +19,12 @@ from jnr.triton_kernels.geometry import (
 )
 
 TILE = 8
-# Faces whose pairs are numbered together, and pairs that one program tests at once.
+# Faces whose pairs are numbered together, and pairs that one program, which is one warp, tests at once.
 BLOCK_FACES = 128
 PAIRS = 32
 BLOCK_OFFSETS = 1024
-# Enough programs to fill a large GPU a few times over; each strides over what there is to do.
-PROGRAMS = 2048
+# As many programs as a large GPU holds at once; each strides over what there is to do.
+PROGRAMS = 4096
 
 
 def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width: int, cull: str | None) -> jax.Array:
@@ -47,12 +47,16 @@ def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width
         "width": width,
     }
     culling = {None: 0, "back": 1, "front": -1}[cull]
-    box, chunks = launch.call(
+    box, ends, chunks = launch.call(
         rasterize_setup_kernel,
         clip_positions,
         faces,
         *mesh.values(),
-        results=[jax.ShapeDtypeStruct((total, 4), jnp.int32), jax.ShapeDtypeStruct((blocks,), jnp.int32)],
+        results=[
+            jax.ShapeDtypeStruct((total, 3), jnp.int32),
+            jax.ShapeDtypeStruct((total, 2), jnp.uint32),
+            jax.ShapeDtypeStruct((blocks,), jnp.int32),
+        ],
         programs=blocks,
         warps=4,
         CULL=culling,
@@ -60,7 +64,7 @@ def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width
         BLOCK_FACES=BLOCK_FACES,
         PAIRS=PAIRS,
     )
-    (ends,) = launch.call(
+    (block_ends,) = launch.call(
         rasterize_offsets_kernel,
         chunks,
         blocks,
@@ -75,12 +79,13 @@ def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width
         faces,
         box,
         ends,
+        block_ends,
         *mesh.values(),
         blocks,
         results=[jax.ShapeDtypeStruct((batch, height, width, 2), jnp.uint32)],
         zeroed=(0,),
         programs=launch.persistent(PROGRAMS),
-        warps=8,
+        warps=1,
         CULL=culling,
         TILE=TILE,
         BLOCK_FACES=BLOCK_FACES,
@@ -160,13 +165,15 @@ def rasterize_setup_kernel(
     height,
     width,
     box_ptr,
+    ends_ptr,
     chunks_ptr,
     CULL: tl.constexpr,
     TILE: tl.constexpr,
     BLOCK_FACES: tl.constexpr,
     PAIRS: tl.constexpr,
 ):
-    """Tiles each face may touch, and the work that each block of faces makes."""
+    """Tiles each face may touch, their running number in a block of faces, and the work that the block makes."""
+    ends_ptr = ends_ptr.to(tl.pointer_type(tl.int64))
     block = tl.program_id(0)
     flat = block * BLOCK_FACES + tl.arange(0, BLOCK_FACES)
     exists = flat < total
@@ -213,24 +220,24 @@ def rasterize_setup_kernel(
     rows = tl.where(drawn, last_y, 0.0).to(tl.int32) // TILE - tile_y + 1
     count = tl.where(drawn, columns * rows, 0)
 
-    box = box_ptr + flat.to(tl.int64) * 4
+    box = box_ptr + flat.to(tl.int64) * 3
     tl.store(box, tile_y, mask=exists)
     tl.store(box + 1, tile_x, mask=exists)
     tl.store(box + 2, columns, mask=exists)
-    tl.store(box + 3, count, mask=exists)
+    tl.store(ends_ptr + flat, tl.cumsum(count.to(tl.int64), axis=0), mask=exists)
     pairs = tl.sum(count.to(tl.int64), axis=0)
     tl.store(chunks_ptr + block, ((pairs + PAIRS - 1) // PAIRS).to(tl.int32))
 
 
 @triton.jit
-def rasterize_offsets_kernel(chunks_ptr, blocks, ends_ptr, BLOCK: tl.constexpr):
+def rasterize_offsets_kernel(chunks_ptr, blocks, block_ends_ptr, BLOCK: tl.constexpr):
     """Running number of chunks up to and including each block of faces, 64 bits each. One program."""
-    ends_ptr = ends_ptr.to(tl.pointer_type(tl.int64))
+    block_ends_ptr = block_ends_ptr.to(tl.pointer_type(tl.int64))
     before = tl.zeros([], tl.int64)
     for first in range(0, blocks, BLOCK):
         index = first + tl.arange(0, BLOCK)
         chunks = tl.load(chunks_ptr + index, mask=index < blocks, other=0).to(tl.int64)
-        tl.store(ends_ptr + index, before + tl.cumsum(chunks, axis=0), mask=index < blocks)
+        tl.store(block_ends_ptr + index, before + tl.cumsum(chunks, axis=0), mask=index < blocks)
         before += tl.sum(chunks, axis=0)
 
 
@@ -240,6 +247,7 @@ def rasterize_fwd_kernel(
     faces_ptr,
     box_ptr,
     ends_ptr,
+    block_ends_ptr,
     clip_step,
     faces_step,
     total,
@@ -256,34 +264,38 @@ def rasterize_fwd_kernel(
 ):
     """Depth-tests all pixels of all (face, tile) pairs; the largest key of a pixel is the nearest, lowest face."""
     ends_ptr = ends_ptr.to(tl.pointer_type(tl.int64))
+    block_ends_ptr = block_ends_ptr.to(tl.pointer_type(tl.int64))
     keys_ptr = keys_ptr.to(tl.pointer_type(tl.uint64))
-    column = tl.arange(0, TILE)
-    chunks = tl.load(ends_ptr + blocks - 1)
+    lane = tl.arange(0, PAIRS)
+    column = lane % TILE
+    u = column.to(tl.float32)
+    chunks = tl.load(block_ends_ptr + blocks - 1)
     for chunk in range(tl.program_id(0).to(tl.int64), chunks, tl.num_programs(0)):
         # The block of faces that the chunk belongs to: the first whose end lies beyond it.
         block, high = tl.zeros([], tl.int32), tl.zeros([], tl.int32) + (blocks - 1)
         while block < high:
             middle = (block + high) // 2
-            beyond = tl.load(ends_ptr + middle) > chunk
+            beyond = tl.load(block_ends_ptr + middle) > chunk
             high = tl.where(beyond, middle, high)
             block = tl.where(beyond, block, middle + 1)
-        start = tl.load(ends_ptr + block - 1, mask=block > 0, other=0)
+        start = tl.load(block_ends_ptr + block - 1, mask=block > 0, other=0)
 
-        # The pairs' faces, by counting the faces that end before them.
-        lane = block * BLOCK_FACES + tl.arange(0, BLOCK_FACES)
-        count = tl.load(box_ptr + lane.to(tl.int64) * 4 + 3, mask=lane < total, other=0).to(tl.int64)
-        end = tl.cumsum(count, axis=0)
-        pair = (chunk - start) * PAIRS + tl.arange(0, PAIRS)
-        passed = end[None, :] <= pair[:, None]  # [PAIRS, BLOCK_FACES]
-        local = tl.sum(passed.to(tl.int32), axis=1)
-        step = (pair - tl.sum(tl.where(passed, count[None, :], 0), axis=1)).to(tl.int32)
-        flat = block * BLOCK_FACES + local
-        valid = (local < BLOCK_FACES) & (flat < total)
+        # A pair's face is the first of them whose end lies beyond the pair, by bisection too.
+        pair = (chunk - start) * PAIRS + lane
+        flat, passed = tl.zeros([PAIRS], tl.int32) + block * BLOCK_FACES, tl.zeros([PAIRS], tl.int64)
+        half = tl.zeros([], tl.int32) + BLOCK_FACES // 2
+        while half > 0:
+            end = tl.load(ends_ptr + flat + (half - 1), mask=flat + (half - 1) < total, other=9223372036854775807)
+            flat += tl.where(end <= pair, half, 0)
+            passed = tl.where(end <= pair, end, passed)
+            half = half // 2
+        valid = tl.load(ends_ptr + flat, mask=flat < total, other=0) > pair
 
         item = flat // num_faces
         face = flat - item * num_faces
-        box = box_ptr + flat.to(tl.int64) * 4
+        box = box_ptr + flat.to(tl.int64) * 3
         columns = tl.load(box + 2, mask=valid, other=1)
+        step = (pair - passed).to(tl.int32)
         step_y = step // columns
         origin_y = (tl.load(box, mask=valid, other=0) + step_y) * TILE
         origin_x = (tl.load(box + 1, mask=valid, other=0) + step - step_y * columns) * TILE
@@ -319,28 +331,35 @@ def rasterize_fwd_kernel(
         nearest = tl.where(in_front, minimum(minimum(ndc0, ndc1), ndc2), float("-inf"))
         farthest = tl.where(in_front, maximum(maximum(ndc0, ndc1), ndc2), float("inf"))
         facing = sign(det)
+        a0, b0, c0 = facing * a0, facing * b0, facing * c0
+        a1, b1, c1 = facing * a1, facing * b1, facing * c1
+        a2, b2, c2 = facing * a2, facing * b2, facing * c2
+        # How many of the tile's columns and rows lie in the image.
+        columns_left = tl.where(drawable, width - origin_x, 0)
+        rows_left = height - origin_y
+        address = (item.to(tl.int64) * height + origin_y) * width + origin_x
 
-        # The pixels, a line of all tiles at a time: all at once their coefficients would not fit into registers.
-        a0, b0, c0 = (facing * a0)[:, None], (facing * b0)[:, None], (facing * c0)[:, None]
-        a1, b1, c1 = (facing * a1)[:, None], (facing * b1)[:, None], (facing * c1)[:, None]
-        a2, b2, c2 = (facing * a2)[:, None], (facing * b2)[:, None], (facing * c2)[:, None]
-        plane_a, plane_b, plane_c = plane_a[:, None], plane_b[:, None], plane_c[:, None]
-        x = origin_x[:, None] + column[None, :]
-        drawable = drawable[:, None] & (x < width)
-        first_y = origin_y[:, None]
-        address = (item.to(tl.int64)[:, None] * height + first_y) * width + x
-        low = (~face).to(tl.uint32, bitcast=True).to(tl.uint64)[:, None]
-        u = column.to(tl.float32)[None, :]
-        for line in range(TILE):
-            v = line * 1.0
-            depth = plane_a * u + (plane_b * v + plane_c)
-            depth = minimum(maximum(depth, nearest[:, None]), farthest[:, None])
-            inside = drawable & (first_y + line < height) & (depth >= -1) & (depth <= 1)
-            inside = inside & (a0 * u + (b0 * v + c0) >= 0)
-            inside = inside & (a1 * u + (b1 * v + c1) >= 0)
-            inside = inside & (a2 * u + (b2 * v + c2) >= 0)
-            # The order of the complement's bits, as unsigned integers, is the reverse order of the numbers.
-            bits = depth.to(tl.int32, bitcast=True)
-            bits = tl.where(bits < 0, bits, bits ^ 0x7FFFFFFF)
-            key = (bits.to(tl.uint32, bitcast=True).to(tl.uint64) << 32) | low
-            tl.atomic_max(keys_ptr + address + line * width, key, mask=inside, sem="relaxed")
+        # So far a lane had a pair. Now it has a column of a pair's tile, and so on for all pairs: a line of a few tiles
+        # at a time, whose pixels lie next to each other in memory.
+        for first in range(0, PAIRS, PAIRS // TILE):
+            source = first + lane // TILE
+            a0_, b0_, c0_ = tl.gather(a0, source, 0), tl.gather(b0, source, 0), tl.gather(c0, source, 0)
+            a1_, b1_, c1_ = tl.gather(a1, source, 0), tl.gather(b1, source, 0), tl.gather(c1, source, 0)
+            a2_, b2_, c2_ = tl.gather(a2, source, 0), tl.gather(b2, source, 0), tl.gather(c2, source, 0)
+            a3_, b3_, c3_ = tl.gather(plane_a, source, 0), tl.gather(plane_b, source, 0), tl.gather(plane_c, source, 0)
+            near, far = tl.gather(nearest, source, 0), tl.gather(farthest, source, 0)
+            rows = tl.where(column < tl.gather(columns_left, source, 0), tl.gather(rows_left, source, 0), 0)
+            pixel = keys_ptr + tl.gather(address, source, 0) + column
+            low = (~tl.gather(face, source, 0)).to(tl.uint32, bitcast=True).to(tl.uint64)
+            for line in tl.static_range(TILE):
+                v = line * 1.0
+                depth = a3_ * u + (b3_ * v + c3_)
+                depth = minimum(maximum(depth, near), far)
+                edges = minimum(a0_ * u + (b0_ * v + c0_), a1_ * u + (b1_ * v + c1_))
+                edges = minimum(edges, a2_ * u + (b2_ * v + c2_))
+                inside = (line < rows) & (edges >= 0) & (tl.abs(depth) <= 1)
+                # The order of the complement's bits, as unsigned integers, is the reverse order of the numbers.
+                bits = depth.to(tl.int32, bitcast=True)
+                bits = tl.where(bits < 0, bits, bits ^ 0x7FFFFFFF)
+                key = (bits.to(tl.uint32, bitcast=True).to(tl.uint64) << 32) | low
+                tl.atomic_max(pixel + line * width, key, mask=inside, sem="relaxed")

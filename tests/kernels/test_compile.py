@@ -15,7 +15,7 @@ from jnr.triton_kernels import edge_sweep, rasterize
 POINTERS = {
     "image_ptr": "*fp32", "cotangent_ptr": "*fp32", "clip_ptr": "*fp32", "grad_ptr": "*fp32",
     "faces_ptr": "*i32", "face_index_ptr": "*i32", "largest_ptr": "*i32", "box_ptr": "*i32", "chunks_ptr": "*i32",
-    "ends_ptr": "*u32", "keys_ptr": "*u32", "eps": "fp32",
+    "ends_ptr": "*u32", "block_ends_ptr": "*u32", "keys_ptr": "*u32", "eps": "fp32", "one": "fp32",
 }  # fmt: skip
 MESH = {"TILE": rasterize.TILE, "BLOCK_FACES": rasterize.BLOCK_FACES, "PAIRS": rasterize.PAIRS}
 SWEEP = {"BLOCK": edge_sweep.BLOCK, "SWEEPS": edge_sweep.SWEEPS, "PIXELS": edge_sweep.PIXELS}
@@ -24,7 +24,7 @@ SWEEP = {"BLOCK": edge_sweep.BLOCK, "SWEEPS": edge_sweep.SWEEPS, "PIXELS": edge_
 VARIANTS = [
     *((rasterize.rasterize_setup_kernel, 4, {**MESH, "CULL": cull}, 64, 1024) for cull in (0, 1)),
     (rasterize.rasterize_offsets_kernel, 4, {"BLOCK": rasterize.BLOCK_OFFSETS}, 72, 8192),
-    *((rasterize.rasterize_fwd_kernel, 8, {**MESH, "CULL": cull}, 80, 2048) for cull in (0, 1)),
+    *((rasterize.rasterize_fwd_kernel, 1, {**MESH, "CULL": cull}, 64, 0) for cull in (0, 1)),
     *(
         (
             edge_sweep.edge_sweep_bwd_kernel,
@@ -34,7 +34,6 @@ VARIANTS = [
                 "AXIS": axis,
                 "CHANNELS": channels,
                 "MODE": mode,
-                "ONE": 2.0**40,
                 "SWEEPS": edge_sweep.SWEEPS // (2 if mode else 1),
             },
             224,

@@ -1,0 +1,60 @@
+"""How many instructions the Triton kernels' warps execute, on an emulated GPU; needs none.
+
+    python benchmarks/instructions.py [--level 4] [--size 128]
+
+A sphere of 20 * 4^level faces; loss: sum((alpha - reference)^2), the reference being the silhouette three pixels
+further on. The floor is the time that a GPU needs to issue the instructions if nothing ever waits.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kernels")]
+
+import jax.numpy as jnp
+import ptx
+
+import jnr
+from jnr.camera import transform
+from jnr.triton_kernels import edge_sweep, rasterize
+
+# H100 and H200: multiprocessors, warps that one gives an instruction to in a cycle, cycles a second.
+ISSUES_PER_SECOND = 132 * 4 * 1.755e9
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--level", type=int, default=4, help="of the icosphere")
+    parser.add_argument("--size", type=int, default=128, help="height and width of the image")
+    options = parser.parse_args()
+    mesh = jnr.shapes.icosphere(options.level)
+    clip = transform(jnr.Camera().clip_from_world(1.0), mesh.vertices)[None]
+    rasterize.PROGRAMS = 64  # each has to be emulated, if only to find nothing to do
+    with ptx.emulated_gpu() as launches:
+        size = {"height": options.size, "width": options.size}
+        face_index = rasterize.rasterize(clip, mesh.faces[None], **size, cull=None)
+        alpha = (face_index >= 0).astype(jnp.float32)[..., None]
+        cotangent = 2 * (alpha - jnp.roll(alpha, 3, axis=2))
+        edge_sweep.edge_sweep_bwd(alpha, cotangent, clip, mesh.faces[None], face_index, eps=1e-3)
+    print(
+        f"{mesh.faces.shape[0]} faces, {options.size} x {options.size}, {float((face_index >= 0).mean()):.0%} covered"
+    )
+    print("| kernel | instructions | floor, us | most often |\n|---|---|---|---|")
+    for told, executed in launches:
+        total = executed.total()
+        often = ", ".join(f"{name} {count / total:.0%}" for name, count in _short(executed).most_common(5))
+        print(f"| {told.name} | {total:,} | {1e6 * total / ISSUES_PER_SECOND:.2f} | {often} |")
+
+
+def _short(executed):
+    names = Counter()
+    for name, count in executed.items():
+        names[name.split(".")[0]] += count
+    return names
+
+
+if __name__ == "__main__":
+    main()
