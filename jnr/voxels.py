@@ -73,7 +73,7 @@ def voxelize(
     # In the grid's units centres are at whole numbers.
     corners = jnp.stack(at_corners((vertices - low) / (high - low) * size - 0.5, faces), axis=1)  # (faces, 3, 3)
     sound = jnp.all(faces >= 0, axis=1) & jnp.all(jnp.isfinite(corners), axis=(1, 2))
-    # A point is no face: it has no side.
+    # A point: it has no side.
     corners = jnp.where(sound[:, None, None], corners, 0)
     votes = jnp.zeros((size, size, size), jnp.int32)
     for axis in range(3):
@@ -121,26 +121,26 @@ def _inside(corners, size, rule):
 def _crossings(block, size):
     """For each face and column whether the face goes up (1), down (-1) or not (0) through it, and how high."""
     center = jnp.arange(size, dtype=block.dtype)
-    x, y = block[..., 0, None] - center, block[..., 1, None] - center  # (faces, 3, size)
-    sides, weights = [], []
-    for k in range(3):
-        p, q = (k + 1) % 3, (k + 2) % 3
-        px, py, qx, qy = block[:, p, 0], block[:, p, 1], block[:, q, 0], block[:, q, 1]
-        # Ends in an order that both faces of an edge agree on, so that their numbers are the same but for the sign.
-        swap = (qx < px) | ((qx == px) & (qy < py))
-        first = [jnp.where(swap[:, None], b, a) for a, b in ((x[:, p], x[:, q]), (y[:, p], y[:, q]))]
-        second = [jnp.where(swap[:, None], a, b) for a, b in ((x[:, p], x[:, q]), (y[:, p], y[:, q]))]
-        area = first[0][:, :, None] * second[1][:, None, :] - first[1][:, None, :] * second[0][:, :, None]
-        # Column on the line of an edge: as if it stood a little to the right and far less up.
-        right, up = jnp.where(swap, qy - py, py - qy), jnp.where(swap, px - qx, qx - px)
-        tie = jnp.where(right != 0, right, up)[:, None, None]
-        turn = jnp.where(swap, -1, 1)[:, None, None]
-        sides.append(jnp.sign(jnp.where(area != 0, area, tie)).astype(jnp.int32) * turn)
-        weights.append(area * turn.astype(area.dtype))
-    same = (sides[0] == sides[1]) & (sides[1] == sides[2])
-    total = weights[0] + weights[1] + weights[2]
+    # Edges from corner p to corner q, as (edge, faces). All in one operation: both faces of an edge must get the same
+    # numbers, and a compiler may contract a product and a sum in one place and not in another.
+    p, q = (jnp.stack([block[:, (k + step) % 3] for k in range(3)]) for step in (1, 2))
+    # Ends in an order that both faces agree on, so that their numbers are the same but for the sign.
+    swap = (q[..., 0] < p[..., 0]) | ((q[..., 0] == p[..., 0]) & (q[..., 1] < p[..., 1]))
+    first, second = jnp.where(swap[..., None], q, p), jnp.where(swap[..., None], p, q)
+    turn = jnp.where(swap, -1, 1)[..., None, None]
+    (x0, y0), (x1, y1) = ((end[..., 0, None] - center, end[..., 1, None] - center) for end in (first, second))
+    area = x0[..., :, None] * y1[..., None, :] - y0[..., None, :] * x1[..., :, None]  # (edge, faces, size, size)
+    # Column on the line of an edge: as if it stood a little to the right and far less up.
+    right, up = first[..., 1] - second[..., 1], second[..., 0] - first[..., 0]
+    tie = jnp.where(right != 0, right, up)[..., None, None]
+    sides = jnp.sign(jnp.where(area != 0, area, tie)).astype(jnp.int32) * turn
+    weights = area * turn.astype(area.dtype)
+    # A point has no side, whatever rounding says.
+    point = jnp.all(p[..., :2] == q[..., :2], axis=(0, 2))[:, None, None]
+    same = (sides[0] == sides[1]) & (sides[1] == sides[2]) & ~point
+    total = jnp.sum(weights, axis=0)
     whole = total != 0
-    height = sum(weight * block[:, k, 2, None, None] for k, weight in enumerate(weights))
+    height = jnp.sum(weights * block[..., 2].T[..., None, None], axis=0)
     # One sign for an upward face: counter-clockwise seen from above.
     return jnp.where(same & whole, sides[0], 0), height / jnp.where(whole, total, 1)
 
