@@ -6,6 +6,7 @@ A sphere of 20 * 4^level faces; loss: sum((alpha - reference)^2), the reference 
 further on. The floor is the time that a GPU needs to issue the instructions if nothing ever waits.
 """
 
+# pyright: reportMissingImports=false
 import argparse
 import sys
 from collections import Counter

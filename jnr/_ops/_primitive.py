@@ -163,7 +163,8 @@ def _lower(function, plain, context, *operands, **params):
         function = functools.partial(plain, **{name: value for name, value in params.items() if name != "backend"})
     else:
         function = functools.partial(function, **params)
-        if divided:
+        # Python's callbacks, of which the interpreter is one, do not outlive the partitioning that makes them.
+        if divided and params["backend"] != "interpret":
             function = _partitioned(function, avals_in)
     return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 

@@ -146,7 +146,13 @@ def _custom_calls(operation):
     for region in operation.regions:
         for inner in (inner for block in region.blocks for inner in block.operations):
             if inner.operation.name == "stablehlo.custom_call":
-                yield zlib.decompress(ir.StringAttr(inner.attributes["backend_config"]).value_bytes)
+                attributes = inner.attributes
+                if "mhlo.backend_config" in attributes:
+                    message = ir.DictAttr(attributes["mhlo.backend_config"])["opaque"]
+                else:
+                    # jax-triton before 0.4
+                    message = attributes["backend_config"]
+                yield zlib.decompress(ir.StringAttr(message).value_bytes)
             yield from _custom_calls(inner.operation)
 
 
@@ -682,8 +688,18 @@ def _atomic(words, operands, _):
     assert words[1:4] == ["global", "gpu", "relaxed"]
     *_, name, kind = words
     function = {"add": np.add, "max": np.maximum}[name]
-    address, read = _address(operands[0]), _source(operands[1], kind)
-    return lambda group, threads: group.memory.add_up(function, address(group, threads), read(group, threads))
+    *old, address, value = operands
+    address, read = _address(address), _source(value, kind)
+    # What was there before is asked for by older versions of Triton, and used by no kernel: it is garbage here.
+    writes = [_store(register) for register in old]
+
+    def act(group, threads):
+        values = read(group, threads)
+        group.memory.add_up(function, address(group, threads), values)
+        for write in writes:
+            write(group, threads, np.full(threads.size, -1).astype(f"u{values.itemsize}"))
+
+    return act
 
 
 def _barrier(words, operands, _):
@@ -720,6 +736,7 @@ _FAMILIES = {
     "ld": _load,
     "st": _store_memory,
     "red": _atomic,
+    "atom": _atomic,
     "bar": _barrier,
     "ldmatrix": _load_matrix,
 }

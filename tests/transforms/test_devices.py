@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from jnr import _backend
+
 SCENE = """
 import re
 import jax, jax.numpy as jnp, numpy as np, jnr
@@ -56,6 +58,19 @@ assert len(jax.devices()) == 8
 assert all(out.sharding.spec == P("batch") for out in found)
 assert not collectives(compiled)
 check(found, expected)
+"""
+
+INTERPRETED = """
+def silhouette_loss(vertices, target, backend=None):
+    image = jnr.render_silhouette(vertices, mesh.faces, image_size=8, backend=backend)
+    return jnp.mean((image - target) ** 2)
+
+mesh, targets = jnr.shapes.icosphere(0), targets[:4, :8, :8]
+vertices = mesh.vertices * jnp.linspace(0.8, 1.1, 4)[:, None, None]
+step = jax.vmap(jax.value_and_grad(silhouette_loss), in_axes=(0, 0, None))
+split = NamedSharding(jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,)), P("batch"))
+found = jax.jit(step, static_argnums=2)(*jax.device_put((vertices, targets), split), "interpret")
+check(found, step(vertices, targets, None))
 """
 
 JIT_OF_VIEWS = """
@@ -136,6 +151,11 @@ def test_shard_map_keeps_the_batch_on_its_devices(check_vma):
 @pytest.mark.parametrize("backend", [None, "xla"])
 def test_jit_keeps_a_sharded_batch_on_its_devices(backend):
     run(JIT.format(backend=backend), devices=8)
+
+
+@pytest.mark.skipif(not _backend._installed("triton"), reason="triton is not installed")
+def test_interpreted_kernels_take_a_sharded_batch():
+    run(INTERPRETED, devices=4)
 
 
 def test_jit_over_sharded_views_only_adds_up_the_shared_meshs_gradient():
