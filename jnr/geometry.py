@@ -228,7 +228,19 @@ def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None =
     forward, back = corner[2] - corner[1], corner[0] - corner[1]
     if rescaled:
         forward, back = _near_one(forward), _near_one(back)
-    return jnp.cross(forward, back)
+    product = jnp.cross(forward, back)
+    return jnp.where(is_noise(product, forward, back)[..., None], 0, product)
+
+
+def is_noise(product, forward, back):
+    """Whether a cross product is no more than the rounding of its terms, as it is for vectors along one line.
+
+    Compilers contract products and sums where they like, so that not even that of a vector with itself is zero.
+    """
+    largest, *sides = (
+        jnp.maximum(jnp.maximum(abs(v[..., 0]), abs(v[..., 1])), abs(v[..., 2])) for v in (product, forward, back)
+    )
+    return largest < 2 * jnp.finfo(product.dtype).eps * sides[0] * sides[1]
 
 
 def unit(normal: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ from jax import lax
 
 from jnr import _checks
 from jnr._xla.geometry import take
-from jnr.geometry import at_corners, face_normals
+from jnr.geometry import at_corners, face_normals, is_noise
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -209,8 +209,9 @@ def cotangent_laplacian(vertices: Float[Array, "vertices 3"], faces: Int[Array, 
     for k in range(3):
         first, second = (k + 1) % 3, (k + 2) % 3
         ahead, behind = corners[first] - corners[k], corners[second] - corners[k]
-        doubled = jnp.linalg.norm(jnp.cross(ahead, behind), axis=-1)
-        sound = (doubled > 0) & jnp.isfinite(doubled)
+        product = jnp.cross(ahead, behind)
+        doubled = jnp.linalg.norm(product, axis=-1)
+        sound = (doubled > 0) & jnp.isfinite(doubled) & ~is_noise(product, ahead, behind)
         cotangent = jnp.where(sound, jnp.sum(ahead * behind, axis=-1) / jnp.where(sound, doubled, 1), 0)
         for here, there in ((first, second), (second, first)):
             row = jnp.where(sound, faces[:, here], count)

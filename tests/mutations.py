@@ -26,6 +26,7 @@ TESTS = {
     "rows": ["tests/test_rows.py", "-k", "xla and (matrix or multiplied or loop)"],
     "render": ["tests/test_render.py", "-k", "one_output or antialias or derivatives"],
     "triton_rasterize": ["tests/kernels/test_rasterize.py", "-k", "interpret and (corner or tie or agrees)"],
+    "voxels": ["tests/test_voxels.py", "-k", "no_area"],
     "triton_edge_sweep": ["tests/kernels/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
 
@@ -172,14 +173,14 @@ FAULTS = [
     (
         "a face's boundary is outside",
         TRITON + "rasterize.py",
-        "inside & (a1 * u + (b1 * v + c1) >= 0)",
-        "inside & (a1 * u + (b1 * v + c1) > 0)",
+        "(edges >= 0)",
+        "(edges > 0)",
         "triton_rasterize",
     ),
     (
         "nothing is too far",
         TRITON + "rasterize.py",
-        " & (depth >= -1) & (depth <= 1)",
+        " & (tl.abs(depth) <= 1)",
         " & (depth >= -1)",
         "triton_rasterize",
     ),
@@ -200,18 +201,40 @@ FAULTS = [
     (
         "corners of an edge are exchanged",
         TRITON + "edge_sweep.py",
-        "tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))",
-        "tl.where(edge == 0, v2, tl.where(edge == 1, v1, v0))",
+        "tl.where(edge == 0, v2s, tl.where(edge == 1, v0s, v1s))",
+        "tl.where(edge == 0, v2s, tl.where(edge == 1, v1s, v0s))",
         "triton_edge_sweep",
     ),
     ("eps is missing inside", TRITON + "edge_sweep.py", " + eps * tl.abs(share)", "", "triton_edge_sweep"),
     (
         "cotangents below zero are passed over",
         TRITON + "edge_sweep.py",
-        "active | (weight != 0)",
-        "active | (weight > 0)",
+        "found | (weight != 0)",
+        "found | (weight > 0)",
         "triton_edge_sweep",
     ),
+    (
+        "the last pair of a face is the next face's",
+        TRITON + "rasterize.py",
+        "tl.where(end <= pair, half, 0)",
+        "tl.where(end <= pair + 1, half, 0)",
+        "triton_rasterize",
+    ),
+    (
+        "a tile's pixels are its neighbour's",
+        TRITON + "rasterize.py",
+        "source = first + lane // TILE",
+        "source = first + (lane // TILE ^ 1)",
+        "triton_rasterize",
+    ),
+    (
+        "sweeps start at the other side's crossing",
+        TRITON + "edge_sweep.py",
+        "return tl.where(is_left, ",
+        "return tl.where(~is_left, ",
+        "triton_edge_sweep",
+    ),
+    ("a point has sides", "jnr/voxels.py", " & ~point", "", "voxels"),
 ]
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -189,3 +191,20 @@ def test_mesh_without_an_area_has_no_samples():
     empty = jnr.sample_surface(jax.random.key(0), jnp.zeros((3, 3)), jnp.zeros((0, 3), jnp.int32), 5)
     assert empty.points.shape == (5, 3)
     np.testing.assert_array_equal(empty.face, -1)
+
+
+@pytest.mark.parametrize("third", ["the_first", "the_second", "on_the_line"])
+def test_faces_that_have_an_area_by_rounding_alone_have_none(third):
+    # x y - y x is not zero where a compiler contracts one of the products with the difference.
+    first, second = np.random.default_rng(0).normal(size=(2, 50, 3)).astype(np.float32)
+    last = {"the_first": first, "the_second": second, "on_the_line": 2 * first - second}[third]
+    vertices = jnp.asarray(np.concatenate([first, second, last]))
+    index = np.arange(50)
+    for order in itertools.permutations((index, index + 50, index + 100)):
+        faces = jnp.asarray(np.stack(order, axis=1))
+        normals = jax.jit(lambda v, f=faces: (jnr.face_normals(v, f), jnr.vertex_normals(v, f), jnr.face_areas(v, f)))
+        for values in normals(vertices):
+            np.testing.assert_array_equal(values, 0)
+        gradient = jax.jit(jax.grad(lambda v, f=faces: jnp.sum(jnr.face_normals(v, f)) + jnp.sum(jnr.face_areas(v, f))))
+        np.testing.assert_array_equal(gradient(vertices), 0)
+        np.testing.assert_array_equal(jax.jit(jnr.losses.cotangent_laplacian)(vertices, faces), 0)

@@ -41,6 +41,15 @@ print([name for name in ("triton", "jax_triton", "trimesh", "optax", "torch") if
     assert set(extra) <= {"jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy"}
 
 
+def test_planted_faults_are_each_one_place_of_their_file():
+    from mutations import FAULTS, TESTS
+
+    assert {tests for *_, tests in FAULTS} == set(TESTS)
+    for what, file, before, after, _ in FAULTS:
+        assert (ROOT / file).read_text().count(before) == 1, (file, what)
+        assert before != after
+
+
 def test_readme_example_runs_and_fits():
     text = (ROOT / "README.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
