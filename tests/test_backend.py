@@ -89,10 +89,22 @@ def test_triton_kernels_that_cannot_be_loaded_are_an_error_with_its_cause_and_th
 
 
 @pytest.mark.validation
-def test_mismatched_versions_are_an_error_that_names_them(monkeypatch):
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        ({"jax-triton": "0.9.1", "triton": "1.2.3"}, r"jax-triton 0\.9\.1, triton 1\.2\.3.*jnr\[cuda\]"),
+        (
+            {"jax-triton": "0.3.1", "triton": "3.9.0", "nvidia-cuda-nvcc": "13.0.88"},
+            r"needs nvidia-cuda-nvcc 13\.4, .*nvidia-cuda-nvcc 13\.0\.88.*jnr\[cuda\]",
+        ),
+    ],
+)
+def test_mismatched_versions_are_an_error_that_names_them(versions, message, monkeypatch):
     launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
+    if not _backend._installed("jax_triton"):
+        pytest.skip("jax-triton is not installed")
     launch._jax_triton.cache_clear()
-    monkeypatch.setattr(launch.importlib.metadata, "version", lambda name: {"jax-triton": "0.9.1"}.get(name, "1.2.3"))
-    with pytest.raises(ImportError, match=r"jax-triton 0\.9\.1, triton 1\.2\.3.*jnr\[cuda\]"):
+    monkeypatch.setattr(launch.importlib.metadata, "version", lambda name: versions.get(name, "1.2.3"))
+    with pytest.raises(ImportError, match=message):
         launch._jax_triton()
     launch._jax_triton.cache_clear()
