@@ -221,10 +221,10 @@ FAULTS = [
         "triton_rasterize",
     ),
     (
-        "a tile's pixels are its neighbour's",
+        "a face's depth is that of its farthest corner",
         TRITON + "rasterize.py",
-        "source = first + lane // TILE",
-        "source = first + (lane // TILE ^ 1)",
+        "tl.gather(nearest, source, 0)",
+        "tl.gather(farthest, source, 0)",
         "triton_rasterize",
     ),
     (
