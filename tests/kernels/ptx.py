@@ -291,26 +291,26 @@ _REGISTER = re.compile(r"%(p|rs|rd|r)\d+$")
 
 @functools.lru_cache(maxsize=64)
 def _parse(code, name):
-    head, body = re.search(rf"\.entry {name}\((.*?)\)\s*\.reqntid (\d+).*?^\{{(.*?)^\}}", code, re.S | re.M).group(1, 3)
-    threads = int(re.search(r"\.reqntid (\d+)", code)[1])
+    entry = rf"\.entry {name}\((.*?)\)\s*\.reqntid (\d+).*?^\{{(.*?)^\}}"
+    head, threads, body = re.search(entry, code, re.S | re.M).groups()
     body = re.sub(r"//.*", "", body)
     labels, texts = {}, []
     for line in body.splitlines():
-        line = line.strip().strip("{}").strip() if line.strip() in ("{", "}") else line.strip()
+        line = line.strip()
         if label := re.fullmatch(r"(\$[\w$]+):", line):
             labels[label[1]] = len(texts)
-        elif line and not line.startswith("."):
+        elif line not in ("", "{", "}") and not line.startswith("."):
             texts.append(line)
     registers = {}
     instructions = [_instruction(text, labels, registers) for text in texts]
     targets = {labels[m[1]] for text in texts if (m := re.search(r"bra\S*\s+(\$[\w$]+)", text))}
     parameters = tuple(re.findall(r"\.param \.(\w+)", head))
     names = [re.sub(r"^@\S+\s+", "", text).split()[0] for text in texts]
-    return _Kernel(texts, names, instructions, frozenset(targets), registers, parameters, threads)
+    return _Kernel(texts, names, instructions, frozenset(targets), registers, parameters, int(threads))
 
 
 def _instruction(text, labels, registers):
-    """A function (group, threads, position) that does it and returns which threads go on elsewhere, and where."""
+    """A function (group, threads) that does it; entries for the registers that it names."""
     predicate, operation, rest = re.fullmatch(r"(?:@(!?%p\d+)\s+)?([\w.:]+)\s*(.*?);", text).groups()
     operands = [operand.strip() for operand in re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*", rest)]
     for register in re.findall(r"%(?:p|rs|rd|r)\d+\b", text):
@@ -507,7 +507,7 @@ def _shift(function):
         clamped = np.minimum(b, bits - 1).astype(a.dtype)
         shifted = function(a, clamped)
         # Beyond the width, nothing is left but the sign.
-        return np.where(b < bits, shifted, function(function(a, clamped), a.dtype.type(1)))
+        return np.where(b < bits, shifted, function(shifted, a.dtype.type(1)))
 
     return apply
 
