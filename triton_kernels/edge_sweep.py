@@ -377,48 +377,16 @@ def edge_sweep_bwd_kernel(
     v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale = _load_geometry(
         clip_ptr, faces_ptr, clip_row, faces_row, face, column, line, lines, length, num_vertices, covered, AXIS
     )
-    left, left_edge, left_slope_a, left_slope_b, left_share_a, left_share_b = _exit_crossing(
-        x0, y0, w0, x1, y1, w1, x2, y2, w2, -1.0, length + 1.0
-    )
-    right, right_edge, right_slope_a, right_slope_b, right_share_a, right_share_b = _exit_crossing(
-        x0, y0, w0, x1, y1, w1, x2, y2, w2, 1.0, length + 1.0
-    )
+    to_left = _exit_crossing(x0, y0, w0, x1, y1, w1, x2, y2, w2, -1.0, length + 1.0)
+    to_right = _exit_crossing(x0, y0, w0, x1, y1, w1, x2, y2, w2, 1.0, length + 1.0)
 
     # Inside terms: pixels that would take the colour beyond the crossing.
     if tl.max(wanted.to(tl.int32), axis=0) > 0:
         left_0, left_1, left_2 = _inside_terms(
-            image_ptr,
-            cotangent_ptr,
-            column,
-            wanted,
-            length,
-            pixel_ndc,
-            eps,
-            -1,
-            left,
-            left_edge,
-            left_slope_a,
-            left_slope_b,
-            left_share_a,
-            left_share_b,
-            CHANNELS,
+            image_ptr, cotangent_ptr, column, wanted, length, pixel_ndc, eps, -1, *to_left, CHANNELS
         )
         right_0, right_1, right_2 = _inside_terms(
-            image_ptr,
-            cotangent_ptr,
-            column,
-            wanted,
-            length,
-            pixel_ndc,
-            eps,
-            1,
-            right,
-            right_edge,
-            right_slope_a,
-            right_slope_b,
-            right_share_a,
-            right_share_b,
-            CHANNELS,
+            image_ptr, cotangent_ptr, column, wanted, length, pixel_ndc, eps, 1, *to_right, CHANNELS
         )
         _tell(grad_ptr, largest_ptr, v0, (left_0 + right_0) * scale, wanted, one, MODE)
         _tell(grad_ptr, largest_ptr, v1, (left_1 + right_1) * scale, wanted, one, MODE)
@@ -427,6 +395,8 @@ def edge_sweep_bwd_kernel(
     # Sweeps: pixels beyond a crossing that would take the colour of the last pixel before it. A face ends before the
     # next pixel only where that pixel sees another face.
     # They are numbered, those to the left first, so that a group of them can be picked out.
+    left, left_edge, left_slope_a, left_slope_b, left_share_a, left_share_b = to_left
+    right, right_edge, right_slope_a, right_slope_b, right_share_a, right_share_b = to_right
     starts_left = starts_left & (left < 1)
     starts_right = starts_right & (right < 1)
     rank_left = tl.cumsum(starts_left.to(tl.int32), axis=0) - 1
