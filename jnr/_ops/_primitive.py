@@ -12,7 +12,7 @@ from jax.core import ShapedArray
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from jnr._backend import has_cpu_kernels, has_triton, interpreted, load_kernels
 
@@ -131,11 +131,16 @@ def _partitioned(function, operands):
     """A function whose batch may lie on several devices, each of which does its own part of it."""
     batch = batch_size(operands)
 
+    def part(*arguments):
+        # XLA asks for it in the middle of a compilation, when the caller's mesh with explicit axes may be set.
+        with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+            return function(*arguments)
+
     def place(mesh, shapes, result):
         """The result keeps its batch where it is, with the operands' parts of it; all else is on every device."""
         axis = result.sharding.spec[0]
         places = [NamedSharding(mesh, PartitionSpec(axis if s.shape[0] == batch else None)) for s in shapes]
-        return mesh, function, NamedSharding(mesh, PartitionSpec(axis)), tuple(places)
+        return mesh, part, NamedSharding(mesh, PartitionSpec(axis)), tuple(places)
 
     # Shardy's rule: "b" is the batch; every other axis has a name of its own and is not split.
     names, terms, whole = (f"a{k}" for k in itertools.count()), [], []
@@ -145,7 +150,7 @@ def _partitioned(function, operands):
             own[0] = "b"
         whole += [name for name in own if name != "b"]
         terms.append(" ".join(own))
-    split = custom_partitioning(lambda *arguments: function(*arguments))
+    split = custom_partitioning(part)
     split.def_partition(
         place, sharding_rule=f"{', '.join(terms[:-1])} -> {terms[-1]}", need_replication_factors=tuple(whole)
     )
