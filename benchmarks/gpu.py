@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,10 +31,12 @@ import numpy as np
 from peers import PEERS
 
 import jnr
+from jnr._xla.rows import spread_rows as spread_rows_xla
 from jnr.camera import transform
 from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
 from jnr.triton_kernels.launch import versions
 from jnr.triton_kernels.rasterize import rasterize
+from jnr.triton_kernels.rows import spread_rows
 
 # Name, mesh, image size, batch.
 WORKLOADS = [
@@ -46,7 +49,7 @@ WORKLOADS = [
 ]
 # Float32 operations a second of an H100 or H200, by the data sheet. Bytes a second are measured.
 OPERATIONS = 67e12
-COLUMNS = ("rasterize", "sweep", "forward", "both", "optax step", "rgb, both", "floor, both")
+COLUMNS = ("rasterize", "sweep", "forward", "both", "optax step", "rgb, both", "sums", "sums, XLA", "floor, both")
 TEST_SECONDS, SANITIZER_SECONDS, ALL_SECONDS = 200, 100, 520
 
 
@@ -98,7 +101,8 @@ def run_sanitizer():
         return "memory checker: compute-sanitizer is not installed"
     code = (
         "import jax, jnr; m = jnr.shapes.icosphere(2)\n"
-        "f = lambda v: (jnr.render_silhouette(v, m.faces, image_size=(37, 61)) ** 2).sum()\n"
+        "draw = lambda v: jnr.render(v, m.faces, image_size=(37, 61))\n"
+        "f = lambda v: sum((x**2).sum() for x in (draw(v).rgb, draw(v).depth))\n"
         "jax.block_until_ready(jax.jit(jax.vmap(jax.grad(f)))(jax.numpy.stack([m.vertices, 0.7 * m.vertices])))"
     )
     command = [tool, "--tool", "memcheck", sys.executable, "-c", code]
@@ -146,6 +150,10 @@ def measure(name, make_mesh, size, batch, bandwidth):
     alpha = (face_index >= 0).astype(jnp.float32)[..., None]
     cotangent = 2 * (alpha - reference[..., None])
     sweep = jax.jit(lambda i, g, c, f: edge_sweep_bwd(i, g, c, mesh.faces[None], f, eps=1e-3))
+    # The gradient to three colours of each corner of the faces.
+    colors = jnp.ones((batch, size * size, 3))
+    corners = colors, colors, face_index.reshape(batch, -1, 1)
+    sizes = {"rows": 3 * mesh.faces.shape[0], "sums": batch}
     jnr_times = {
         "rasterize": timed(draw, clip),
         "sweep": timed(sweep, alpha, cotangent, clip, face_index),
@@ -153,6 +161,8 @@ def measure(name, make_mesh, size, batch, bandwidth):
         "both": timed(step, vertices),
         "optax step": timed_optax(step, vertices),
         "rgb, both": timed(jax.jit(jax.vmap(jax.value_and_grad(rgb))), vertices),
+        "sums": timed(jax.jit(partial(spread_rows, **sizes)), *corners),
+        "sums, XLA": timed(jax.jit(partial(spread_rows_xla, **sizes)), *corners),
         "floor, both": floor(face_index, cotangent, mesh.faces.shape[0], bandwidth),
     }
     arrays = [np.asarray(a) for a in (clip, mesh.faces, reference)]

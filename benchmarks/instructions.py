@@ -3,7 +3,8 @@
     python benchmarks/instructions.py [--level 4] [--size 128]
 
 A sphere of 20 * 4^level faces; loss: sum((alpha - reference)^2), the reference being the silhouette three pixels
-further on. The floor is the time that a GPU needs to issue the instructions if nothing ever waits.
+further on; and the gradient to three colours of each corner of the faces. The floor is the time that a GPU needs to
+issue the instructions if nothing ever waits.
 """
 
 # pyright: reportMissingImports=false
@@ -20,7 +21,7 @@ import ptx
 
 import jnr
 from jnr.camera import transform
-from jnr.triton_kernels import edge_sweep, rasterize
+from jnr.triton_kernels import edge_sweep, rasterize, rows
 
 # H100 and H200: multiprocessors, warps that one gives an instruction to in a cycle, cycles a second.
 ISSUES_PER_SECOND = 132 * 4 * 1.755e9
@@ -40,6 +41,8 @@ def main():
         alpha = (face_index >= 0).astype(jnp.float32)[..., None]
         cotangent = 2 * (alpha - jnp.roll(alpha, 3, axis=2))
         edge_sweep.edge_sweep_bwd(alpha, cotangent, clip, mesh.faces[None], face_index, eps=1e-3)
+        colors = jnp.ones((1, options.size**2, 3))
+        rows.spread_rows(colors, colors, face_index.reshape(1, -1, 1), rows=3 * mesh.faces.shape[0], sums=1)
     print(
         f"{mesh.faces.shape[0]} faces, {options.size} x {options.size}, {float((face_index >= 0).mean()):.0%} covered"
     )

@@ -12,7 +12,7 @@ from jax import lax
 from jnr import _checks
 from jnr._backend import Backend
 from jnr._ops.rows import take_rows
-from jnr._xla.geometry import power_of_two_scale, take, take_where
+from jnr._xla.geometry import power_of_two_scale, take, take_known
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -210,8 +210,8 @@ def sample_surface(
     root, along = jnp.sqrt(jax.random.uniform(inward, (count,), dtype)), jax.random.uniform(across, (count,), dtype)
     barycentric = jnp.stack([1 - root, root * (1 - along), root * along], axis=-1)
     barycentric = jnp.where(face[:, None] >= 0, barycentric, 0)
-    rows = take_where(face >= 0, faces, face)
-    first, second, third = (barycentric[:, k, None] * take_where(face >= 0, vertices, rows[:, k]) for k in range(3))
+    rows = take_known(faces, face)
+    first, second, third = (barycentric[:, k, None] * take_known(vertices, rows[:, k]) for k in range(3))
     points = first + second + third
     return SurfaceSamples(points, face, barycentric)
 
@@ -264,4 +264,4 @@ def at_corners(values, faces, *, backend: Backend | None = "xla") -> list[jax.Ar
 
     Plain JAX where there is no say in it, so that what it is part of can be exported.
     """
-    return [take_rows(values, faces[:, k], backend=backend) for k in range(3)]
+    return list(take_rows(values, faces.T, backend=backend))

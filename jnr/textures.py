@@ -17,7 +17,7 @@ from jnr._ops.rasterize import Fragments
 from jnr._ops.resolve import face_corners
 from jnr._ops.rows import blend_rows, take_rows
 from jnr._pytree import pytree
-from jnr._xla.geometry import take, take_where
+from jnr._xla.geometry import take, take_known
 from jnr._xla.resolve import barycentric_derivatives
 
 if TYPE_CHECKING:
@@ -450,7 +450,7 @@ def uv_to_cubes(
     weights = np.moveaxis(np.indices((size, size, size)), 0, -1).reshape(-1, 3).astype(np.float32)
     weights[0] = 1
     weights /= weights.sum(axis=-1, keepdims=True)
-    corners = take_where(checked.uv_faces >= 0, checked.uv, checked.uv_faces)
+    corners = take_known(checked.uv, checked.uv_faces)
     uv = jnp.einsum("tk,fkc->ftc", jnp.asarray(weights, corners.dtype), corners, precision=lax.Precision.HIGHEST)
     material = None if checked.material is None else jnp.broadcast_to(checked.material[:, None], uv.shape[:2])
     wanted = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
@@ -465,7 +465,7 @@ def colors_to_cubes(
     colors = _checks.as_float(colors, "colors")
     _checks.check_shape(colors, "colors", "vertices", "channels")
     faces = _checks.as_faces(faces, colors.shape[0])
-    corners = [take_where(faces[:, k] >= 0, colors, faces[:, k]) for k in range(3)]
+    corners = [take_known(colors, faces[:, k]) for k in range(3)]
     weights = jnp.asarray(np.moveaxis(np.indices((2, 2, 2)), 0, -1), colors.dtype)
     # A trilinear mixture of sums of the corners is the sum of the corners that the weights make.
     cubes = jnp.zeros((faces.shape[0], 2, 2, 2, colors.shape[1]), colors.dtype)

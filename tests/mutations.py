@@ -27,6 +27,7 @@ TESTS = {
     "render": ["tests/test_render.py", "-k", "one_output or antialias or derivatives"],
     "triton_rasterize": ["tests/kernels/test_rasterize.py", "-k", "interpret and (corner or tie or agrees)"],
     "voxels": ["tests/test_voxels.py", "-k", "no_area"],
+    "triton_rows": ["tests/kernels/test_rows.py", "-k", "interpreter and (added_up or zero)"],
     "triton_edge_sweep": ["tests/kernels/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
 
@@ -234,6 +235,15 @@ FAULTS = [
         "return tl.where(~is_left, ",
         "triton_edge_sweep",
     ),
+    ("a program's last run is left out", TRITON + "rows.py", "(lane == BLOCK - 1) | ", "", "triton_rows"),
+    (
+        "a value of zero has a product",
+        TRITON + "rows.py",
+        "tl.where(value == 0, 0.0, value * weight)",
+        "value * weight",
+        "triton_rows",
+    ),
+    ("a run takes its neighbour in", TRITON + "rows.py", "lane - step >= start", "lane >= start", "triton_rows"),
     ("a point has sides", "jnr/voxels.py", " & ~point", "", "voxels"),
 ]
 

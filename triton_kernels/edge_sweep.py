@@ -31,6 +31,7 @@ def edge_sweep_bwd(
 ) -> jax.Array:
     """Cotangent of the clip positions; arguments and result as in jnr/_xla/edge_sweep.py."""
     launch.check_float32(image, cotangent, clip_positions)
+    deterministic |= launch.same_bits()
     batch = max(a.shape[0] for a in (image, cotangent, clip_positions, faces, face_index))
     num_vertices = clip_positions.shape[1]
     if 0 in (batch, num_vertices, faces.shape[1], image.size):

@@ -61,6 +61,12 @@ def persistent(programs: int) -> int:
     return INTERPRETED_PROGRAMS if getattr(_mode, "interpreted", None) else programs
 
 
+def same_bits() -> bool:
+    """Whether XLA was told to leave out what has other bits every time, such as sums in the order of arrival."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return any(f"--xla_gpu_{name}=true" in flags for name in ("deterministic_ops", "exclude_nondeterministic_ops"))
+
+
 def check_float32(*arrays: jax.Array) -> None:
     """Raises unless all arrays are float32."""
     for array in arrays:

@@ -64,8 +64,9 @@ def batched_primitive(
         return anywhere(*operands, backend=backend, **params)
 
     def cuda(*operands, backend, **params):
-        # The kernels compute in float32; who did not ask for them gets another precision from plain JAX.
-        in_float32 = not any(operand.dtype == jnp.float64 for operand in operands)
+        # The kernels compute in float32; who did not ask for them gets other numbers from plain JAX.
+        numbers = (x.dtype for x in operands if jnp.issubdtype(x.dtype, jnp.inexact))
+        in_float32 = all(dtype == jnp.float32 for dtype in numbers)
         if kernels and (backend == "triton" or (backend is None and in_float32 and has_triton())):
             return load_kernels(*kernels)(*operands, **params)
         return anywhere(*operands, backend=backend, **params)

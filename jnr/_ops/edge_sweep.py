@@ -84,8 +84,9 @@ def edge_sweep(
         faces: Vertex indices of each face, as given to `rasterize`.
         fragments: From `rasterize`.
         eps: Added to every distance, in NDC; bounds the gradient where an edge passes a pixel centre.
-        deterministic: Whether the gradient has the same bits every time. It has on a CPU; the GPU kernels need about
-            twice the time for it, and plain JAX on a GPU needs `XLA_FLAGS=--xla_gpu_deterministic_ops=true`.
+        deterministic: Whether the sweep's gradient has the same bits every time. It has on a CPU; the GPU kernel needs
+            about twice the time for it. With `XLA_FLAGS=--xla_gpu_deterministic_ops=true` every sum on a GPU has them:
+            this one, those through colours, textures and depth, and those of plain JAX.
         backend: `"xla"`, `"cpu"`, `"triton"`, `"interpret"`, or None to choose by platform.
 
     Returns:

@@ -26,6 +26,7 @@ resolve_bwd_p = batched_primitive(
     xla.resolve_bwd,
     lambda cotangent, clip_positions, *_, **__: (clip_positions.shape[1:], cotangent.dtype),
     cpu=_cpu.resolve_bwd,
+    kernels=("rows", "resolve_bwd"),
     split=False,
 )
 

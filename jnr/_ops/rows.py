@@ -31,6 +31,7 @@ add_rows_p = batched_primitive(
     xla.add_rows,
     lambda values, index, *, rows, **_: ((rows, values.shape[2]), values.dtype),
     cpu=_cpu.add_rows,
+    kernels=("rows", "add_rows"),
     split=False,
 )
 blend_rows_p = batched_primitive(
@@ -45,6 +46,7 @@ spread_rows_p = batched_primitive(
     xla.spread_rows,
     lambda values, weights, index, *, rows, **_: ((rows, values.shape[2]), values.dtype),
     cpu=_cpu.spread_rows,
+    kernels=("rows", "spread_rows"),
     split=False,
 )
 match_rows_p = batched_primitive(

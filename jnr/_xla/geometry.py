@@ -6,6 +6,7 @@ values (Olano and Greer 1997).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +19,29 @@ def take(array: jax.Array, index: jax.Array | tuple[jax.Array, ...]) -> jax.Arra
     return array.at[index].get(mode="promise_in_bounds")
 
 
-def take_where(wanted: jax.Array, array: jax.Array, index: jax.Array) -> jax.Array:
-    """Gathers rows whose indices are in range where they are wanted, zeros elsewhere.
+def take_known(table: jax.Array, index: jax.Array) -> jax.Array:
+    """Gathers rows of `(rows, channels)`; where the index is none of them, zeros, or -1 in a table of integers.
 
     Not any row in place of the zeros: in the backward pass XLA adds up rows one by one, and thousands of zeros for the
     same row wait for each other.
     """
-    return array.at[jnp.where(wanted, index, array.shape[0])].get(mode="fill", fill_value=0)
+    fill = -1 if jnp.issubdtype(table.dtype, jnp.integer) else 0
+    if table.shape[0] == 0:
+        return jnp.full((*index.shape, table.shape[1]), fill, table.dtype)
+    return table.at[from_start(index, table.shape[0])].get(mode="fill", fill_value=fill)
 
 
-def mapped(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
+def from_start(index: jax.Array, rows: int) -> jax.Array:
+    """An index that is out of range where it was negative; in JAX that would count from the end."""
+    return jnp.where(index < 0, rows, index)
+
+
+def mapped(function: Callable[..., Any], *operands: jax.Array) -> Any:
     """A function of single items over the leading axes of operands, which are 1 where an operand is shared."""
     axes = [None if operand.shape[0] == 1 else 0 for operand in operands]
     operands = tuple(o[0] if axis is None else o for o, axis in zip(operands, axes, strict=True))
     if all(axis is None for axis in axes):
-        return function(*operands)[None]
+        return jax.tree.map(lambda result: result[None], function(*operands))
     return jax.vmap(function, axes)(*operands)
 
 

@@ -1,10 +1,14 @@
 """The point of its face that each pixel sees, in plain JAX, and its derivatives by JAX."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jnr._xla.geometry import mapped, pixel_space, power_of_two_scale, take, take_where
+from jnr._xla import rows
+from jnr._xla.geometry import mapped, pixel_space, power_of_two_scale, take, take_known
 
 # Of each corner, in the order of its minor.
 OTHERS = ((1, 2), (2, 0), (0, 1))
@@ -42,7 +46,13 @@ def resolve_tangent(
 
 
 def resolve_bwd(
-    cotangent: jax.Array, clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, sums: int
+    cotangent: jax.Array,
+    clip_positions: jax.Array,
+    faces: jax.Array,
+    face_index: jax.Array,
+    *,
+    sums: int,
+    add_rows: Callable[..., jax.Array] = rows.add_rows,
 ) -> jax.Array:
     """Cotangent of the clip positions.
 
@@ -52,31 +62,46 @@ def resolve_bwd(
         faces: As for `resolve`.
         face_index: As for `resolve`.
         sums: How many cotangents there are, each of as many items of the batch that follow each other.
+        add_rows: Does what `add_rows` in jnr/_xla/rows.py does.
 
     Returns:
         `(sums, vertices, 4)`.
     """
+    num_vertices = clip_positions.shape[1]
+    if 0 in (num_vertices, faces.shape[1]):
+        return jnp.zeros((sums, num_vertices, 4), cotangent.dtype)
+    height, width = face_index.shape[1:]
 
     def single(cotangent, clip_positions, faces, face_index):
-        return jax.vjp(lambda clip: _resolve(clip, faces, face_index), clip_positions)[1](cotangent)[0]
+        corners, index = _seen_corners(clip_positions, faces, face_index)
+        (grad,) = jax.vjp(lambda corners: _weights(_local(corners, face_index), face_index), corners)[1](cotangent)
+        # A corner's pixels follow each other, as they do in the image.
+        return jnp.moveaxis(grad, 2, 0).reshape(-1, 3), jnp.moveaxis(index, 2, 0).reshape(-1)
 
-    grad = mapped(single, cotangent, clip_positions, faces, face_index)
-    return grad.reshape(sums, -1, *grad.shape[1:]).sum(axis=1)
+    grad, index = mapped(single, cotangent, clip_positions, faces, face_index)
+    grad = add_rows(grad, index, rows=num_vertices, sums=sums)
+    # From pixel space to clip space, which is linear, after the sum.
+    clip_like = jax.ShapeDtypeStruct((sums, num_vertices, 4), grad.dtype)
+    to_pixels = jax.linear_transpose(partial(pixel_space, height=height, width=width), clip_like)
+    return to_pixels(tuple(jnp.moveaxis(grad, -1, 0)))[0]
 
 
 def _resolve(clip_positions, faces, face_index):
     height, width = face_index.shape
     if 0 in (faces.shape[0], clip_positions.shape[0]):
         return jnp.zeros((height, width, 3), clip_positions.dtype)
-    covered = face_index >= 0
-    local = _seen_faces(clip_positions, faces, face_index)
+    return _weights(_seen_faces(clip_positions, faces, face_index), face_index)
+
+
+def _weights(local, face_index):
+    """Barycentrics from what `_local` returns."""
     # The pixel's ray meets the face at sum(b * corner): the weights are three-by-three minors.
     minors = []
     for i, j in OTHERS:
         (xi, yi, _), (xj, yj, _) = local[i], local[j]
         minors.append(xi * yj - yi * xj)
     total = minors[0] + minors[1] + minors[2]
-    sound = covered & (total != 0)
+    sound = (face_index >= 0) & (total != 0)
     # Brought near 1 before they are divided: the derivative of a quotient has the square of its denominator.
     inverse = lax.stop_gradient(1 / jnp.where(sound, total, 1))
     minors = [m * inverse for m in minors]
@@ -90,17 +115,24 @@ def _resolve(clip_positions, faces, face_index):
 
 def _seen_faces(clip_positions, faces, face_index):
     """Corners of the face each pixel sees in pixel space, scaled and seen from the pixel."""
-    height, width = face_index.shape
-    vertices = jnp.stack(pixel_space(clip_positions, height, width), axis=-1)
-    column = lax.broadcasted_iota(vertices.dtype, (height, width), 1)
-    row = lax.broadcasted_iota(vertices.dtype, (height, width), 0)
-    covered = face_index >= 0
+    return _local(_seen_corners(clip_positions, faces, face_index)[0], face_index)
+
+
+def _seen_corners(clip_positions, faces, face_index):
+    """Corners of the face each pixel sees in pixel space, and their vertices, both `(height, width, 3, ...)`."""
+    vertices = jnp.stack(pixel_space(clip_positions, *face_index.shape), axis=-1)
+    index = jnp.stack(face_corners(faces, face_index, clip_positions.shape[0]), axis=-1)
+    index = jnp.where(face_index[..., None] >= 0, index, -1)
+    return take_known(vertices, index), index
+
+
+def _local(corners, face_index):
+    column = lax.broadcasted_iota(corners.dtype, face_index.shape, 1)
+    row = lax.broadcasted_iota(corners.dtype, face_index.shape, 0)
     # On background any sound triangle, so that nothing unsound is differentiated.
-    spare = [(0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0)]
-    corners = []
-    for index, sound in zip(face_corners(faces, face_index, clip_positions.shape[0]), spare, strict=True):
-        corner = take_where(covered, vertices, index)
-        corners.append([jnp.where(covered, corner[..., i], sound[i]) for i in range(3)])
+    spare = jnp.asarray([[0, 0, 1], [1, 0, 1], [0, 1, 1]], corners.dtype)
+    corners = jnp.where((face_index >= 0)[..., None, None], corners, spare)
+    corners = [[corners[..., k, i] for i in range(3)] for k in range(3)]
     scale = lax.stop_gradient(power_of_two_scale(*(v for corner in corners for v in corner)))
     local = []
     for x, y, w in corners:

@@ -10,7 +10,7 @@ nobody sees may be anything, NaN included.
 import jax
 import jax.numpy as jnp
 
-from jnr._xla.geometry import mapped
+from jnr._xla.geometry import from_start, mapped, take_known
 
 
 def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ def take_rows(table: jax.Array, index: jax.Array) -> jax.Array:
     Returns:
         `(batch, count, channels)`.
     """
-    return mapped(_take, table, index)
+    return mapped(take_known, table, index)
 
 
 def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
@@ -57,7 +57,7 @@ def blend_rows(table: jax.Array, weights: jax.Array, index: jax.Array) -> jax.Ar
     """
 
     def single(table, weights, index):
-        taken = _take(table, _rows_of(index, weights.shape[1], table.shape[0]))
+        taken = take_known(table, _rows_of(index, weights.shape[1], table.shape[0]))
         # Not the sum of a product: XLA for the CPU (jax 0.10) gets it wrong where a mask and a batch meet.
         zero = jnp.zeros((index.shape[0], table.shape[1]), table.dtype)
         return sum((weights[:, k, None] * taken[:, k] for k in range(weights.shape[1])), start=zero)
@@ -101,7 +101,7 @@ def match_rows(values: jax.Array, table: jax.Array, index: jax.Array, *, weights
     """
 
     def single(values, table, index):
-        taken = _take(table, _rows_of(index, weights, table.shape[0]))
+        taken = take_known(table, _rows_of(index, weights, table.shape[0]))
         zero = jnp.zeros((index.shape[0], weights), table.dtype)
         products = (values[:, c, None] * taken[..., c] for c in range(table.shape[1]))
         return sum((jnp.where(values[:, c, None] == 0, 0, p) for c, p in enumerate(products)), start=zero)
@@ -125,20 +125,8 @@ def _parts_of_batch(sums, *operands):
     return tuple(jnp.broadcast_to(x, (batch, *x.shape[1:])).reshape(sums, -1, *x.shape[2:]) for x in operands)
 
 
-def _take(table, index):
-    fill = -1 if jnp.issubdtype(table.dtype, jnp.integer) else 0
-    if table.shape[0] == 0:
-        return jnp.full((*index.shape, table.shape[1]), fill, table.dtype)
-    return table.at[_in_range(index, table.shape[0])].get(mode="fill", fill_value=fill)
-
-
 def _add(values, index, rows):
     table = jnp.zeros((rows, values.shape[-1]), values.dtype)
     if rows == 0:
         return table
-    return table.at[_in_range(index, rows)].add(values, mode="drop")
-
-
-def _in_range(index, rows):
-    """A negative index counts from the end in JAX, one beyond the end does not."""
-    return jnp.where(index < 0, rows, index)
+    return table.at[from_start(index, rows)].add(values, mode="drop")

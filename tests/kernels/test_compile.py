@@ -10,10 +10,11 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from jnr.triton_kernels import edge_sweep, rasterize
+from jnr.triton_kernels import edge_sweep, rasterize, rows
 
 POINTERS = {
     "image_ptr": "*fp32", "cotangent_ptr": "*fp32", "clip_ptr": "*fp32", "grad_ptr": "*fp32",
+    "values_ptr": "*fp32", "weights_ptr": "*fp32", "sums_ptr": "*fp32", "index_ptr": "*i32",
     "faces_ptr": "*i32", "face_index_ptr": "*i32", "largest_ptr": "*i32", "box_ptr": "*i32", "chunks_ptr": "*i32",
     "ends_ptr": "*u32", "block_ends_ptr": "*u32", "keys_ptr": "*u32", "eps": "fp32", "one": "fp32",
 }  # fmt: skip
@@ -41,11 +42,20 @@ VARIANTS = [
         )
         for axis, channels, mode in ((0, 1, 0), (1, 1, 0), (0, 3, 0), (1, 4, 0), (0, 1, 1), (1, 3, 2))
     ),
+    *(
+        (
+            rows.spread_rows_kernel,
+            1,
+            {"CHANNELS": channels, "TERMS": terms, "EACH": each, "WEIGHTED": weighted, "BLOCK": rows.BLOCK},
+            64,
+            0,
+        )
+        # Corners, attributes of corners and of vertices, texels, many features.
+        for channels, terms, each, weighted in ((3, 1, 1, 0), (3, 1, 3, 1), (1, 3, 1, 1), (3, 8, 1, 1), (64, 8, 1, 1))
+    ),
 ]
-NAMES = [
-    "-".join([v[0].fn.__name__, *(f"{k}{v[2][k]}" for k in ("CULL", "AXIS", "CHANNELS", "MODE") if k in v[2])])
-    for v in VARIANTS
-]
+SHOWN = ("CULL", "AXIS", "CHANNELS", "MODE", "TERMS", "EACH")
+NAMES = ["-".join([v[0].fn.__name__, *(f"{name}{v[2][name]}" for name in SHOWN if name in v[2])]) for v in VARIANTS]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from scenes import NAMES, SCENES
 
 import jnr
+from jnr._ops.resolve import resolve_bwd_p
 
 pytestmark = [
     pytest.mark.gpu,
@@ -44,6 +45,27 @@ def test_kernels_agree_with_plain_jax(scene, channels, deterministic):
         # float32 sums in another order, with terms as large as 1/eps of which some cancel
         assert np.linalg.norm(grad - expected_grad) <= 1e-3 * np.linalg.norm(expected_grad)
     assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("scene", NAMES)
+def test_sums_through_barycentrics_agree_with_plain_jax(scene):
+    clip, faces, height, width = SCENES[scene]
+    rng = np.random.default_rng(0)
+    attributes = rng.normal(size=(len(clip), 3)).astype(np.float32)
+    cotangent = rng.normal(size=(height, width, 3)).astype(np.float32)
+    face_index = jnr.rasterize(clip, faces, (height, width), backend="xla").face_index
+    operands = jnp.asarray(cotangent)[None], jnp.asarray(clip)[None], faces[None], face_index[None]
+
+    def gradients(backend):
+        def loss(attributes):
+            fragments = jnr.rasterize(clip, faces, (height, width), backend="xla")
+            return jnp.vdot(jnr.interpolate(attributes, faces, fragments, backend=backend), cotangent)
+
+        return jax.grad(loss)(attributes), resolve_bwd_p.bind(*operands, sums=1, backend=backend)
+
+    for found, expected in zip(gradients("triton"), gradients("xla"), strict=True):
+        scale = np.abs(np.asarray(expected)).max(initial=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_forward_is_the_same_bits_every_time():

@@ -60,6 +60,20 @@ def test_deterministic_backward_is_four_launches_whatever_the_batch():
     assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 7
 
 
+def test_sums_of_a_textured_step_are_launches_too_whatever_the_batch():
+    mesh = jnr.shapes.icosphere(0)
+
+    def loss(vertices, texels):
+        image = jnr.render(vertices, mesh.faces, texels, image_size=24)
+        return jnp.sum((image.rgb - 0.5) ** 2) + jnp.sum(image.depth)
+
+    step = jax.jit(jax.vmap(jax.grad(loss, (0, 1))))
+    texts = [lowered(step, batch(size), jnp.zeros((size, 20, 2, 2, 2, 3))) for size in (1, 6)]
+    # Texels, barycentrics, light, normals; depth at corners and at vertices.
+    assert [len(re.findall("custom_call @triton_kernel_call", text)) for text in texts] == [3 + 2 + 6] * 2
+    assert not any("stablehlo.scatter" in text for text in texts)
+
+
 def test_forward_is_three_launches():
     mesh = jnr.shapes.icosphere(0)
     text = lowered(jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=24).rgb), mesh.vertices)
