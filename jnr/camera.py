@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnr import _checks
+from jnr._program import program
 from jnr._pytree import pytree
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ class Perspective:
         _require(self.fov, lambda v: 0 < v < 180, "fov must lie between 0 and 180 degrees")
         _require(self.near, lambda v: v > 0, "near must be positive")
         _require_order(self.near, self.far)
-        focal = 1 / jnp.tan(jnp.deg2rad(fov) / 2)
-        return _projection(focal / aspect, focal, (far + near) / (near - far), 2 * far * near / (near - far), 1)
+        return _perspective(fov, near, far, aspect)
 
 
 @pytree()
@@ -132,8 +132,7 @@ class Orthographic:
         near, far = _scalar(self.near, "near"), _scalar(self.far, "far")
         _require(self.half_height, lambda v: v > 0, "half_height must be positive")
         _require_order(self.near, self.far)
-        scale = 1 / half_height
-        return _projection(scale / aspect, scale, 2 / (near - far), (far + near) / (near - far), 0)
+        return _orthographic(half_height, near, far, aspect)
 
 
 @pytree()
@@ -364,15 +363,7 @@ class Camera:
 
         For any world point p the vector `viewer[:3] - viewer[3] * p` points to the camera.
         """
-        x, y, z, w = self.clip_from_world(aspect)
-        # The point whose x, y and w are zero.
-        columns = [[i for i in range(4) if i != k] for k in range(4)]
-        rows = jnp.stack([x, y, w])
-        eye = jnp.stack([(-1) ** k * jnp.linalg.det(rows[:, jnp.array(c)]) for k, c in enumerate(columns)])
-        parallel = eye[3] == 0
-        # Towards the camera z falls.
-        toward = -jnp.sign(jnp.sum(eye[:3] * z[:3])) / jnp.sqrt(jnp.sum(jnp.where(parallel, eye[:3] ** 2, 1)))
-        return eye * jnp.where(parallel, toward, 1 / jnp.where(parallel, 1, eye[3]))
+        return _viewer(self.clip_from_world(aspect))
 
 
 def points_from_angles(
@@ -412,6 +403,7 @@ def points_from_angles(
     return jnp.stack([level * jnp.sin(azimuth), distance * jnp.sin(elevation), toward * level * jnp.cos(azimuth)], -1)
 
 
+@program()
 def transform(matrix: Float[Array, "4 4"], points: Float[Array, "points 3"]) -> Float[Array, "points 4"]:
     """Homogeneous points times a matrix, `matrix @ (x, y, z, 1)` each; NaN where the point is not finite."""
     dtype = jnp.result_type(matrix.dtype, points.dtype)
@@ -443,16 +435,57 @@ def _affine_jvp(primals, tangents):
     return _affine(*primals), _linear(matrix, points_tangent) + turned
 
 
+@program()
+def _viewer(clip_from_world):
+    x, y, z, w = clip_from_world
+    # The point whose x, y and w are zero.
+    columns = [[i for i in range(4) if i != k] for k in range(4)]
+    rows = jnp.stack([x, y, w])
+    eye = jnp.stack([(-1) ** k * jnp.linalg.det(rows[:, jnp.array(c)]) for k, c in enumerate(columns)])
+    parallel = eye[3] == 0
+    # Towards the camera z falls.
+    toward = -jnp.sign(jnp.sum(eye[:3] * z[:3])) / jnp.sqrt(jnp.sum(jnp.where(parallel, eye[:3] ** 2, 1)))
+    return eye * jnp.where(parallel, toward, 1 / jnp.where(parallel, 1, eye[3]))
+
+
+# A direction shorter than this is none.
+LEAST = 1e-6
+
+
 def _view(eye, direction, up, handedness, rule):
     if handedness not in ("right", "left"):
         raise ValueError(f"handedness must be 'right' or 'left', got {handedness!r}.")
-    forward = _normalize(direction, rule)
-    side = _normalize(jnp.cross(forward, up), "up must not be zero nor along the view")
+    matrix, length, width = _frame(eye, direction, up, handedness=handedness)
+    _require(length, lambda v: v > LEAST, rule)
+    _require(width, lambda v: v > LEAST, "up must not be zero nor along the view")
+    return matrix
+
+
+@program("handedness")
+def _frame(eye, direction, up, *, handedness):
+    """World to camera, and the lengths of two vectors of which neither may be zero."""
+    length = jnp.linalg.norm(direction)
+    forward = direction / length
+    side = jnp.cross(forward, up)
+    width = jnp.linalg.norm(side)
+    side = side / width
     upward = jnp.cross(side, forward)
     rotation = jnp.stack([side if handedness == "right" else -side, upward, -forward])
     translation = -jnp.matmul(rotation, eye, precision=jax.lax.Precision.HIGHEST)
     bottom = jnp.array([[0, 0, 0, 1]], rotation.dtype)
-    return jnp.concatenate([jnp.concatenate([rotation, translation[:, None]], axis=1), bottom])
+    return jnp.concatenate([jnp.concatenate([rotation, translation[:, None]], axis=1), bottom]), length, width
+
+
+@program()
+def _perspective(fov, near, far, aspect):
+    focal = 1 / jnp.tan(jnp.deg2rad(fov) / 2)
+    return _projection(focal / aspect, focal, (far + near) / (near - far), 2 * far * near / (near - far), 1)
+
+
+@program()
+def _orthographic(half_height, near, far, aspect):
+    scale = 1 / half_height
+    return _projection(scale / aspect, scale, 2 / (near - far), (far + near) / (near - far), 0)
 
 
 def _projection(x, y, z, offset, perspective):
@@ -484,6 +517,7 @@ def _far(matrix, depth_row, far):
 FARTHEST = 10.0
 
 
+@program()
 def _distort(points, coefficients):
     """OpenCV's radial and tangential distortion of camera-space points, x right, y up, looking along -z."""
     coefficients = coefficients.astype(points.dtype)
@@ -520,12 +554,6 @@ def _monotone_radius(k1, k2, k3):
         middle = (low + high) / 2
         low, high = jnp.where(grows(middle), middle, low), jnp.where(grows(middle), high, middle)
     return jnp.where(jnp.any(falls), low, FARTHEST)
-
-
-def _normalize(vector, rule):
-    length = jnp.linalg.norm(vector)
-    _require(length, lambda v: v > 1e-6, rule)
-    return vector / length
 
 
 def _vector(value, name, length=3):

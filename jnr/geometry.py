@@ -12,6 +12,7 @@ from jax import lax
 from jnr import _checks
 from jnr._backend import Backend
 from jnr._ops.rows import take_rows
+from jnr._program import program
 from jnr._xla.geometry import power_of_two_scale, take, take_known
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 
     return flat_normals(vertices, faces, backend="xla")
 
 
+@program("backend")
 def flat_normals(vertices, faces, *, backend) -> jax.Array:
     """`face_normals` of checked arguments, with rows gathered by a backend."""
     return unit(_cross_products(vertices, faces, backend=backend))
@@ -50,14 +52,7 @@ def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "face
     faces = _checks.as_faces(faces, vertices.shape[0])
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros_like(vertices)
-    # One scale for the whole mesh, so that areas compare.
-    sound = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
-    scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(sound - sound[:1]))))
-    products = _cross_products(vertices * scale, faces, rescaled=False)
-    total = jnp.zeros_like(vertices)
-    for k in range(3):
-        total = total.at[jnp.where(faces[:, k] < 0, vertices.shape[0], faces[:, k])].add(products, mode="drop")
-    return unit(_near_one(total))
+    return _smooth_normals(vertices, faces)
 
 
 def face_areas(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, " faces"]:
@@ -216,6 +211,19 @@ def sample_surface(
     return SurfaceSamples(points, face, barycentric)
 
 
+@program()
+def _smooth_normals(vertices, faces):
+    # One scale for the whole mesh, so that areas compare.
+    sound = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
+    scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(sound - sound[:1]))))
+    products = _cross_products(vertices * scale, faces, rescaled=False)
+    total = jnp.zeros_like(vertices)
+    for k in range(3):
+        total = total.at[jnp.where(faces[:, k] < 0, vertices.shape[0], faces[:, k])].add(products, mode="drop")
+    return unit(_near_one(total))
+
+
+@program("rescaled", "backend")
 def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None = "xla"):
     """A vector along each face's normal, twice its area long unless rescaled; zero for faces that have none."""
     if 0 in (vertices.shape[0], faces.shape[0]):
@@ -243,6 +251,7 @@ def is_noise(product, forward, back):
     return largest < 2 * jnp.finfo(product.dtype).eps * sides[0] * sides[1]
 
 
+@program()
 def unit(normal: jax.Array) -> jax.Array:
     """Vectors along the last axis brought to length 1, zero where they have no direction."""
     # Not jnp.sum, whose order of terms depends on the shape of the array.
@@ -253,12 +262,14 @@ def unit(normal: jax.Array) -> jax.Array:
     return jnp.where(sound, normal, 0) / jnp.sqrt(jnp.where(sound, squared, 1))
 
 
+@program()
 def _near_one(vectors):
     """The same directions, scaled so that products of their coordinates neither overflow nor vanish."""
     scale = power_of_two_scale(*(vectors[..., i] for i in range(3)))
     return vectors * lax.stop_gradient(scale)[..., None]
 
 
+@program("backend")
 def at_corners(values, faces, *, backend: Backend | None = "xla") -> list[jax.Array]:
     """Rows of per-vertex values at each corner of the faces; zeros for padding, which gives back no cotangent.
 

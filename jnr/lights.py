@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnr import _checks
+from jnr._program import program
 from jnr._pytree import pytree
 
 if TYPE_CHECKING:
@@ -109,13 +110,7 @@ class PointLight:
         _checks.check_shape(light, "position", 3)
         attenuation = _checks.as_compute(self.attenuation, "attenuation")
         _checks.check_shape(attenuation, "attenuation", 3)
-        ray = light - position
-        squared = sum(ray[..., i : i + 1] ** 2 for i in range(3))
-        apart = squared > 0
-        squared = jnp.where(apart, squared, 1)
-        distance = jnp.sqrt(squared)
-        fall = attenuation[0] + attenuation[1] * distance + attenuation[2] * squared
-        return Arriving(_color(self) / jnp.where(fall > 0, fall, 1), jnp.where(apart, ray / distance, 0))
+        return Arriving(*_from_point(_color(self), light, attenuation, position))
 
 
 @pytree()
@@ -143,21 +138,7 @@ class SphericalHarmonicsLight:
         if coefficients.ndim == 1:
             coefficients = coefficients[:, None]
         _checks.check_shape(coefficients, "coefficients", 9, "channels")
-        x, y, z = (normal[..., i : i + 1] for i in range(3))
-        one = np.sqrt(1 / (4 * np.pi))
-        # The cosine's own harmonics, pi, 2 pi / 3 and pi / 4, divided by pi.
-        first, second = 2 / 3 * np.sqrt(3 / (4 * np.pi)), 1 / 4 * np.sqrt(15 / (4 * np.pi))
-        third = 1 / 4 * np.sqrt(5 / (16 * np.pi))
-        basis = [
-            jnp.full_like(x, one),
-            *(first * axis for axis in (y, z, x)),
-            *(second * product for product in (x * y, y * z)),
-            third * (3 * z * z - 1),
-            second * x * z,
-            second / 2 * (x * x - y * y),
-        ]
-        # A degenerate face has no normal and gets the sky's mean alone, like any direction's average.
-        return Arriving(reduce(jnp.add, [value * coefficients[k] for k, value in enumerate(basis)]))
+        return Arriving(_sky(coefficients, normal))
 
 
 # From the upper right behind the default camera, so that a mesh shows its relief.
@@ -184,11 +165,16 @@ def diffuse(
     for light in lights:
         color, toward = light.arriving(position, normal)
         if toward is not None:
-            cosine = dot(normal, toward)
-            # Not maximum: faces exactly along the light are common, and there it would have half a derivative.
-            color = color * jnp.where(cosine > 0, cosine, 0)
+            color = _on_slope(color, normal, toward)
         total = add(total, color)
     return total
+
+
+@program()
+def _on_slope(color, normal, toward):
+    cosine = dot(normal, toward)
+    # Not maximum: faces exactly along the light are common, and there it would have half a derivative.
+    return color * jnp.where(cosine > 0, cosine, 0)
 
 
 def add(total, color):
@@ -200,10 +186,42 @@ def add(total, color):
     return total + color
 
 
+@program()
 def dot(a, b):
     """Scalar products along the last axis, which stays."""
     # Not the sum of a product: XLA for the CPU (jax 0.10) gets it wrong where a mask and a batch meet.
     return sum(a[..., i : i + 1] * b[..., i : i + 1] for i in range(3))
+
+
+@program()
+def _from_point(color, light, attenuation, position):
+    """Colour and direction of a point's light where it arrives."""
+    ray = light - position
+    squared = sum(ray[..., i : i + 1] ** 2 for i in range(3))
+    apart = squared > 0
+    squared = jnp.where(apart, squared, 1)
+    distance = jnp.sqrt(squared)
+    fall = attenuation[0] + attenuation[1] * distance + attenuation[2] * squared
+    return color / jnp.where(fall > 0, fall, 1), jnp.where(apart, ray / distance, 0)
+
+
+@program()
+def _sky(coefficients, normal):
+    x, y, z = (normal[..., i : i + 1] for i in range(3))
+    one = np.sqrt(1 / (4 * np.pi))
+    # The cosine's own harmonics, pi, 2 pi / 3 and pi / 4, divided by pi.
+    first, second = 2 / 3 * np.sqrt(3 / (4 * np.pi)), 1 / 4 * np.sqrt(15 / (4 * np.pi))
+    third = 1 / 4 * np.sqrt(5 / (16 * np.pi))
+    basis = [
+        jnp.full_like(x, one),
+        *(first * axis for axis in (y, z, x)),
+        *(second * product for product in (x * y, y * z)),
+        third * (3 * z * z - 1),
+        second * x * z,
+        second / 2 * (x * x - y * y),
+    ]
+    # A degenerate face has no normal and gets the sky's mean alone, like any direction's average.
+    return reduce(jnp.add, [value * coefficients[k] for k, value in enumerate(basis)])
 
 
 def _color(light):

@@ -17,6 +17,7 @@ from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize
 from jnr._ops.rows import blend_rows, take_rows
 from jnr._ops.visibility import Gradient, images_with_gradient
+from jnr._program import program
 from jnr.camera import Camera
 from jnr.geometry import flat_normals, unit, vertex_normals
 from jnr.lights import Light, check_lights, diffuse
@@ -335,7 +336,11 @@ class _Scene:
 
     def average(self, image):
         """Mean over each pixel's samples."""
-        if self.antialias == 1:
-            return image
-        (height, width), n = self.image_size, self.antialias
-        return jnp.mean(image.reshape(height, n, width, n, image.shape[-1]), axis=(1, 3))
+        return image if self.antialias == 1 else _means(image, n=self.antialias)
+
+
+@program("n")
+def _means(image, *, n):
+    """Means over squares of n x n samples."""
+    height, width, channels = image.shape
+    return jnp.mean(image.reshape(height // n, n, width // n, n, channels), axis=(1, 3))

@@ -11,6 +11,7 @@ from jax import lax
 from jnr import _checks
 from jnr._backend import Backend
 from jnr._ops.rasterize import Fragments
+from jnr._program import program
 from jnr._pytree import pytree
 from jnr._xla.geometry import power_of_two_scale
 from jnr.geometry import at_corners
@@ -89,14 +90,19 @@ class Phong:
             color, toward = light.arriving(surface.position, surface.normal)
             if toward is None:
                 continue
-            squared = dot(toward, toward)
-            toward = toward / jnp.sqrt(jnp.where(squared > 0, squared, 1))
-            cosine = dot(surface.normal, toward)
-            mirrored = dot(2 * cosine * surface.normal - toward, surface.viewer)
-            shines = (cosine > 0) & (mirrored > 0)
-            highlights = add(highlights, color * jnp.where(shines, jnp.where(shines, mirrored, 1) ** shininess, 0))
+            highlights = add(highlights, color * _highlight(toward, surface.normal, surface.viewer, shininess))
         color = _lambert(surface)
         return color + fitting(highlights * specular, color)
+
+
+@program()
+def _highlight(toward, normal, viewer, shininess):
+    squared = dot(toward, toward)
+    toward = toward / jnp.sqrt(jnp.where(squared > 0, squared, 1))
+    cosine = dot(normal, toward)
+    mirrored = dot(2 * cosine * normal - toward, viewer)
+    shines = (cosine > 0) & (mirrored > 0)
+    return jnp.where(shines, jnp.where(shines, mirrored, 1) ** shininess, 0)
 
 
 def _lambert(surface):
@@ -112,6 +118,7 @@ def fitting(light: jax.Array, color: jax.Array) -> jax.Array:
     return light.astype(color.dtype)
 
 
+@program("backend")
 def face_sides(
     clip_positions: Float[Array, "vertices 4"],
     faces: Int[Array, "faces 3"],

@@ -16,6 +16,7 @@ from jnr._ops.interpolate import interpolate
 from jnr._ops.rasterize import Fragments
 from jnr._ops.resolve import face_corners
 from jnr._ops.rows import blend_rows, take_rows
+from jnr._program import program
 from jnr._pytree import pytree
 from jnr._xla.geometry import take, take_known
 from jnr._xla.resolve import barycentric_derivatives
@@ -73,6 +74,13 @@ class UVTexture:
 Textures = jax.Array | np.ndarray | UVTexture
 
 
+@jax.tree_util.register_static
+class _Wraps(tuple):
+    """How each image goes on, a constant to JAX."""
+
+    __slots__ = ()
+
+
 class _Checked(NamedTuple):
     """A texture whose every field is an array of the right shape."""
 
@@ -81,7 +89,7 @@ class _Checked(NamedTuple):
     uv: jax.Array
     uv_faces: jax.Array
     material: jax.Array | None
-    wraps: tuple[str, ...]
+    wraps: _Wraps
     border: jax.Array
 
 
@@ -135,7 +143,7 @@ def check_texture(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices
             f"border must be a number or have one value for each of the {images[0].shape[-1]} channels, got shape "
             f"{border.shape}."
         )
-    return _Checked([image.astype(dtype) for image in images], sizes, uv, uv_faces, material, wraps, border)
+    return _Checked([image.astype(dtype) for image in images], sizes, uv, uv_faces, material, _Wraps(wraps), border)
 
 
 def sample_uv(
@@ -161,14 +169,20 @@ def sample_uv(
     channels = checked.images[0].shape[-1]
     if 0 in (faces.shape[0], clip_positions.shape[0], checked.uv.shape[0], channels):
         return jnp.zeros((*covered.shape, channels), checked.images[0].dtype)
+    return _sample_uv(checked, faces, fragments, clip_positions, filter=texture.filter, backend=backend)
+
+
+@program("filter", "backend")
+def _sample_uv(checked, faces, fragments, clip_positions, *, filter, backend):
+    covered = fragments.face_index >= 0
     uv = interpolate(checked.uv, checked.uv_faces, fragments, backend=backend)
     material = None
     if checked.material is not None:
         material = take(checked.material, jnp.maximum(fragments.face_index, 0))
     step = None
-    if texture.filter == "trilinear":
+    if filter == "trilinear":
         step = _uv_steps(checked, faces, fragments, clip_positions, uv, backend)
-    color = _sample(checked, covered, uv, material, step, nearest=texture.filter == "nearest", backend=backend)
+    color = _sample(checked, covered, uv, material, step, nearest=filter == "nearest", backend=backend)
     return jnp.where(covered[..., None], color, 0)
 
 
@@ -246,6 +260,7 @@ def _halve_axis(image, n):
     return sum(weights[k].reshape(-1, 1, 1) * image[k : k + 2 * rows : 2] for k in range(3))
 
 
+@program("nearest", "backend")
 def _sample(checked, wanted, uv, material, step, *, nearest, backend=None):
     """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` says.
 
@@ -356,13 +371,20 @@ def sample_cubes(
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 3.1.
     """
     cubes = _checks.as_float(cubes, "textures")
-    num_faces, size, channels = cubes.shape[0], cubes.shape[1], cubes.shape[-1]
+    size, channels = cubes.shape[1], cubes.shape[-1]
     _checks.check_shape(cubes, "textures", "faces", size, size, size, "channels")
     if size == 0:
         raise ValueError(f"textures must have at least one texel a side, got shape {cubes.shape}.")
     covered = fragments.face_index >= 0
     if 0 in cubes.shape:
         return jnp.zeros((*covered.shape, channels), cubes.dtype)
+    return _sample_cubes(cubes, fragments, backend=backend)
+
+
+@program("backend")
+def _sample_cubes(cubes, fragments, *, backend):
+    num_faces, size, channels = cubes.shape[0], cubes.shape[1], cubes.shape[-1]
+    covered = fragments.face_index >= 0
     position = fragments.barycentric.astype(_checks.as_compute(cubes, "textures").dtype) * (size - 1)
     low = jnp.clip(jnp.floor(lax.stop_gradient(position)).astype(jnp.int32), 0, max(size - 2, 0))
     fraction = position - low.astype(position.dtype)

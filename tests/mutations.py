@@ -27,7 +27,7 @@ TESTS = {
     "render": ["tests/test_render.py", "-k", "one_output or antialias or derivatives"],
     "triton_rasterize": ["tests/kernels/test_rasterize.py", "-k", "interpret and (corner or tie or agrees)"],
     "voxels": ["tests/test_voxels.py", "-k", "no_area"],
-    "triton_rows": ["tests/kernels/test_rows.py", "-k", "interpreter and (added_up or zero)"],
+    "triton_rows": ["tests/kernels/test_spread_rows.py", "-k", "interpreter and (added_up or zero)"],
     "triton_edge_sweep": ["tests/kernels/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
 

@@ -827,3 +827,12 @@ def test_traced_face_index_out_of_range_is_not_drawn():
     assert 0 < picture.alpha.mean() < 1
     for one, other in zip((*picture, gradient), (*expected, expected_gradient), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_picture_outside_of_jit_is_few_programs():
+    compiled, mesh = [], jnr.shapes.icosphere(1)
+    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
+    jax.clear_caches()
+    jax.block_until_ready(jnr.render(mesh.vertices, mesh.faces, image_size=17))
+    # One each for camera, fragments, texture, normals, light, depth, and what the checks convert; not one an operation.
+    assert 0 < sum("backend_compile" in event for event in compiled) < 70

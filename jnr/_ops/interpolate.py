@@ -11,6 +11,7 @@ from jnr._backend import Backend, check_backend
 from jnr._ops.rasterize import Fragments
 from jnr._ops.resolve import face_corners
 from jnr._ops.rows import blend_rows, take_rows
+from jnr._program import program
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Int
@@ -53,8 +54,14 @@ def interpolate(
     if attributes.ndim == 3:
         _checks.check_shape(attributes, "attributes", faces.shape[0], 3, "channels")
     check_backend(backend)
-    channels, plain = attributes.shape[-1], _checks.is_zero(background)
-    background = _checks.as_background(background, channels, attributes.dtype)
+    plain = _checks.is_zero(background)
+    background = _checks.as_background(background, attributes.shape[-1], attributes.dtype)
+    return _interpolate(attributes, faces, fragments, background, plain=plain, backend=backend)
+
+
+@program("plain", "backend")
+def _interpolate(attributes, faces, fragments, background, *, plain, backend):
+    channels = attributes.shape[-1]
     covered = fragments.face_index >= 0
     if 0 in attributes.shape or faces.shape[0] == 0:
         return jnp.broadcast_to(background, (*covered.shape, channels))

@@ -12,6 +12,7 @@ from jnr._backend import Backend, check_backend
 from jnr._ops._primitive import batch_size, batched_primitive
 from jnr._ops.resolve import face_corners, resolve
 from jnr._ops.rows import blend_rows
+from jnr._program import program
 from jnr._xla.rasterize import rasterize as rasterize_xla
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ def rasterize(
     height, width = _checks.as_image_size(image_size)
     _checks.check_choice(cull, "cull", (None, "back", "front"))
     check_backend(backend)
+    return _fragments(clip_positions, faces, height=height, width=width, cull=cull, backend=backend)
+
+
+@program("height", "width", "cull", "backend")
+def _fragments(clip_positions, faces, *, height, width, cull, backend):
     face_index = rasterize_p.bind(
         lax.stop_gradient(clip_positions)[None], faces[None], height=height, width=width, cull=cull, backend=backend
     )[0]

@@ -11,6 +11,7 @@ from jnr import _cpu
 from jnr._backend import Backend
 from jnr._ops._primitive import batched_primitive, vary_alike
 from jnr._ops.rows import take_rows
+from jnr._program import program
 from jnr._xla import resolve as xla
 
 
@@ -31,6 +32,7 @@ resolve_bwd_p = batched_primitive(
 )
 
 
+@program("backend")
 def resolve(
     clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array, *, backend: Backend | None = None
 ) -> jax.Array:

@@ -14,6 +14,7 @@ from jax.interpreters import ad
 from jnr import _cpu
 from jnr._backend import Backend
 from jnr._ops._primitive import batch_size, batched_primitive, vary_alike
+from jnr._program import program
 from jnr._xla import rows as xla
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ match_rows_p = batched_primitive(
 )
 
 
+@program("backend")
 def take_rows(
     table: Shaped[Array, "rows channels"], index: Int[Array, " *shape"], *, backend: Backend | None = None
 ) -> Shaped[Array, "*shape channels"]:
@@ -70,6 +72,7 @@ def take_rows(
     return rows.reshape(*index.shape, table.shape[1])
 
 
+@program("backend")
 def blend_rows(
     table: Float[Array, "rows channels"],
     weights: Float[Array, "*shape terms*each"],

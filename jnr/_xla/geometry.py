@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jnr._program import program
+
 
 def take(array: jax.Array, index: jax.Array | tuple[jax.Array, ...]) -> jax.Array:
     """Gathers rows whose indices are known to be in range."""
@@ -85,6 +87,7 @@ def edge_function(p: tuple, q: tuple, swap: jax.Array) -> tuple[jax.Array, jax.A
     return sign * (py * qw - pw * qy), sign * (pw * qx - px * qw), sign * (px * qy - py * qx)
 
 
+@program()
 def power_of_two_scale(*values: jax.Array) -> jax.Array:
     """A power of two that brings the largest of the absolute values near 1: an exact rescaling."""
     largest = jnp.abs(values[0])

@@ -50,8 +50,8 @@ VARIANTS = [
             64,
             0,
         )
-        # Corners, attributes of corners and of vertices, texels, many features.
-        for channels, terms, each, weighted in ((3, 1, 1, 0), (3, 1, 3, 1), (1, 3, 1, 1), (3, 8, 1, 1), (64, 8, 1, 1))
+        # Barycentrics, attributes of corners, many features of vertices.
+        for channels, terms, each, weighted in ((3, 1, 1, 0), (3, 1, 3, 1), (64, 3, 1, 1))
     ),
 ]
 SHOWN = ("CULL", "AXIS", "CHANNELS", "MODE", "TERMS", "EACH")
