@@ -1,3 +1,4 @@
+import gc
 import importlib.metadata
 import os
 
@@ -10,6 +11,9 @@ os.environ.setdefault("XLA_FLAGS", QUICK)
 
 import jax
 import pytest
+
+# Tracing makes many objects that live long; looking through them for rings takes a twentieth of the time.
+gc.set_threshold(200_000, 50, 100)
 
 # Every promotion in the library is spelt out; a forgotten one is an error here.
 jax.config.update("jax_numpy_dtype_promotion", "strict")

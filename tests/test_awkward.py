@@ -201,6 +201,11 @@ def test_a_hundred_thousand_faces_in_one_pixel(backend):
 
 # --- the same bits
 
+AS_USERS_HAVE_IT = pytest.mark.skipif(
+    "optimization_level=0" in os.environ["XLA_FLAGS"],
+    reason="needs programs compiled as users have them: XLA_FLAGS= python -m pytest",
+)
+
 SAME_BITS = """
 import hashlib
 import jax, jax.numpy as jnp, numpy as np
@@ -229,12 +234,12 @@ for backend in ["xla"] + ["cpu"] * _backend.has_cpu_kernels():
 """
 
 
+@AS_USERS_HAVE_IT
 def test_pictures_and_gradients_have_the_same_bits_in_every_run_and_with_any_number_of_threads():
     printed = set()
     for threads in (1, 5):
-        # NPROC is the number of XLA's threads. Loops are compiled as users have them.
-        flags = os.environ["XLA_FLAGS"].replace("--xla_cpu_use_fusion_emitters=false", "")
-        environment = {**os.environ, "XLA_FLAGS": flags, "NPROC": str(threads)}
+        # NPROC is the number of XLA's threads.
+        environment = {**os.environ, "NPROC": str(threads)}
         command = [sys.executable, "-c", SAME_BITS]
         folder = Path(jnr.__file__).parents[1]
         run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
@@ -243,10 +248,9 @@ def test_pictures_and_gradients_have_the_same_bits_in_every_run_and_with_any_num
     assert len(printed) == len({line.split()[0] for line in printed}), printed
 
 
+@AS_USERS_HAVE_IT
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_fragments_have_the_same_bits_in_a_batch_as_alone(backend):
-    if backend == "xla" and "fusion_emitters=false" in os.environ["XLA_FLAGS"]:
-        pytest.skip("needs loops compiled as users have them: XLA_FLAGS= python -m pytest")
     (vertices, _, camera, _), faces, _ = _batch(0)
     clip = jax.vmap(lambda v, c: c.clip_positions(v, SIZE[1] / SIZE[0]))(vertices, camera)
 

@@ -21,7 +21,7 @@ NEGATIVE_DEPTH = {"nearfar": [7, 8]}
 ILL_CONDITIONED = [name for name in golden.KERNEL_CASES if name.startswith("illcond")]
 SOUND = [name for name in golden.KERNEL_CASES if name not in ILL_CONDITIONED]
 # Cases are padded to one of these numbers of faces, and their items taken two at a time: few shapes to compile for.
-NUM_FACES, NUM_ITEMS = (96, 640, 4928), 2
+NUM_FACES, NUM_ITEMS = (640, 4928), 2
 
 
 def _render_soup(xyz, textures, num_faces, background, *, size, near, far):

@@ -12,6 +12,8 @@ import jnr
 
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
+from jnr.triton_kernels import edge_sweep, rows
+
 CUSTOM_CALLS = ("triton_kernel_call", "triton_kernel_call_ffi")
 
 
@@ -131,3 +133,30 @@ def test_shard_map_launches_on_each_device_s_part():
     spec = jax.sharding.PartitionSpec("batch")
     sharded = jax.jit(jax.shard_map(step(), mesh=mesh, in_specs=spec, out_specs=spec))
     assert lowered(sharded, batch(2)).count("custom_call @triton_kernel_call") == 5
+
+
+@pytest.mark.parametrize("flag", ["deterministic_ops", "exclude_nondeterministic_ops"])
+def test_xla_s_flag_for_the_same_bits_holds_for_the_kernels_too(flag, monkeypatch):
+    clip, faces = jnp.zeros((1, 3, 4)), jnp.zeros((1, 1, 3), jnp.int32)
+    image, face_index = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4), jnp.int32)
+    launched = []
+
+    def call(*_, results, **__):
+        launched.append(results)
+        return [jnp.zeros(result.shape, result.dtype) for result in results]
+
+    monkeypatch.setattr(launch, "call", call)
+
+    def launches(flags):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        launched.clear()
+        edge_sweep.edge_sweep_bwd(image, image, clip, faces, face_index, eps=1e-3)
+        sweeps = len(launched)
+        rows.add_rows(image[:, 0], face_index[:, 0], rows=3, sums=1)
+        rows.spread_rows(image[:, 0], image[:, 0, :, :1], face_index[:, 0, :, None], rows=3, sums=1)
+        return sweeps, len(launched) - sweeps
+
+    assert launches("") == (2, 2)
+    assert launches(f"--xla_gpu_{flag}=false") == (2, 2)
+    # In fixed point, which takes a launch more each way; and by XLA.
+    assert launches(f"--xla_gpu_autotune_level=0 --xla_gpu_{flag}=true") == (4, 0)

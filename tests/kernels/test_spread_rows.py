@@ -90,24 +90,3 @@ def test_gradient_of_barycentrics_is_plain_jax_s(scene, shared, device):
     expected = jax.jit(xla_resolve.resolve_bwd, static_argnames="sums")(*operands, sums=len(clips))
     assert found.shape == clips.shape
     check(found, expected)
-
-
-@pytest.mark.parametrize("flag", ["deterministic_ops", "exclude_nondeterministic_ops"])
-def test_xla_s_flag_for_the_same_bits_holds_for_these_sums_too(flag, monkeypatch):
-    operands = jnp.asarray(normal(1, 5, 2)), jnp.zeros((1, 5), jnp.int32)
-
-    def launches():
-        launched = []
-        monkeypatch.setattr(
-            launch, "call", lambda *_, results, **__: launched.append(1) or [jnp.zeros(results[0].shape)]
-        )
-        rows.add_rows(*operands, rows=3, sums=1)
-        rows.spread_rows(operands[0], jnp.ones((1, 5, 1)), operands[1][..., None], rows=3, sums=1)
-        return len(launched)
-
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    assert launches() == 2
-    monkeypatch.setenv("XLA_FLAGS", f"--xla_gpu_autotune_level=0 --xla_gpu_{flag}=true")
-    assert launches() == 0
-    monkeypatch.setenv("XLA_FLAGS", f"--xla_gpu_{flag}=false")
-    assert launches() == 2
