@@ -101,8 +101,7 @@ def run_sanitizer():
         return "memory checker: compute-sanitizer is not installed"
     code = (
         "import jax, jnr; m = jnr.shapes.icosphere(2)\n"
-        "draw = lambda v: jnr.render(v, m.faces, image_size=(37, 61))\n"
-        "f = lambda v: sum((x**2).sum() for x in (draw(v).rgb, draw(v).depth))\n"
+        "f = lambda v: sum((x**2).sum() for x in jnr.render(v, m.faces, image_size=(37, 61)))\n"
         "jax.block_until_ready(jax.jit(jax.vmap(jax.grad(f)))(jax.numpy.stack([m.vertices, 0.7 * m.vertices])))"
     )
     command = [tool, "--tool", "memcheck", sys.executable, "-c", code]

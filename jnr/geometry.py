@@ -13,7 +13,7 @@ from jnr import _checks
 from jnr._backend import Backend
 from jnr._ops.rows import take_rows
 from jnr._program import program
-from jnr._xla.geometry import power_of_two_scale, take, take_known
+from jnr._xla.geometry import from_start, power_of_two_scale, take, take_known
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -83,7 +83,7 @@ def volume(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((), vertices.dtype)
     # From the middle of the faces: far from the origin the cones would be large and nearly cancel.
-    corners = jnp.stack(at_corners(vertices, faces))
+    corners = at_corners(vertices, faces)
     count = jnp.maximum(jnp.sum((faces >= 0).astype(vertices.dtype)), 1)
     middle = lax.stop_gradient(jnp.sum(corners, axis=(0, 1)) / count)
     # Padding's corners stay at zero.
@@ -219,7 +219,7 @@ def _smooth_normals(vertices, faces):
     products = _cross_products(vertices * scale, faces, rescaled=False)
     total = jnp.zeros_like(vertices)
     for k in range(3):
-        total = total.at[jnp.where(faces[:, k] < 0, vertices.shape[0], faces[:, k])].add(products, mode="drop")
+        total = total.at[from_start(faces[:, k], vertices.shape[0])].add(products, mode="drop")
     return unit(_near_one(total))
 
 
@@ -228,7 +228,7 @@ def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None =
     """A vector along each face's normal, twice its area long unless rescaled; zero for faces that have none."""
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((faces.shape[0], 3), vertices.dtype)
-    corner = jnp.stack(at_corners(vertices, faces, backend=backend))
+    corner = at_corners(vertices, faces, backend=backend)
     # Masked before the product: its derivative would be NaN times zero.
     sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
     corner = jnp.where(sound[:, None], corner, 0)
@@ -270,9 +270,11 @@ def _near_one(vectors):
 
 
 @program("backend")
-def at_corners(values, faces, *, backend: Backend | None = "xla") -> list[jax.Array]:
-    """Rows of per-vertex values at each corner of the faces; zeros for padding, which gives back no cotangent.
+def at_corners(values, faces, *, backend: Backend | None = "xla") -> jax.Array:
+    """Rows of per-vertex values at each corner of the faces, `(3, faces, channels)`.
+
+    Zeros for padding, which gives back no cotangent.
 
     Plain JAX where there is no say in it, so that what it is part of can be exported.
     """
-    return list(take_rows(values, faces.T, backend=backend))
+    return take_rows(values, faces.T, backend=backend)

@@ -165,16 +165,15 @@ def sample_uv(
     clip_positions = _checks.as_compute(clip_positions, "clip_positions")
     faces = _checks.as_faces(faces, clip_positions.shape[0])
     checked = check_texture(texture, faces, clip_positions.shape[0])
-    covered = fragments.face_index >= 0
-    channels = checked.images[0].shape[-1]
-    if 0 in (faces.shape[0], clip_positions.shape[0], checked.uv.shape[0], channels):
-        return jnp.zeros((*covered.shape, channels), checked.images[0].dtype)
     return _sample_uv(checked, faces, fragments, clip_positions, filter=texture.filter, backend=backend)
 
 
 @program("filter", "backend")
 def _sample_uv(checked, faces, fragments, clip_positions, *, filter, backend):
     covered = fragments.face_index >= 0
+    channels = checked.images[0].shape[-1]
+    if 0 in (faces.shape[0], clip_positions.shape[0], checked.uv.shape[0], channels):
+        return jnp.zeros((*covered.shape, channels), checked.images[0].dtype)
     uv = interpolate(checked.uv, checked.uv_faces, fragments, backend=backend)
     material = None
     if checked.material is not None:
@@ -371,13 +370,10 @@ def sample_cubes(
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 3.1.
     """
     cubes = _checks.as_float(cubes, "textures")
-    size, channels = cubes.shape[1], cubes.shape[-1]
+    size = cubes.shape[1]
     _checks.check_shape(cubes, "textures", "faces", size, size, size, "channels")
     if size == 0:
         raise ValueError(f"textures must have at least one texel a side, got shape {cubes.shape}.")
-    covered = fragments.face_index >= 0
-    if 0 in cubes.shape:
-        return jnp.zeros((*covered.shape, channels), cubes.dtype)
     return _sample_cubes(cubes, fragments, backend=backend)
 
 
@@ -385,6 +381,8 @@ def sample_cubes(
 def _sample_cubes(cubes, fragments, *, backend):
     num_faces, size, channels = cubes.shape[0], cubes.shape[1], cubes.shape[-1]
     covered = fragments.face_index >= 0
+    if 0 in cubes.shape:
+        return jnp.zeros((*covered.shape, channels), cubes.dtype)
     position = fragments.barycentric.astype(_checks.as_compute(cubes, "textures").dtype) * (size - 1)
     low = jnp.clip(jnp.floor(lax.stop_gradient(position)).astype(jnp.int32), 0, max(size - 2, 0))
     fraction = position - low.astype(position.dtype)

@@ -71,7 +71,7 @@ def voxelize(
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((size, size, size), bool)
     # In the grid's units centres are at whole numbers.
-    corners = jnp.stack(at_corners((vertices - low) / (high - low) * size - 0.5, faces), axis=1)  # (faces, 3, 3)
+    corners = at_corners((vertices - low) / (high - low) * size - 0.5, faces).swapaxes(0, 1)
     sound = jnp.all(faces >= 0, axis=1) & jnp.all(jnp.isfinite(corners), axis=(1, 2))
     # A point: it has no side.
     corners = jnp.where(sound[:, None, None], corners, 0)

@@ -39,8 +39,7 @@ def edge_sweep_bwd(
 
     def sweep(axis, image, cotangent, face_index):
         lines, length, channels = image.shape[1:]
-        # A shared operand has no step from one item of the batch to the next.
-        steps = [a[0].size // a.shape[-1] if a.shape[0] > 1 else 0 for a in (image, cotangent, clip_positions, faces)]
+        steps = [launch.batch_step(a, a.shape[-1]) for a in (image, cotangent, clip_positions, faces)]
         # Fixed point: to a sum each pixel adds three terms at most, each below 4, and the sign is one more bit.
         fraction_bits = 61 - (3 * lines * length).bit_length()
 
@@ -54,7 +53,7 @@ def edge_sweep_bwd(
                 face_index,
                 largest,
                 *steps,
-                lines * length if face_index.shape[0] > 1 else 0,
+                launch.batch_step(face_index),
                 lines,
                 length,
                 num_vertices,

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib
 import importlib.metadata
+import math
 import os
 import threading
 import types
@@ -59,6 +60,11 @@ def _set_mode(name, value):
 def persistent(programs: int) -> int:
     """How many programs to start of a kernel whose programs stride over a number of steps read from memory."""
     return INTERPRETED_PROGRAMS if getattr(_mode, "interpreted", None) else programs
+
+
+def batch_step(array: jax.Array, width: int = 1) -> int:
+    """How many groups of `width` elements lie between the items of a batch: none where they share the operand."""
+    return math.prod(array.shape[1:]) // width if array.shape[0] > 1 else 0
 
 
 def same_bits() -> bool:

@@ -37,9 +37,8 @@ def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width
     total = batch * num_faces
     blocks = -(-total // BLOCK_FACES)
     mesh = {
-        # A shared operand has no step from one item of the batch to the next.
-        "clip_step": num_vertices if clip_positions.shape[0] > 1 else 0,
-        "faces_step": num_faces if faces.shape[0] > 1 else 0,
+        "clip_step": launch.batch_step(clip_positions, 4),
+        "faces_step": launch.batch_step(faces, 3),
         "total": total,
         "num_faces": num_faces,
         "num_vertices": num_vertices,

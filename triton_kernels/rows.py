@@ -14,11 +14,15 @@ BLOCK = 32
 
 def add_rows(values: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
     """Values added up by their index; arguments and result as in jnr/_xla/rows.py."""
+    if launch.same_bits():
+        return xla_rows.add_rows(values, index, rows=rows, sums=sums)
     return _spread(values, None, index[..., None], rows, sums)
 
 
 def spread_rows(values: jax.Array, weights: jax.Array, index: jax.Array, *, rows: int, sums: int) -> jax.Array:
     """Weighted values added up by their indices; arguments and result as in jnr/_xla/rows.py."""
+    if launch.same_bits():
+        return xla_rows.spread_rows(values, weights, index, rows=rows, sums=sums)
     return _spread(values, weights, index, rows, sums)
 
 
@@ -30,16 +34,14 @@ def resolve_bwd(
 
 
 def _spread(values, weights, index, rows, sums):
-    operands = [values, index] if weights is None else [values, weights, index]
-    if launch.same_bits():
-        if weights is None:
-            return xla_rows.add_rows(values, index[..., 0], rows=rows, sums=sums)
-        return xla_rows.spread_rows(values, weights, index, rows=rows, sums=sums)
-    launch.check_float32(*operands[:-1])
-    batch = max(operand.shape[0] for operand in operands)
     count, channels = values.shape[1:]
-    terms = index.shape[2]
-    each = 1 if weights is None else weights.shape[2] // max(terms, 1)
+    terms, each, weighted = index.shape[2], 1, weights is not None
+    if weighted:
+        each = weights.shape[2] // max(terms, 1)
+    else:
+        weights = values  # not read
+    launch.check_float32(values, weights)
+    batch = max(a.shape[0] for a in (values, weights, index))
     result = jax.ShapeDtypeStruct((sums, rows, channels), jnp.float32)
     if 0 in (batch, count, channels, rows, terms, each):
         return jnp.zeros(result.shape, result.dtype)
@@ -47,11 +49,9 @@ def _spread(values, weights, index, rows, sums):
     (out,) = launch.call(
         spread_rows_kernel,
         values,
-        # Without weights the pointer is not read.
-        values if weights is None else weights,
+        weights,
         index,
-        # A shared operand has no step from one item of the batch to the next.
-        *(a[0].size if a is not None and a.shape[0] > 1 else 0 for a in (values, weights, index)),
+        *map(launch.batch_step, (values, weights, index)),
         count,
         blocks,
         rows // each,
@@ -63,7 +63,7 @@ def _spread(values, weights, index, rows, sums):
         CHANNELS=channels,
         TERMS=terms,
         EACH=each,
-        WEIGHTED=weights is not None,
+        WEIGHTED=weighted,
         BLOCK=BLOCK,
     )
     return out

@@ -60,7 +60,7 @@ def _single(image, cotangent, clip_positions, faces, face_index, barycentric, bo
         pull = jnp.where(covered, pull, 0) * (size / 2)
         grad = jnp.zeros(clip_positions.shape[0], clip_positions.dtype)
         for k in range(3):
-            row = jnp.where(covered, index[k], grad.shape[0])
+            row = jnp.where(covered, index[..., k], grad.shape[0])
             grad = grad.at[row].add(pull * barycentric[..., k], mode="drop")
         moved.append(grad)
     # From NDC, x / w, to clip space.
@@ -107,7 +107,7 @@ def occlusion_boundary(clip_positions: jax.Array, faces: jax.Array, face_index: 
     if 0 in (clip_positions.shape[0], faces.shape[0]):
         return jnp.zeros(face_index.shape, bool)
     covered = face_index >= 0
-    index = jnp.stack(face_corners(faces, face_index, clip_positions.shape[0]), axis=-1)
+    index = face_corners(faces, face_index, clip_positions.shape[0])
     depth, *slopes = _plane_depth(clip_positions, index)
     boundary = jnp.zeros(face_index.shape, bool)
     for axis, slope in enumerate(slopes):

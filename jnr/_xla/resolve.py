@@ -14,10 +14,9 @@ from jnr._xla.geometry import mapped, pixel_space, power_of_two_scale, take, tak
 OTHERS = ((1, 2), (2, 0), (0, 1))
 
 
-def face_corners(faces: jax.Array, face_index: jax.Array, num_vertices: int) -> list[jax.Array]:
-    """Vertex index of each corner of the face a pixel sees, each `(height, width)`; anything on background."""
-    rows = take(faces, jnp.maximum(face_index, 0))
-    return [jnp.clip(rows[..., k], 0, num_vertices - 1) for k in range(3)]
+def face_corners(faces: jax.Array, face_index: jax.Array, num_vertices: int) -> jax.Array:
+    """Vertex index of each corner of the face a pixel sees, `(height, width, 3)`; anything on background."""
+    return jnp.clip(take(faces, jnp.maximum(face_index, 0)), 0, num_vertices - 1)
 
 
 def resolve(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> jax.Array:
@@ -121,7 +120,7 @@ def _seen_faces(clip_positions, faces, face_index):
 def _seen_corners(clip_positions, faces, face_index):
     """Corners of the face each pixel sees in pixel space, and their vertices, both `(height, width, 3, ...)`."""
     vertices = jnp.stack(pixel_space(clip_positions, *face_index.shape), axis=-1)
-    index = jnp.stack(face_corners(faces, face_index, clip_positions.shape[0]), axis=-1)
+    index = face_corners(faces, face_index, clip_positions.shape[0])
     index = jnp.where(face_index[..., None] >= 0, index, -1)
     return take_known(vertices, index), index
 

@@ -20,6 +20,16 @@ def on(backend, *values):
 KERNELS = [on("interpret"), on("cpu")]
 
 
+def skip_unless_launched_from_jax():
+    """Skips, with the versions found, where jax-triton cannot be used with the jax or triton at hand."""
+    from jnr.triton_kernels import launch
+
+    try:
+        launch._jax_triton()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
 def _triangle(*corners):
     return np.array(corners, np.float32), np.array([[0, 1, 2]], np.int32)
 

@@ -53,12 +53,11 @@ def test_sums_through_barycentrics_agree_with_plain_jax(scene):
     rng = np.random.default_rng(0)
     attributes = rng.normal(size=(len(clip), 3)).astype(np.float32)
     cotangent = rng.normal(size=(height, width, 3)).astype(np.float32)
-    face_index = jnr.rasterize(clip, faces, (height, width), backend="xla").face_index
-    operands = jnp.asarray(cotangent)[None], jnp.asarray(clip)[None], faces[None], face_index[None]
+    fragments = jnr.rasterize(clip, faces, (height, width), backend="xla")
+    operands = jnp.asarray(cotangent)[None], jnp.asarray(clip)[None], faces[None], fragments.face_index[None]
 
     def gradients(backend):
         def loss(attributes):
-            fragments = jnr.rasterize(clip, faces, (height, width), backend="xla")
             return jnp.vdot(jnr.interpolate(attributes, faces, fragments, backend=backend), cotangent)
 
         return jax.grad(loss)(attributes), resolve_bwd_p.bind(*operands, sums=1, backend=backend)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import export
+from scenes import skip_unless_launched_from_jax
 
 import jnr
 
@@ -19,11 +20,7 @@ CUSTOM_CALLS = ("triton_kernel_call", "triton_kernel_call_ffi")
 
 @pytest.fixture(autouse=True)
 def working_versions():
-    """Skips, with the versions found, where jax-triton cannot be used with the jax or triton at hand."""
-    try:
-        launch._jax_triton()
-    except ImportError as error:
-        pytest.skip(str(error))
+    skip_unless_launched_from_jax()
 
 
 def step(backend=None):

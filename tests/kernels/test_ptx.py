@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scenes import NAMES, SCENES, golden_soup, padded
+from scenes import NAMES, SCENES, golden_soup, padded, skip_unless_launched_from_jax
 from test_edge_sweep import check
 
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
@@ -26,10 +26,7 @@ plain_edge_sweep = jax.jit(edge_sweep_bwd_xla, static_argnames="eps")
 @pytest.fixture
 def launches(monkeypatch):
     """What is launched on the emulated GPU."""
-    try:
-        launch._jax_triton()
-    except ImportError as error:
-        pytest.skip(str(error))
+    skip_unless_launched_from_jax()
     # Fewer programs than there is work for.
     monkeypatch.setattr(rasterize, "PROGRAMS", 3)
     with ptx.emulated_gpu() as launches:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scenes import SCENES
+from scenes import SCENES, skip_unless_launched_from_jax
 
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
@@ -23,10 +23,7 @@ rng = np.random.default_rng(0)
 def device(request):
     """Where the kernels run."""
     if request.param == "emulator":
-        try:
-            launch._jax_triton()
-        except ImportError as error:
-            pytest.skip(str(error))
+        skip_unless_launched_from_jax()
     with launch.interpreted() if request.param == "interpreter" else ptx.emulated_gpu():
         yield
 
@@ -82,9 +79,10 @@ def test_nothing_to_add_up_is_zeros(device):
 def test_gradient_of_barycentrics_is_plain_jax_s(scene, shared, device):
     clip, faces, *_ = SCENES[scene]
     height, width = 7, 9
-    clips = np.stack([clip, clip * np.float32([-1, 1, 1, 1])])[: 1 if shared else 2]
+    both = np.stack([clip, clip * np.float32([-1, 1, 1, 1])])
+    clips = both[: 1 if shared else 2]
     draw = jax.vmap(lambda c: jnr.rasterize(c, faces, (height, width), backend="xla").face_index)
-    face_index = np.asarray(draw(np.stack([clip, clip * np.float32([-1, 1, 1, 1])])))
+    face_index = np.asarray(draw(both))
     operands = normal(2, height, width, 3), clips, faces[None], face_index
     found = rows.resolve_bwd(*map(jnp.asarray, operands), sums=len(clips))
     expected = jax.jit(xla_resolve.resolve_bwd, static_argnames="sums")(*operands, sums=len(clips))

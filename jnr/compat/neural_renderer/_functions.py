@@ -146,7 +146,7 @@ def vertices_to_faces(
 ) -> Float[Array, "batch faces 3 3"]:
     """The corners of each face; zeros for padding (index -1)."""
     vertices = as_vertices(vertices)
-    return jax.vmap(lambda v, f: jnp.stack(at_corners(v, f), axis=1))(vertices, as_faces(faces, vertices))
+    return jax.vmap(lambda v, f: at_corners(v, f).swapaxes(0, 1))(vertices, as_faces(faces, vertices))
 
 
 def lighting(
