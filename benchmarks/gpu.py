@@ -28,15 +28,15 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jnr._xla.rows import weighted_scatter_add as weighted_scatter_add_xla
 from peers import PEERS
 
 import jnr
-from jnr._xla.rows import spread_rows as spread_rows_xla
-from jnr.camera import transform
+from jnr._camera import transform
 from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
+from jnr.triton_kernels.gather import weighted_scatter_add
 from jnr.triton_kernels.launch import versions
 from jnr.triton_kernels.rasterize import rasterize
-from jnr.triton_kernels.rows import spread_rows
 
 # Name, mesh, image size, batch.
 WORKLOADS = [
@@ -160,8 +160,8 @@ def measure(name, make_mesh, size, batch, bandwidth):
         "both": timed(step, vertices),
         "optax step": timed_optax(step, vertices),
         "rgb, both": timed(jax.jit(jax.vmap(jax.value_and_grad(rgb))), vertices),
-        "sums": timed(jax.jit(partial(spread_rows, **sizes)), *corners),
-        "sums, XLA": timed(jax.jit(partial(spread_rows_xla, **sizes)), *corners),
+        "sums": timed(jax.jit(partial(weighted_scatter_add, **sizes)), *corners),
+        "sums, XLA": timed(jax.jit(partial(weighted_scatter_add_xla, **sizes)), *corners),
         "floor, both": floor(face_index, cotangent, mesh.faces.shape[0], bandwidth),
     }
     arrays = [np.asarray(a) for a in (clip, mesh.faces, reference)]

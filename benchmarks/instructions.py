@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import ptx
 
 import jnr
-from jnr.camera import transform
+from jnr._camera import transform
 from jnr.triton_kernels import edge_sweep, rasterize, rows
 
 # H100 and H200: multiprocessors, warps that one gives an instruction to in a cycle, cycles a second.
@@ -42,7 +42,7 @@ def main():
         cotangent = 2 * (alpha - jnp.roll(alpha, 3, axis=2))
         edge_sweep.edge_sweep_bwd(alpha, cotangent, clip, mesh.faces[None], face_index, eps=1e-3)
         colors = jnp.ones((1, options.size**2, 3))
-        rows.spread_rows(colors, colors, face_index.reshape(1, -1, 1), rows=3 * mesh.faces.shape[0], sums=1)
+        rows.weighted_scatter_add(colors, colors, face_index.reshape(1, -1, 1), rows=3 * mesh.faces.shape[0], sums=1)
     print(
         f"{mesh.faces.shape[0]} faces, {options.size} x {options.size}, {float((face_index >= 0).mean()):.0%} covered"
     )

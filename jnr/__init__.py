@@ -1,62 +1,105 @@
 """Differentiable mesh rendering in JAX."""
 
-from jnr import gradients as gradients, losses as losses, optim as optim, shapes as shapes, viz as viz
-from jnr._ops.edge_sweep import edge_sweep as edge_sweep
-from jnr._ops.interpolate import interpolate as interpolate
-from jnr._ops.opendr import opendr as opendr
-from jnr._ops.rasterize import Fragments as Fragments, rasterize as rasterize
-from jnr._ops.visibility import with_gradient as with_gradient
-from jnr._version import __version__ as __version__
-from jnr.camera import (
-    Camera as Camera,
-    Intrinsics as Intrinsics,
-    LookAlong as LookAlong,
-    LookAt as LookAt,
-    Matrix as Matrix,
-    Orthographic as Orthographic,
-    Perspective as Perspective,
-    Pose as Pose,
-    WeakPerspective as WeakPerspective,
-    points_from_angles as points_from_angles,
+from jnr import gradients, io, losses, optim, shapes, viz
+from jnr._camera import (
+    Camera,
+    Intrinsics,
+    LookAlong,
+    LookAt,
+    Matrix,
+    Orthographic,
+    Perspective,
+    Pose,
+    WeakPerspective,
+    points_from_angles,
 )
-from jnr.geometry import (
-    Subdivision as Subdivision,
-    SurfaceSamples as SurfaceSamples,
-    face_areas as face_areas,
-    face_normals as face_normals,
-    sample_surface as sample_surface,
-    subdivision as subdivision,
-    vertex_normals as vertex_normals,
-    volume as volume,
+from jnr._geometry import (
+    Subdivision,
+    SurfaceSamples,
+    face_areas,
+    face_normals,
+    sample_surface,
+    subdivision,
+    vertex_normals,
+    volume,
 )
-from jnr.io import load as load, save as save
-from jnr.lights import (
-    AmbientLight as AmbientLight,
-    Arriving as Arriving,
-    DirectionalLight as DirectionalLight,
-    PointLight as PointLight,
-    SphericalHarmonicsLight as SphericalHarmonicsLight,
-)
-from jnr.mesh import (
-    Mesh as Mesh,
-    concatenate as concatenate,
-    normalize as normalize,
-    stack as stack,
-    subdivide as subdivide,
-)
-from jnr.render import (
-    Rendering as Rendering,
-    render as render,
-    render_depth as render_depth,
-    render_silhouette as render_silhouette,
-)
-from jnr.shading import Lambert as Lambert, Phong as Phong, Surface as Surface
-from jnr.textures import (
-    UVTexture as UVTexture,
-    colors_to_cubes as colors_to_cubes,
-    cubes_to_uv as cubes_to_uv,
-    sample_cubes as sample_cubes,
-    sample_uv as sample_uv,
-    uv_to_cubes as uv_to_cubes,
-)
-from jnr.voxels import voxel_iou as voxel_iou, voxelize as voxelize
+from jnr._lights import AmbientLight, Arriving, DirectionalLight, Light, PointLight, SphericalHarmonicsLight
+from jnr._mesh import Mesh, concatenate, normalize, stack, subdivide
+from jnr._ops.edge_sweep import edge_sweep
+from jnr._ops.interpolate import interpolate
+from jnr._ops.opendr import opendr
+from jnr._ops.rasterize import Fragments, rasterize
+from jnr._ops.visibility import with_gradient
+from jnr._render import Rendering, render, render_depth, render_silhouette
+from jnr._shading import Lambert, Phong, Shader, Surface
+from jnr._textures import UVTexture, colors_to_cubes, cubes_to_uv, sample_cubes, sample_uv, uv_to_cubes
+from jnr._version import __version__
+from jnr._voxels import voxel_iou, voxelize
+from jnr.io import load, save
+
+__all__ = [
+    "AmbientLight",
+    "Arriving",
+    "Camera",
+    "DirectionalLight",
+    "Fragments",
+    "Intrinsics",
+    "Lambert",
+    "Light",
+    "LookAlong",
+    "LookAt",
+    "Matrix",
+    "Mesh",
+    "Orthographic",
+    "Perspective",
+    "Phong",
+    "PointLight",
+    "Pose",
+    "Rendering",
+    "Shader",
+    "SphericalHarmonicsLight",
+    "Subdivision",
+    "Surface",
+    "SurfaceSamples",
+    "UVTexture",
+    "WeakPerspective",
+    "__version__",
+    "colors_to_cubes",
+    "concatenate",
+    "cubes_to_uv",
+    "edge_sweep",
+    "face_areas",
+    "face_normals",
+    "gradients",
+    "interpolate",
+    "io",
+    "load",
+    "losses",
+    "normalize",
+    "opendr",
+    "optim",
+    "points_from_angles",
+    "rasterize",
+    "render",
+    "render_depth",
+    "render_silhouette",
+    "sample_cubes",
+    "sample_surface",
+    "sample_uv",
+    "save",
+    "shapes",
+    "stack",
+    "subdivide",
+    "subdivision",
+    "uv_to_cubes",
+    "vertex_normals",
+    "viz",
+    "volume",
+    "voxel_iou",
+    "voxelize",
+    "with_gradient",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

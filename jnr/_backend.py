@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from jnr import _cpu
+from jnr._ops import cpp
 
 Backend = Literal["xla", "cpu", "triton", "interpret"]
 
@@ -13,13 +13,13 @@ INSTALL = 'pip install "jnr[cuda]" installs versions that work together; backend
 
 
 def check_backend(backend: str | None) -> None:
-    """Raises if `backend` is no backend's name, or if what it needs is not installed."""
+    """Raises if `backend` is not the name of a backend, or if a package that it needs is not installed."""
     if backend is not None and backend not in get_args(Backend):
         raise ValueError(f"backend must be None or one of {', '.join(get_args(Backend))}, got {backend!r}.")
     if backend == "cpu" and not has_cpu_kernels():
         raise ImportError(
-            'backend="cpu" needs the compiled kernels, and this jnr was installed without them, for want of a C++ '
-            'compiler or of jaxlib\'s headers. Reinstall it with a compiler, or use backend="xla" or None.'
+            'backend="cpu" needs the compiled kernels, which need a C++ compiler when jnr is installed. Reinstall jnr with '
+            'a C++ compiler at hand, or use backend="xla" or None.'
         )
     needs = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}.get(backend or "", ())
     missing = [name.replace("_", "-") for name in needs if not _installed(name)]
@@ -29,25 +29,25 @@ def check_backend(backend: str | None) -> None:
 
 def has_cpu_kernels() -> bool:
     """Whether the kernels for the CPU were compiled when jnr was installed."""
-    return _cpu.library() is not None
+    return cpp.library() is not None
 
 
 def has_triton() -> bool:
-    """Whether the Triton kernels' packages are installed, be they sound or not."""
+    """Whether the packages that the Triton kernels need are installed, whether or not they work."""
     return _installed("triton") and _installed("jax_triton")
 
 
-def load_kernels(op: str, function: str) -> Callable:
-    """The launch function of an op's Triton kernels."""
+def load_launch_function(file: str, name: str) -> Callable:
+    """A function of a module of `jnr.triton_kernels`."""
     try:
-        return getattr(importlib.import_module(f"jnr.triton_kernels.{op}"), function)
+        return getattr(importlib.import_module(f"jnr.triton_kernels.{file}"), name)
     except (ImportError, AttributeError, OSError) as error:
         raise ImportError(f"The Triton kernels cannot be loaded: {error}. {INSTALL}") from error
 
 
 def interpreted():
     """Context in which launch functions run through Triton's interpreter."""
-    return load_kernels("launch", "interpreted")()
+    return load_launch_function("launch", "interpreted")()
 
 
 def _installed(name):

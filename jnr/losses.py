@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 from jnr import _checks
-from jnr._xla.geometry import take
-from jnr.geometry import at_corners, face_normals, is_noise
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+from jnr._geometry import corner_values, face_normals, is_noise
+from jnr._ops.indexing import gather_in_bounds
 
 
 def silhouette_iou(
@@ -97,7 +93,7 @@ def chamfer(
 def _to_nearest(points, others, chunk):
     # Searched without a derivative, so that nothing of the search is kept for the backward pass.
     index = _nearest(lax.stop_gradient(points), lax.stop_gradient(others), chunk)
-    apart = points - take(others, index)
+    apart = points - gather_in_bounds(others, index)
     return jnp.mean(jnp.sum(apart * apart, axis=-1))
 
 
@@ -172,7 +168,13 @@ def laplacian(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]
     vertices, (start, end) = _vertices_and_edges(vertices, edges)
     if start.size == 0:
         return jnp.zeros((), vertices.dtype)
-    sums = jnp.zeros_like(vertices).at[start].add(take(vertices, end)).at[end].add(take(vertices, start))
+    sums = (
+        jnp.zeros_like(vertices)
+        .at[start]
+        .add(gather_in_bounds(vertices, end))
+        .at[end]
+        .add(gather_in_bounds(vertices, start))
+    )
     degree = jnp.zeros(vertices.shape[0], vertices.dtype).at[start].add(1).at[end].add(1)
     joined = degree > 0
     offset = vertices - sums / jnp.where(joined, degree, 1)[:, None]
@@ -203,9 +205,9 @@ def cotangent_laplacian(vertices: Float[Array, "vertices 3"], faces: Int[Array, 
     count = vertices.shape[0]
     if 0 in (count, faces.shape[0]):
         return jnp.zeros((), vertices.dtype)
-    corners = at_corners(lax.stop_gradient(vertices), faces)
+    corners = corner_values(lax.stop_gradient(vertices), faces)
     sums, weights = jnp.zeros_like(vertices), jnp.zeros(count, vertices.dtype)
-    moving = at_corners(vertices, faces)
+    moving = corner_values(vertices, faces)
     for k in range(3):
         first, second = (k + 1) % 3, (k + 2) % 3
         ahead, behind = corners[first] - corners[k], corners[second] - corners[k]
@@ -234,7 +236,7 @@ def edge_length(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2
     vertices, (start, end) = _vertices_and_edges(vertices, edges)
     if start.size == 0:
         return jnp.zeros((), vertices.dtype)
-    along = take(vertices, start) - take(vertices, end)
+    along = gather_in_bounds(vertices, start) - gather_in_bounds(vertices, end)
     return jnp.mean(jnp.sum(along * along, axis=-1))
 
 
@@ -253,7 +255,7 @@ def edge_length_variance(vertices: Float[Array, "vertices 3"], edges: Int[Array,
     vertices, (start, end) = _vertices_and_edges(vertices, edges)
     if start.size == 0:
         return jnp.zeros((), vertices.dtype)
-    along = take(vertices, start) - take(vertices, end)
+    along = gather_in_bounds(vertices, start) - gather_in_bounds(vertices, end)
     squared = jnp.sum(along * along, axis=-1)
     length = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
     # Not the mean square less the squared mean, two near numbers.
@@ -297,7 +299,7 @@ def _bends(vertices, faces, pairs):
     """One minus the cosine between the normals of each pair of faces."""
     normals = face_normals(vertices, faces)
     pairs = _checks.as_indices(pairs, "pairs", 2, normals.shape[0], "face indices")
-    return 1 - jnp.sum(take(normals, pairs[:, 0]) * take(normals, pairs[:, 1]), axis=-1)
+    return 1 - jnp.sum(gather_in_bounds(normals, pairs[:, 0]) * gather_in_bounds(normals, pairs[:, 1]), axis=-1)
 
 
 def _vertices_and_edges(vertices, edges) -> tuple[jax.Array, jax.Array]:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int, PyTree
 
 from jnr import _checks
 from jnr._extras import require
 
 if TYPE_CHECKING:
-    import optax
-    from jaxtyping import Array, Int, PyTree
+    from optax import GradientTransformation
+else:
+    # optax is optional; without it the annotations still resolve.
+    GradientTransformation = Any
 
 
 class AdamState(NamedTuple):
@@ -33,7 +36,7 @@ class AdamState(NamedTuple):
 
 def adam(
     learning_rate: float | Callable = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
-) -> optax.GradientTransformation:
+) -> GradientTransformation:
     """Adam that leaves numbers alone whose gradient is exactly zero.
 
     Vertices and texels that a step does not see have no gradient. Plain Adam would move them on by what it remembers;
@@ -92,7 +95,7 @@ def adam(
     return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(learning_rate))
 
 
-def scale_rates(factors: PyTree) -> optax.GradientTransformation:
+def scale_rates(factors: PyTree) -> GradientTransformation:
     """Multiplies updates by factors: learning rates of their own for some parameters.
 
     It stands for the attribute `lr` of Neural Renderer's parameters. Put after an optimizer it scales the steps; in

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jnr.mesh import Mesh
+from jnr._mesh import Mesh
 
 
 def icosphere(subdivisions: int = 3) -> Mesh:

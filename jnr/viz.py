@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from jnr import _checks
+from jnr._camera import Camera
+from jnr._ops.pixel_space import pixel_space
 from jnr._ops.rasterize import rasterize
 from jnr._ops.visibility import Gradient
-from jnr._xla.geometry import pixel_space
-from jnr.camera import Camera
-from jnr.render import GradientName, as_gradient, render
+from jnr._render import GradientName, as_gradient, render
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, ArrayLike, Float, Int
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    # Matplotlib is optional; without it the annotations still resolve.
+    Axes = Figure = Any
 
 
 def descent_arrows(
@@ -100,7 +103,7 @@ def pixel_descents(
     camera = Camera() if camera is None else camera
     clip = camera.clip_positions(_checks.as_compute(vertices, "vertices"), width / height)
     faces = _checks.as_faces(faces, clip.shape[0])
-    pull = as_gradient(gradient, 1e-3, None)
+    pull = as_gradient(gradient, None, None)
     if pull is None:
         raise ValueError("gradient must be a name or a function, got None.")
     fragments = rasterize(clip, faces, (height, width))

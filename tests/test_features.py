@@ -63,7 +63,7 @@ IMAGES = np.random.default_rng(9).uniform(size=(2, 6, 9, 3)).astype(np.float32)
 
 
 @jax.jit
-def mapped(network, images):
+def map_batch(network, images):
     return network(images)
 
 
@@ -78,7 +78,7 @@ def test_network_of_a_file_equals_a_direct_loop(tmp_path, ending):
     else:
         pytest.importorskip("safetensors.numpy").save_file(weights, path)
     network = load_vgg(path, ("relu1_2", "relu2_1"))
-    maps = mapped(network, IMAGES)
+    maps = map_batch(network, IMAGES)
     assert sorted(maps) == ["relu1_2", "relu2_1"]
     for k, image in enumerate((IMAGES - MEAN) / DEVIATION):
         for name, expected in vgg(image.transpose(2, 0, 1), weights).items():
@@ -93,7 +93,7 @@ def test_weights_of_caffe_see_blue_first_from_0_to_255(tmp_path):
     image = IMAGES[0, ..., ::-1] * 255 - np.array([103.939, 116.779, 123.68])
     expected = vgg(image.transpose(2, 0, 1), weights)["relu2_1"]
     assert expected.max() > 50
-    np.testing.assert_allclose(mapped(network, IMAGES)["relu2_1"][0], expected, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(map_batch(network, IMAGES)["relu2_1"][0], expected, rtol=1e-4, atol=1e-2)
 
 
 def test_weights_behind_the_last_layer_are_not_read(tmp_path):
@@ -203,7 +203,7 @@ def test_googlenet_of_a_file_equals_a_direct_loop(tmp_path, names, size):
     np.savez(tmp_path / "net.npz", **weights)
     network = load_googlenet(tmp_path / "net.npz", names[::-1])
     images = np.random.default_rng(2).uniform(size=(1, *size, 3)).astype(np.float32)
-    got = mapped(network, images)
+    got = map_batch(network, images)
 
     def layer(name, values, stride=1):
         values = convolved(values, weights[f"{name}.conv.weight"], stride)
@@ -253,7 +253,7 @@ def test_what_a_file_of_googlenet_lacks_is_named_in_the_error(tmp_path):
 
 def test_random_network_keeps_the_size_of_features():
     images = np.random.default_rng(0).uniform(size=(1, 32, 32, 3))
-    maps = mapped(random_vgg(jax.random.key(0)), images.astype(np.float32))
+    maps = map_batch(random_vgg(jax.random.key(0)), images.astype(np.float32))
     assert [m.shape for m in maps.values()] == [(1, 32, 32, 16), (1, 16, 16, 32), (1, 8, 8, 64)]
     for found in maps.values():
         assert 0.1 < float(jnp.sqrt(jnp.mean(found * found))) < 5

@@ -13,7 +13,7 @@ import pytest
 from jax import lax
 
 import jnr
-from jnr.textures import sample_cubes
+from jnr._textures import sample_cubes
 
 # Vertex depths there are negative for these; the originals interpolate them as if they were not (quirk 7), jnr
 # clips them (design: "faces behind the camera are handled by homogeneous edge functions").

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jnr
-from jnr.textures import check_texture
+from jnr._textures import check_texture
 
 pytest.importorskip("trimesh", reason="mesh files need the io extra")
 pytest.importorskip("PIL", reason="textures need the io extra")

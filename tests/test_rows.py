@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jnr._backend import has_cpu_kernels
-from jnr._ops.rows import add_rows_p, blend_rows, take_rows, take_rows_p
+from jnr._ops.gather import gather, gather_p, scatter_add_p, weighted_gather
 
 BACKENDS = [
     "xla",
@@ -33,7 +33,7 @@ def rows_of(table, index):
 def test_rows_are_taken_and_nothing_where_there_is_none(backend, dtype, count, channels):
     table, index = table_and_index(count, channels=channels)
     table = (table * 10).astype(dtype)
-    np.testing.assert_array_equal(jax.jit(take_rows, static_argnames="backend")(table, index, backend=backend),
+    np.testing.assert_array_equal(jax.jit(gather, static_argnames="backend")(table, index, backend=backend),
                                   rows_of(table, index))  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_rows_are_taken_and_nothing_where_there_is_none(backend, dtype, count, c
 def test_gradient_adds_up_what_comes_from_the_same_row(backend, count, channels):
     table, index = table_and_index(count, channels=channels)
     weights = jnp.asarray(rng.normal(size=(count, channels)), jnp.float32)
-    grad = jax.grad(lambda t: jnp.vdot(take_rows(t, index, backend=backend), weights))(table)
+    grad = jax.grad(lambda t: jnp.vdot(gather(t, index, backend=backend), weights))(table)
     expected = np.zeros(table.shape)
     known = (index >= 0) & (index < len(table))
     np.add.at(expected, np.asarray(index)[known], np.asarray(weights, np.float64)[known])
@@ -52,7 +52,7 @@ def test_gradient_adds_up_what_comes_from_the_same_row(backend, count, channels)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradient_of_a_bfloat16_table_is_rounded_once(backend):
     table = jnp.zeros((2, 1), jnp.bfloat16)
-    grad = jax.grad(lambda t: take_rows(t, jnp.zeros(1000, jnp.int32), backend=backend).astype(jnp.float32).sum())(
+    grad = jax.grad(lambda t: gather(t, jnp.zeros(1000, jnp.int32), backend=backend).astype(jnp.float32).sum())(
         table
     )
     assert grad.dtype == jnp.bfloat16
@@ -63,9 +63,9 @@ def test_gradient_of_a_bfloat16_table_is_rounded_once(backend):
 def test_complex_tables_and_their_gradients_have_all_their_digits(backend):
     table, index = table_and_index()
     table = jax.lax.complex(table, table[::-1])
-    np.testing.assert_array_equal(take_rows(table, index, backend=backend), rows_of(table, index))
+    np.testing.assert_array_equal(gather(table, index, backend=backend), rows_of(table, index))
     weights = jnp.asarray(rng.normal(size=(50, 3)), jnp.complex64)
-    grad = jax.vjp(lambda t: take_rows(t, index, backend=backend), table)[1](weights)[0]
+    grad = jax.vjp(lambda t: gather(t, index, backend=backend), table)[1](weights)[0]
     expected = np.zeros((7, 3), complex)
     known = (index >= 0) & (index < 7)
     np.add.at(expected, np.asarray(index)[known], np.asarray(weights)[known])
@@ -76,7 +76,7 @@ def test_complex_tables_and_their_gradients_have_all_their_digits(backend):
 def test_sum_of_a_row_is_made_in_the_order_of_the_values(backend):
     values = jnp.asarray([2.0**24, 1.0, 1.0, -(2.0**24)] * 20000, jnp.float32)[:, None]
     operands = values[None], jnp.zeros((1, len(values)), jnp.int32)
-    total = add_rows_p.bind(*operands, rows=5, sums=1, backend=backend)
+    total = scatter_add_p.bind(*operands, rows=5, sums=1, backend=backend)
     # One by one, the ones are lost beside the large number.
     np.testing.assert_array_equal(total[0, :, 0], [0, 0, 0, 0, 0])
 
@@ -89,7 +89,7 @@ def test_batches_and_their_gradients_are_those_of_a_loop(backend, axes):
     weights = jnp.asarray(rng.normal(size=(4, 2, 30, 3)), jnp.float32)
 
     def loss(table, index, weight):
-        return jnp.vdot(take_rows(table, index, backend=backend), weight)
+        return jnp.vdot(gather(table, index, backend=backend), weight)
 
     # The inner vmap maps all, the outer what `axes` says.
     inner = jax.vmap(jax.value_and_grad(loss))
@@ -110,7 +110,7 @@ def test_shared_table_gets_the_sum_over_the_batch(backend):
     weights = jnp.asarray(rng.normal(size=(3, 5, 30, 2)), jnp.float32)
 
     def loss(table, indices, weights):
-        return jnp.vdot(jax.vmap(lambda i: take_rows(table, i, backend=backend))(indices), weights)
+        return jnp.vdot(jax.vmap(lambda i: gather(table, i, backend=backend))(indices), weights)
 
     found = jax.jit(jax.vmap(jax.grad(loss)))(tables, indices, weights)
     jaxpr = str(jax.make_jaxpr(jax.vmap(jax.grad(loss)))(tables, indices, weights))
@@ -126,7 +126,7 @@ def test_derivatives_of_any_order_and_mode_are_those_of_indexing(backend):
     direction, other = (jnp.asarray(rng.normal(size=table.shape), jnp.float32) for _ in range(2))
 
     def cubed(table):
-        return jnp.sum(take_rows(table, index, backend=backend) ** 3)
+        return jnp.sum(gather(table, index, backend=backend) ** 3)
 
     def plainly(table):
         return jnp.sum(jnp.where(((index >= 0) & (index < 7))[:, None], table[jnp.clip(index, 0, 6)], 0) ** 3)
@@ -147,8 +147,8 @@ def test_transpose_of_sums_over_parts_of_a_batch():
     weights = jnp.asarray(rng.normal(size=(3, 7, 2)), jnp.float32)
     for v in (values, values[:1]):
         for i in (index, index[:1]) if v is values else (index,):
-            grad = jax.grad(lambda v, i=i: jnp.vdot(add_rows_p.bind(v, i, rows=7, sums=3, backend="xla"), weights))(v)
-            taken = take_rows_p.bind(jnp.repeat(weights, 2, axis=0), i, backend="xla")
+            grad = jax.grad(lambda v, i=i: jnp.vdot(scatter_add_p.bind(v, i, rows=7, sums=3, backend="xla"), weights))(v)
+            taken = gather_p.bind(jnp.repeat(weights, 2, axis=0), i, backend="xla")
             expected = taken if v is values else taken.sum(axis=0, keepdims=True)
             np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-5)
 
@@ -195,10 +195,10 @@ def test_blend_and_its_gradients_are_those_of_a_matrix(backend, sizes):
     def loss(table, weights, blend):
         return jnp.vdot(blend(table, weights), values)
 
-    found = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: blend_rows(t, w, index, backend=backend))
+    found = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: weighted_gather(t, w, index, backend=backend))
     expected = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: dense_blend(t, w, index))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
-    blended = blend_rows(table, weights, index, backend=backend)
+    blended = weighted_gather(table, weights, index, backend=backend)
     np.testing.assert_allclose(blended, dense_blend(table, weights, index), rtol=1e-5, atol=1e-5)
     assert float(jnp.abs(found[1][0]).max()) > 0.1
 
@@ -206,7 +206,7 @@ def test_blend_and_its_gradients_are_those_of_a_matrix(backend, sizes):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_blend_of_an_image_that_is_added_up_in_parts(backend):
     table, weights, index, values = blend_operands(1, 3, 3, count=600 * 600)
-    grad = jax.grad(lambda t: jnp.vdot(blend_rows(t, weights, index, backend=backend), values))(table)
+    grad = jax.grad(lambda t: jnp.vdot(weighted_gather(t, weights, index, backend=backend), values))(table)
     known = np.flatnonzero((index[:, 0] >= 0) & (index[:, 0] < 6))
     expected = np.zeros((6, 3, 3))
     products = np.asarray(weights, float)[known][..., None] * np.asarray(values, float)[known][:, None]
@@ -236,7 +236,7 @@ def test_blend_has_derivatives_of_any_order_and_mode(backend):
             yield jax.grad(lambda x: sum(map(jnp.vdot, jax.grad(loss)(x), directions)))(at)
 
         for found, expected in zip(
-            derivatives(lambda t, w: blend_rows(t, w, index, backend=backend)),
+            derivatives(lambda t, w: weighted_gather(t, w, index, backend=backend)),
             derivatives(lambda t, w: dense_blend(t, w, index)),
             strict=True,
         ):
@@ -251,7 +251,7 @@ def test_blend_of_a_batch_is_that_of_a_loop(backend, mapped):
     operands = [x if axis == 0 else x[0] for x, axis in zip(operands, mapped, strict=False)]
 
     def loss(table, weights, index, values):
-        return jnp.vdot(blend_rows(table, weights, index, backend=backend), values)
+        return jnp.vdot(weighted_gather(table, weights, index, backend=backend), values)
 
     def second(*operands):
         """Through the transposes of what the gradient is made of."""
@@ -281,7 +281,7 @@ def test_what_a_batch_of_blends_shares_gets_the_sum(backend, shared):
     values = batch[3]
 
     def loss(table, weights, index, values):
-        blend = jax.vmap(lambda t, w, i: blend_rows(t, w, i, backend=backend), axes)
+        blend = jax.vmap(lambda t, w, i: weighted_gather(t, w, i, backend=backend), axes)
         return jnp.vdot(blend(table, weights, index), values)
 
     def second(table, weights, index, values):
@@ -316,7 +316,7 @@ def test_values_of_zero_pass_over_what_they_are_multiplied_with(backend):
     values = values.at[0].set(0)
 
     def loss(table, weights):
-        return jnp.vdot(jnp.where(values == 0, 0, blend_rows(table, weights, index, backend=backend)), values)
+        return jnp.vdot(jnp.where(values == 0, 0, weighted_gather(table, weights, index, backend=backend)), values)
 
     expected = jax.grad(loss, (0, 1))(table, weights)
     broken = jax.grad(loss, (0, 1))(table, weights.at[0].set(jnp.nan))
@@ -332,9 +332,9 @@ def test_narrow_tables_are_blended_wide(backend):
     weights = jnp.full((1000, 3), 0.5, jnp.float32)
 
     def total(table):
-        return blend_rows(table, weights, index, backend=backend).astype(jnp.float32).sum()
+        return weighted_gather(table, weights, index, backend=backend).astype(jnp.float32).sum()
 
-    assert blend_rows(table, weights, index, backend=backend).dtype == jnp.bfloat16
+    assert weighted_gather(table, weights, index, backend=backend).dtype == jnp.bfloat16
     np.testing.assert_array_equal(jax.grad(total)(table)[:, 0].astype(jnp.float32), [500, 500, 500])
 
 
@@ -344,7 +344,7 @@ def test_blend_of_nothing_is_zero(backend, groups, count):
     table, weights, index, values = blend_operands(1, 3, 2, groups=groups or 1, count=max(count, 2))
     operands = table[: 3 * groups], weights[:count]
     index, values = index[:count], values[:count]
-    blended, pull = jax.vjp(lambda t, w: blend_rows(t, w, index, backend=backend), *operands)
+    blended, pull = jax.vjp(lambda t, w: weighted_gather(t, w, index, backend=backend), *operands)
     assert blended.shape == values.shape
     if groups == 0:
         np.testing.assert_array_equal(blended, 0)

@@ -5,8 +5,8 @@ import pytest
 from jax.test_util import check_grads
 
 import jnr
-from jnr.geometry import face_normals
-from jnr.textures import sample_cubes
+from jnr._geometry import face_normals
+from jnr._textures import sample_cubes
 
 SIZE = 16
 # Sees three sides of a cube.

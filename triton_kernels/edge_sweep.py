@@ -29,9 +29,9 @@ def edge_sweep_bwd(
     eps: float,
     deterministic: bool = False,
 ) -> jax.Array:
-    """Cotangent of the clip positions; arguments and result as in jnr/_xla/edge_sweep.py."""
+    """Cotangent of the clip positions; arguments and result as in jnr/_ops/edge_sweep/definition.py."""
     launch.check_float32(image, cotangent, clip_positions)
-    deterministic |= launch.same_bits()
+    deterministic |= launch.is_deterministic()
     batch = max(a.shape[0] for a in (image, cotangent, clip_positions, faces, face_index))
     num_vertices = clip_positions.shape[1]
     if 0 in (batch, num_vertices, faces.shape[1], image.size):

@@ -1,4 +1,4 @@
-"""Homogeneous pixel-space geometry that the kernels share; jnr/_xla/geometry.py has the conventions."""
+"""Homogeneous pixel-space geometry that the kernels share; jnr/_ops/pixel_space.py has the conventions."""
 
 import triton
 import triton.language as tl

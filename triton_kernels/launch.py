@@ -67,8 +67,8 @@ def batch_step(array: jax.Array, width: int = 1) -> int:
     return math.prod(array.shape[1:]) // width if array.shape[0] > 1 else 0
 
 
-def same_bits() -> bool:
-    """Whether XLA was told to leave out what has other bits every time, such as sums in the order of arrival."""
+def is_deterministic() -> bool:
+    """Whether XLA's flags ask for deterministic results, which sums in the order of arrival are not."""
     flags = os.environ.get("XLA_FLAGS", "")
     return any(f"--xla_gpu_{name}=true" in flags for name in ("deterministic_ops", "exclude_nondeterministic_ops"))
 

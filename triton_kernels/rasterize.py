@@ -28,7 +28,7 @@ PROGRAMS = 4096
 
 
 def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width: int, cull: str | None) -> jax.Array:
-    """The face each pixel sees, -1 where none; arguments and result as in jnr/_xla/rasterize.py."""
+    """The face each pixel sees, -1 where none; arguments and result as in jnr/_ops/rasterize/definition.py."""
     launch.check_float32(clip_positions)
     batch = max(clip_positions.shape[0], faces.shape[0])
     num_vertices, num_faces = clip_positions.shape[1], faces.shape[1]

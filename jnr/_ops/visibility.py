@@ -1,28 +1,25 @@
-"""What every gradient of visibility shares: an identity with a backward pass that is the gradient's."""
-
-from __future__ import annotations
+"""Visibility gradients: an identity on the image whose backward pass is the gradient."""
 
 import functools
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float, Int
 
 from jnr import _checks
-from jnr._ops._reverse_only import forward_mode_error, reverse_only
-from jnr._ops.rasterize import Fragments
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+from jnr._ops.rasterize import Fragments, check_fragments
+from jnr._ops.reverse_only import forward_mode_error, reverse_only
 
 
 class Gradient(Protocol):
-    """A gradient of visibility: what the positions receive from an image's cotangent.
+    """A gradient of visibility: a function that returns the positions' cotangent for an image's cotangent.
 
-    Any function of this form is one. It sees one mesh and one image, is traced by JAX (`vmap` maps it), and must not
-    use traced values from outside.
+    Any function of this form is one. It is written for one mesh and one image, is traced by JAX (`vmap` maps it), and
+    must not use traced values from an enclosing scope.
     """
 
     def __call__(
@@ -33,7 +30,7 @@ class Gradient(Protocol):
         faces: Int[Array, "faces 3"],
         fragments: Fragments,
     ) -> Float[Array, "vertices 4"]:
-        """The cotangent of `clip_positions`, to be followed downhill like any other."""
+        """The cotangent of `clip_positions`."""
         ...
 
 
@@ -44,49 +41,55 @@ def with_gradient(
     fragments: Fragments,
     gradient: Gradient,
 ) -> Float[Array, "height width channels"]:
-    """Returns `image` unchanged and gives the positions a gradient of visibility of your own.
+    """Returns `image` unchanged and attaches a visibility gradient of your own to the positions.
 
-    Gradients: the cotangent of `image` passes through as it is; `clip_positions` receive what `gradient` returns.
+    Gradients: the cotangent of `image` passes through unchanged; `clip_positions` receive what `gradient` returns.
     Reverse mode only.
 
     Args:
-        image: The finished image before any averaging, any number of channels.
+        image: The finished image before supersamples are averaged, with any number of channels.
         clip_positions: Vertices in clip space, as given to `rasterize`.
         faces: Vertex indices of each face, as given to `rasterize`.
         fragments: From `rasterize`.
-        gradient: Called in the backward pass with image, its cotangent, positions, faces and fragments.
+        gradient: Called in the backward pass with the image, its cotangent, positions, faces and fragments.
 
     Returns:
         `image`.
 
     Raises:
-        ValueError: If shapes do not fit each other, or `gradient` does not return the positions' shape.
-        TypeError: If an argument is not of the right kind, or if forward mode is asked for.
+        ValueError: If shapes do not match, or `gradient` does not return the positions' shape.
+        TypeError: If an argument is not of the right kind, or if forward mode is used.
 
     Example:
         >>> def toward_the_right(image, cotangent, clip_positions, faces, fragments):
         ...     return jnp.zeros_like(clip_positions).at[:, 0].set(-jnp.abs(cotangent).sum())
         >>> image = jnr.with_gradient(image, clip_positions, faces, fragments, toward_the_right)
     """
+    fragments = check_fragments(fragments)
     image = _checks.as_float(image, "image")
     _checks.check_shape(image, "image", *fragments.face_index.shape, "channels")
-    return images_with_gradient((image,), clip_positions, faces, fragments, gradient)[0]
-
-
-def images_with_gradient(images, clip_positions, faces, fragments, gradient) -> tuple:
-    """`with_gradient` of several images as if their channels were one image's; unused ones cost nothing."""
     clip_positions = _checks.as_compute(clip_positions, "clip_positions")
     _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
     faces = _checks.as_faces(faces, clip_positions.shape[0])
     if not callable(gradient):
         raise TypeError(f"gradient must be a function, see jnr.gradients, got {type(gradient).__name__}.")
+    return attach_gradient((image,), clip_positions, faces, fragments, gradient)[0]
+
+
+def attach_gradient(
+    images: Sequence[jax.Array], clip_positions: jax.Array, faces: jax.Array, fragments: Fragments, gradient: Gradient
+) -> tuple[jax.Array, ...]:
+    """`with_gradient` for arguments that have been checked, of several images whose channels count as one image's.
+
+    Images without a cotangent cost nothing in the backward pass.
+    """
     op = getattr(gradient, "op", "with_gradient")
     images = tuple(reverse_only(image, op=op) for image in images)
     clip_positions = reverse_only(clip_positions, op=op)
     try:
         return _with_gradient(images, clip_positions, faces, lax.stop_gradient(fragments), gradient)
     except TypeError as error:
-        # JAX's own message, where it comes first, does not say why.
+        # JAX's own message does not give the reason.
         raise (forward_mode_error(op) if "jvp" in str(error) else error) from error
 
 
@@ -117,7 +120,7 @@ def _backward(gradient, residuals, cotangents):
             raise ValueError(
                 f"gradient must return an array like clip_positions, {clip_positions.shape}, got {grad.shape}."
             )
-    # None, not an array of zeros, which would be carried back through all that made the image.
+    # None rather than zeros, which would be propagated back through everything that made the image.
     passed = tuple(c if i in used else None for i, c in enumerate(cotangents))
     return passed, grad, None, None
 

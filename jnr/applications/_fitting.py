@@ -6,21 +6,19 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jnr import _checks, optim
+from jnr._camera import points_from_angles
 from jnr._extras import require
+from jnr._mesh import Mesh
 from jnr._pytree import pytree
-from jnr.camera import points_from_angles
-from jnr.mesh import Mesh
-from jnr.textures import UVTexture
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from jnr._textures import UVTexture
 
 # How far new textures are from grey, before the sigmoid: what Chainer's default gives Neural Renderer's.
 _SPREAD = 0.05

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from jnr import _checks
+from jnr._camera import Camera, LookAt
+from jnr._lights import AmbientLight
+from jnr._mesh import Mesh
 from jnr._pytree import pytree
+from jnr._render import render
 from jnr.applications import _fitting
-from jnr.camera import Camera, LookAt
-from jnr.lights import AmbientLight
 from jnr.losses import edge_length_variance
-from jnr.mesh import Mesh
-from jnr.render import render
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, PyTree
 
 
 @pytree(static=_fitting.STATIC)

@@ -11,19 +11,17 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from jnr import _checks
 from jnr._extras import require
 from jnr._pytree import pytree
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 Normalization = Literal["imagenet", "caffe"]
 

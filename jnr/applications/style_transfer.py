@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, PyTree
 
 from jnr import _checks
+from jnr._camera import Camera, LookAt
+from jnr._lights import AmbientLight, DirectionalLight
+from jnr._mesh import Mesh
 from jnr._pytree import pytree
+from jnr._render import render
 from jnr.applications import _fitting
-from jnr.camera import Camera, LookAt
-from jnr.lights import AmbientLight, DirectionalLight
 from jnr.losses import total_variation
-from jnr.mesh import Mesh
-from jnr.render import render
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, PyTree
 
 # Of the light to the upward axis, in degrees.
 _LIGHT = 30.0

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnr import _checks
+from jnr._mesh import Mesh
+from jnr._textures import WRAPS, UVTexture, Wrap, check_uv, cubes_to_uv
 from jnr.io import _gltf, _obj, _parts, _ply
 from jnr.io._parts import Content, Files, Texture
-from jnr.mesh import Mesh
-from jnr.textures import WRAPS, UVTexture, Wrap, check_texture, cubes_to_uv
 
 READ = (".obj", ".ply", ".stl", ".off", ".gltf", ".glb")
 WRITTEN = (".obj", ".ply", ".stl", ".off", ".glb")
@@ -250,7 +250,7 @@ def _content(mesh, ending) -> Content:
 
 
 def _texture(texture, faces, kept, num_vertices) -> Texture:
-    checked = check_texture(texture, faces, num_vertices)
+    checked = check_uv(texture, faces, num_vertices)
     images = [_as_saved(image, "images") for image in checked.images]
     if checked.sizes is not None:
         images = [image[: int(size[0]), : int(size[1])] for image, size in zip(images, checked.sizes, strict=True)]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jnr._textures import WRAPS
 from jnr.io import _parts
 from jnr.io._parts import Content, Files, Texture
-from jnr.textures import WRAPS
 
 MAX_HEADER = 2**20
 TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}

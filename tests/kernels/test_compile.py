@@ -44,7 +44,7 @@ VARIANTS = [
     ),
     *(
         (
-            rows.spread_rows_kernel,
+            rows.weighted_scatter_add_kernel,
             1,
             {"CHANNELS": channels, "TERMS": terms, "EACH": each, "WEIGHTED": weighted, "BLOCK": rows.BLOCK},
             64,

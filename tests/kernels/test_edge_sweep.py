@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
+from jnr._xla.rasterize import rasterize as rasterize_xla
 from scenes import KERNELS, NEEDS, SCENES, golden_soup, on, padded
 
 import jnr
 from jnr._ops.edge_sweep import edge_sweep_bwd_p
-from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
-from jnr._xla.rasterize import rasterize as rasterize_xla
 
 reference = jax.jit(edge_sweep_bwd_xla, static_argnames="eps")
 rasterize = jax.jit(rasterize_xla, static_argnames=("height", "width", "cull"))

@@ -7,7 +7,7 @@ import pytest
 from scenes import NAMES, SCENES
 
 import jnr
-from jnr._ops.resolve import resolve_bwd_p
+from jnr._ops.barycentrics import barycentrics_bwd_p
 
 pytestmark = [
     pytest.mark.gpu,
@@ -60,7 +60,7 @@ def test_sums_through_barycentrics_agree_with_plain_jax(scene):
         def loss(attributes):
             return jnp.vdot(jnr.interpolate(attributes, faces, fragments, backend=backend), cotangent)
 
-        return jax.grad(loss)(attributes), resolve_bwd_p.bind(*operands, sums=1, backend=backend)
+        return jax.grad(loss)(attributes), barycentrics_bwd_p.bind(*operands, sums=1, backend=backend)
 
     for found, expected in zip(gradients("triton"), gradients("xla"), strict=True):
         scale = np.abs(np.asarray(expected)).max(initial=0)

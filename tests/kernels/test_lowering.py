@@ -149,8 +149,8 @@ def test_xla_s_flag_for_the_same_bits_holds_for_the_kernels_too(flag, monkeypatc
         launched.clear()
         edge_sweep.edge_sweep_bwd(image, image, clip, faces, face_index, eps=1e-3)
         sweeps = len(launched)
-        rows.add_rows(image[:, 0], face_index[:, 0], rows=3, sums=1)
-        rows.spread_rows(image[:, 0], image[:, 0, :, :1], face_index[:, 0, :, None], rows=3, sums=1)
+        rows.scatter_add(image[:, 0], face_index[:, 0], rows=3, sums=1)
+        rows.weighted_scatter_add(image[:, 0], image[:, 0, :, :1], face_index[:, 0, :, None], rows=3, sums=1)
         return sweeps, len(launched) - sweeps
 
     assert launches("") == (2, 2)

@@ -14,9 +14,9 @@ from test_edge_sweep import check
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
 import ptx
-
 from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
 from jnr._xla.rasterize import rasterize as rasterize_xla
+
 from jnr.triton_kernels import edge_sweep, rasterize
 
 plain_rasterize = jax.jit(rasterize_xla, static_argnames=("height", "width", "cull"))

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from jnr._xla.rasterize import rasterize as rasterize_xla
 from scenes import KERNELS, NAMES, SCENES, golden_soup, on
 
 import jnr
 from jnr._ops.rasterize import rasterize_p
-from jnr._xla.rasterize import rasterize as rasterize_xla
 
 reference = jax.jit(rasterize_xla, static_argnames=("height", "width", "cull"))
 

@@ -5,7 +5,7 @@ import pytest
 from scenes import NAMES, NEEDS, SCENES
 
 import jnr
-from jnr._ops.resolve import resolve, resolve_bwd_p, resolve_p
+from jnr._ops.barycentrics import barycentrics_bwd_p, barycentrics_p, resolve
 
 pytestmark = NEEDS["cpu"]
 
@@ -32,7 +32,7 @@ def test_kernels_gradient_agrees_with_plain_jaxs(name):
     with jax.enable_x64(True):
         operands = [jnp.asarray(x, jnp.float64)[None] for x in (cotangent, clip)]
         operands += [faces[None], face_index[None]]
-        found, expected = (resolve_bwd_p.bind(*operands, sums=1, backend=backend) for backend in ("cpu", "xla"))
+        found, expected = (barycentrics_bwd_p.bind(*operands, sums=1, backend=backend) for backend in ("cpu", "xla"))
         scale = 1 + np.abs(np.asarray(expected)).max(initial=0)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * scale)
         assert np.isfinite(found).all()
@@ -42,7 +42,7 @@ def test_float32_gradient_is_that_of_float64_to_rounding():
     clip, faces, face_index, cotangent = scene_of("odd_sizes")
 
     def gradient(clip, cotangent):
-        return resolve_bwd_p.bind(cotangent[None], clip[None], faces[None], face_index[None], sums=1, backend="cpu")
+        return barycentrics_bwd_p.bind(cotangent[None], clip[None], faces[None], face_index[None], sums=1, backend="cpu")
 
     found = np.asarray(gradient(clip, cotangent))
     with jax.enable_x64(True):
@@ -60,14 +60,14 @@ def test_batch_is_a_loop_bit_for_bit_and_shared_positions_get_the_sum(size):
     face_index = draw(clip)
     cotangent = jnp.asarray(np.random.default_rng(1).normal(size=(3, size, size, 3)), jnp.float32)
     operands = cotangent, clip, mesh.faces[None], face_index
-    together = resolve_p.bind(*operands[1:], backend="cpu")
-    grads = resolve_bwd_p.bind(*operands, sums=3, backend="cpu")
+    together = barycentrics_p.bind(*operands[1:], backend="cpu")
+    grads = barycentrics_bwd_p.bind(*operands, sums=3, backend="cpu")
     for i in range(3):
         single = [x[:1] if len(x) == 1 else x[i : i + 1] for x in operands]
-        np.testing.assert_array_equal(together[i], resolve_p.bind(*single[1:], backend="cpu")[0])
-        np.testing.assert_array_equal(grads[i], resolve_bwd_p.bind(*single, sums=1, backend="cpu")[0])
+        np.testing.assert_array_equal(together[i], barycentrics_p.bind(*single[1:], backend="cpu")[0])
+        np.testing.assert_array_equal(grads[i], barycentrics_bwd_p.bind(*single, sums=1, backend="cpu")[0])
     shared = cotangent, clip[:1], mesh.faces[None], face_index
-    found, expected = (resolve_bwd_p.bind(*shared, sums=1, backend=backend) for backend in ("cpu", "xla"))
+    found, expected = (barycentrics_bwd_p.bind(*shared, sums=1, backend=backend) for backend in ("cpu", "xla"))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
@@ -101,4 +101,4 @@ def test_unwanted_indices_are_background():
         assert np.isfinite(barycentric).all()
         np.testing.assert_array_equal(barycentric[0, :3], 0)
         operands = cotangent[None], clip[None], table[None], face_index[None]
-        assert np.isfinite(resolve_bwd_p.bind(*operands, sums=1, backend="cpu")).all()
+        assert np.isfinite(barycentrics_bwd_p.bind(*operands, sums=1, backend="cpu")).all()

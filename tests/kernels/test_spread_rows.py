@@ -9,13 +9,13 @@ from scenes import SCENES, skip_unless_launched_from_jax
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
 import ptx
+from jnr._xla import resolve as xla_resolve, rows as xla_rows
 
 import jnr
-from jnr._xla import resolve as xla_resolve, rows as xla_rows
 from jnr.triton_kernels import rows
 
-plain_add = jax.jit(xla_rows.add_rows, static_argnames=("rows", "sums"))
-plain_spread = jax.jit(xla_rows.spread_rows, static_argnames=("rows", "sums"))
+plain_add = jax.jit(xla_rows.scatter_add, static_argnames=("rows", "sums"))
+plain_spread = jax.jit(xla_rows.weighted_scatter_add, static_argnames=("rows", "sums"))
 rng = np.random.default_rng(0)
 
 
@@ -48,7 +48,7 @@ def test_weighted_values_are_added_up_as_in_plain_jax(terms, each, channels, sha
     if shared:
         operands[shared] = operands[shared][:1]
     operands = list(operands.values())
-    found = rows.spread_rows(*map(jnp.asarray, operands), rows=6 * each, sums=2)
+    found = rows.weighted_scatter_add(*map(jnp.asarray, operands), rows=6 * each, sums=2)
     check(found, plain_spread(*operands, rows=6 * each, sums=2))
 
 
@@ -56,13 +56,13 @@ def test_weighted_values_are_added_up_as_in_plain_jax(terms, each, channels, sha
 def test_runs_of_any_length_are_added_up(count, device):
     for index in (np.zeros(count), np.arange(count) % 2, np.arange(count) // 7, rng.integers(0, 3, count)):
         operands = normal(1, count, 1), index[None].astype(np.int32)
-        check(rows.add_rows(*map(jnp.asarray, operands), rows=12, sums=1), plain_add(*operands, rows=12, sums=1))
+        check(rows.scatter_add(*map(jnp.asarray, operands), rows=12, sums=1), plain_add(*operands, rows=12, sums=1))
 
 
 def test_values_of_zero_add_nothing_whatever_their_weight(device):
     values, weights, index = normal(1, 40, 2), normal(1, 40, 1), np.zeros((1, 40, 1), np.int32)
     values[:, ::2], weights[:, ::4], weights[:, 2::4] = 0, np.nan, np.inf
-    found = rows.spread_rows(*map(jnp.asarray, (values, weights, index)), rows=3, sums=1)
+    found = rows.weighted_scatter_add(*map(jnp.asarray, (values, weights, index)), rows=3, sums=1)
     check(found, plain_spread(values, weights, index, rows=3, sums=1))
 
 
@@ -70,7 +70,7 @@ def test_nothing_to_add_up_is_zeros(device):
     for batch, count, num_rows in ((2, 0, 3), (2, 5, 0), (0, 5, 3)):
         operands = jnp.zeros((batch, count, 2)), jnp.zeros((batch, count), jnp.int32)
         np.testing.assert_array_equal(
-            rows.add_rows(*operands, rows=num_rows, sums=batch), np.zeros((batch, num_rows, 2))
+            rows.scatter_add(*operands, rows=num_rows, sums=batch), np.zeros((batch, num_rows, 2))
         )
 
 
@@ -84,7 +84,7 @@ def test_gradient_of_barycentrics_is_plain_jax_s(scene, shared, device):
     draw = jax.vmap(lambda c: jnr.rasterize(c, faces, (height, width), backend="xla").face_index)
     face_index = np.asarray(draw(both))
     operands = normal(2, height, width, 3), clips, faces[None], face_index
-    found = rows.resolve_bwd(*map(jnp.asarray, operands), sums=len(clips))
-    expected = jax.jit(xla_resolve.resolve_bwd, static_argnames="sums")(*operands, sums=len(clips))
+    found = rows.barycentrics_bwd(*map(jnp.asarray, operands), sums=len(clips))
+    expected = jax.jit(xla_resolve.barycentrics_bwd, static_argnames="sums")(*operands, sums=len(clips))
     assert found.shape == clips.shape
     check(found, expected)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
 
 import jnr
 from jnr import _checks
-from jnr.camera import transform
+from jnr._camera import transform
+from jnr._geometry import corner_values
+from jnr._lights import diffuse
 from jnr.compat.neural_renderer._batch import as_faces, as_soup, as_textures, as_vertices, over_batch
-from jnr.geometry import at_corners
-from jnr.lights import diffuse
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, ArrayLike, Float, Int
 
 # Neural Renderer's camera space looks along +z, jnr's along -z.
 FLIP_Z = np.diag(np.array([1, 1, -1, 1], np.float32))
@@ -146,7 +143,7 @@ def vertices_to_faces(
 ) -> Float[Array, "batch faces 3 3"]:
     """The corners of each face; zeros for padding (index -1)."""
     vertices = as_vertices(vertices)
-    return jax.vmap(lambda v, f: at_corners(v, f).swapaxes(0, 1))(vertices, as_faces(faces, vertices))
+    return jax.vmap(lambda v, f: corner_values(v, f).swapaxes(0, 1))(vertices, as_faces(faces, vertices))
 
 
 def lighting(

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 import jnr
 from jnr import _checks
-from jnr.textures import Wrap
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+from jnr._textures import Wrap
 
 WRAPS: dict[str, Wrap] = {
     "REPEAT": "repeat",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 import jnr
 from jnr._pytree import pytree
 from jnr.compat.neural_renderer._batch import as_soup, as_textures, over_batch
 from jnr.compat.neural_renderer._functions import FLIP_Z, corners
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, ArrayLike, Float
 
 
 @pytree()

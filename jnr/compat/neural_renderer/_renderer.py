@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Int
 
 import jnr
 from jnr import _checks
@@ -15,16 +16,13 @@ from jnr.compat.neural_renderer._batch import as_faces, as_textures, as_vertices
 from jnr.compat.neural_renderer._functions import calibrated, calibration
 from jnr.compat.neural_renderer._rasterize import Divided
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, ArrayLike, Float, Int
-
-    Vertices = Float[Array, "batch vertices 3"]
-    Faces = Int[Array, "batch faces 3"]
-    Textures = Float[Array, "batch faces t t t channels"] | None
-    Matrices = Float[Array, "3 3"] | Float[Array, "batch 3 3"] | None
-    Vectors = Float[Array, "n"] | Float[Array, "batch n"] | Float[Array, "batch 1 n"] | None
-    Images = Float[Array, "batch height width"]
-    RGB = Float[Array, "batch channels height width"]
+Vertices = Float[Array, "batch vertices 3"]
+Faces = Int[Array, "batch faces 3"]
+Textures = Float[Array, "batch faces t t t channels"] | None
+Matrices = Float[Array, "3 3"] | Float[Array, "batch 3 3"] | None
+Vectors = Float[Array, " n"] | Float[Array, "batch n"] | Float[Array, "batch 1 n"] | None
+Images = Float[Array, "batch height width"]
+RGB = Float[Array, "batch channels height width"]
 
 Mode = Literal["rgb", "silhouettes", "depth"]
 CAMERA_MODES = ("projection", "look", "look_at")

@@ -7,10 +7,11 @@ alone, and the mesh that reads its file; all else is that of `jnr.compat.neural_
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 import jnr
 from jnr.compat import neural_renderer as port
@@ -32,9 +33,6 @@ from jnr.compat.neural_renderer import (
     vertices_to_faces as vertices_to_faces,
 )
 from jnr.compat.neural_renderer._functions import FLIP_Z
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
 
 
 class Renderer(port.Renderer):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from jnr.compat.neural_renderer._mesh import Mesh
 
 if TYPE_CHECKING:
-    import optax
+    from optax import GradientTransformation
+else:
+    GradientTransformation = Any
 
 
 def Adam(  # noqa: N802 (the original's name for it)
     alpha: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
-) -> optax.GradientTransformation:
+) -> GradientTransformation:
     """`jnr.optim.adam`, which leaves alone what gets no gradient, with the factors of `Mesh.set_lr`.
 
     Args:
@@ -28,7 +30,7 @@ def Adam(  # noqa: N802 (the original's name for it)
     return with_rates(optim.adam(alpha, b1=beta1, b2=beta2, eps=eps))
 
 
-def with_rates(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+def with_rates(transform: GradientTransformation) -> GradientTransformation:
     """A transform whose updates of each `Mesh` are multiplied by the factors of `Mesh.set_lr`."""
 
     def scaled(update):

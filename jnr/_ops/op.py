@@ -1,0 +1,355 @@
+"""How an op is declared: its operands, its result, who can run it, and how a batch is divided over devices.
+
+To read one op from the public function to the instructions, open its folder, for example `jnr/_ops/edge_sweep/`:
+`__init__.py` has the public function, its checks and its declaration; `definition.py` computes the op in plain JAX and
+is the reference for every other implementation; `README.md` derives it; `kernels.inc` holds the C++ kernels and
+`binding.cc` what XLA calls. `triton_kernels/edge_sweep.py` holds the GPU kernel and its launch function, and
+`tests/ops/edge_sweep/` the tests. `declare` has a worked example of a new op.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import ShapedArray
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+
+from jnr._backend import has_triton, interpreted, load_launch_function
+from jnr._ops import cpp
+
+FLOATS = ("float32", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cpp:
+    """The C++ kernel of an op: the custom call `jnr_<op>_<dtype>`.
+
+    Attributes:
+        dtypes: Number types that it is compiled for, by the first operand's.
+        attributes: The call's attributes from the op's parameters.
+    """
+
+    dtypes: tuple[str, ...] = FLOATS
+    attributes: Callable[..., dict[str, Any]] = lambda **_: {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Triton:
+    """The Triton kernel of an op.
+
+    Attributes:
+        file: Module in `triton_kernels/` that has the launch function. The function has the op's name, the
+            definition's signature and its result.
+        default: Whether `backend=None` takes it on NVIDIA GPUs. Without it XLA's code is taken there, which is fused
+            with its neighbours.
+    """
+
+    file: str
+    default: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """What `declare` was told."""
+
+    name: str
+    definition: Callable[..., jax.Array]
+    result: Callable[..., tuple[tuple[int, ...], Any]]
+    cpp: Cpp | None
+    triton: Triton | None
+    definition_only: bool
+
+    def result_type(self, *operands: Any, **params: Any) -> tuple[tuple[int, ...], Any]:
+        """Shape and dtype of the result, batch axis included."""
+        shape, dtype = self.result(*operands, **params)
+        return (params.get("sums", batch_size(operands)), *shape), dtype
+
+
+def declare(
+    definition: Callable[..., jax.Array],
+    result: Callable[..., tuple[tuple[int, ...], Any]],
+    *,
+    cpp: Cpp | None = None,
+    triton: Triton | None = None,
+    definition_only: bool = False,
+) -> Primitive:
+    """Declares an op as a JAX primitive with a batch axis of its own.
+
+    Every operand has a leading batch axis, of one size or of size 1 where all items share the operand. `vmap` of any
+    depth folds the mapped axes of every operand into that axis, so a batch is one call. An operand that no `vmap` maps
+    keeps its size of 1 and is not copied. The result's batch is the operands'. An op with a parameter `sums` returns
+    that many sums instead, each over consecutive items of the batch: the cotangent of a shared operand is one sum.
+
+    `primitive.bind(*operands, backend=..., **params)` runs the op. A backend that is named runs or raises
+    NotImplementedError; `backend=None` chooses by platform and falls back to the definition.
+
+    A batch that is divided over devices stays divided: each device runs the op on its part, whatever the backend.
+
+    Args:
+        definition: The op in plain JAX. Its name is the op's. Keyword arguments are the op's parameters.
+        result: Shape without the batch axis, and dtype, of the result, from the operands and the parameters.
+        cpp: The C++ kernel for CPUs, if there is one.
+        triton: The Triton kernel for NVIDIA GPUs, if there is one.
+        definition_only: Whether the op is plain JAX on every backend. Its parameter `backend` then only reaches the
+            ops of its derivatives.
+
+    Example: a new op that scales an image, `scaled[r, c] = image[r, c] * factor`.
+
+        1. `jnr/_ops/scale/definition.py`, with a test against a closed form in `tests/ops/scale/`:
+
+            def scale(image, factor):
+                # (1 or batch, height, width) and (1 or batch, 1) -> (batch, height, width)
+                return image * factor[..., None]
+
+        2. `jnr/_ops/scale/__init__.py`, the declaration and the function that callers use:
+
+            scale_p = declare(
+                definition.scale,
+                lambda image, factor, **_: (image.shape[1:], image.dtype),
+                cpp=Cpp(),
+                triton=Triton("scale"),
+            )
+
+            def scale(image, factor, *, backend=None):
+                return scale_p.bind(image[None], factor[None], backend=backend)[0]
+
+        3. `jnr/_ops/scale/kernels.inc` and `binding.cc`: a custom call named `jnr_scale_float32` with the operands in
+           this order, listed in `pyproject.toml` and `jnr/_ops/cpp/kernels.cc`. A parameter reaches it through
+           `Cpp(attributes=...)`.
+        4. `triton_kernels/scale.py`: a kernel, and a launch function `scale(image, factor)`.
+        5. Derivatives: `jax.interpreters.ad.primitive_jvps[scale_p]` and `primitive_transposes[scale_p]`; see
+           `jnr/_ops/gather/`.
+        6. Tests that run every backend on the scenes of `tests/ops/scenes.py`, and a row in `benchmarks/`.
+    """
+    op = Op(definition.__name__, definition, result, cpp, triton, definition_only)
+    primitive = Primitive(f"jnr_{op.name}")
+
+    @functools.cache
+    def compiled(params):
+        return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+    def run(*operands, **params):
+        # Outside of `jit`, also under `jax.disable_jit`, which would bind the primitive again without end.
+        with jax.disable_jit(False):
+            return compiled(tuple(sorted(params.items())))(*operands)
+
+    _require_devices(primitive)
+    primitive.def_abstract_eval(
+        lambda *operands, **params: _abstract_result(operands, *op.result_type(*operands, **params))
+    )
+    primitive.def_impl(run)
+    for platform in (None, "cpu", "cuda"):
+        mlir.register_lowering(primitive, functools.partial(_lower, op, platform), platform=platform)
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    return primitive
+
+
+def _implementation(op, platform, backend, operands):
+    """The function that runs an op on a platform, by the rules that `declare` states."""
+    if op.definition_only or backend == "xla":
+        return op.definition
+    if backend == "interpret":
+        if op.triton is None:
+            raise NotImplementedError(_no_kernel(op, backend, "Triton"))
+        return functools.partial(_interpret, op)
+    if backend == "cpu" or (backend is None and platform == "cpu" and op.cpp and cpp.library()):
+        if op.cpp is None or operands[0].dtype not in op.cpp.dtypes:
+            if backend is None:
+                return op.definition
+            raise NotImplementedError(_no_kernel(op, backend, f"C++ kernel for {operands[0].dtype}, or"))
+        if platform != "cpu":
+            raise NotImplementedError(_other_device(op, backend, "CPUs"))
+        return functools.partial(_call_cpp, op)
+    if backend == "triton" or (backend is None and platform == "cuda" and _triton_by_default(op, operands)):
+        if op.triton is None:
+            raise NotImplementedError(_no_kernel(op, backend, "Triton"))
+        if platform != "cuda":
+            raise NotImplementedError(_other_device(op, backend, "NVIDIA GPUs"))
+        return load_launch_function(op.triton.file, op.name)
+    return op.definition
+
+
+def _triton_by_default(op, operands):
+    # The kernels compute in float32. Other number types keep their precision in plain JAX.
+    floats = [x.dtype for x in operands if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return op.triton is not None and op.triton.default and all(d == jnp.float32 for d in floats) and has_triton()
+
+
+def _no_kernel(op, backend, kind):
+    return f'{op.name} has no {kind} kernel, which backend="{backend}" asks for. Use backend=None or "xla".'
+
+
+def _other_device(op, backend, devices):
+    return (
+        f'backend="{backend}" runs on {devices} only, and {op.name} is being compiled for another device. Use '
+        'backend=None or "xla".'
+    )
+
+
+def _interpret(op, *operands, **params):
+    with interpreted():
+        return load_launch_function(op.triton.file, op.name)(*operands, **params)
+
+
+def _call_cpp(op, *operands, **params):
+    shape, dtype = op.result_type(*operands, **params)
+    target = cpp.target(op.name, operands[0].dtype.name)
+    return jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(shape, dtype))(*operands, **op.cpp.attributes(**params))
+
+
+def _lower(op, platform, context, *operands, backend, **params):
+    # Without what the types say about a surrounding `shard_map`: an op sees one device's part.
+    avals_in, avals_out = (
+        [ShapedArray(aval.shape, aval.dtype) for aval in avals] for avals in (context.avals_in, context.avals_out)
+    )
+    context = context.replace(avals_in=avals_in, avals_out=avals_out)
+    function = _implementation(op, platform, backend, avals_in)
+    # Python callbacks, which run the interpreter, do not outlive the partitioning that makes them.
+    devices = _device_count(context)
+    if devices > 1 and backend != "interpret":
+        function = _divided(function, avals_in, params, devices)
+    else:
+        function = functools.partial(function, **params)
+    return mlir.lower_fun(function, multiple_results=False)(context, *operands)
+
+
+def _abstract_result(operands, shape, dtype):
+    """The result's type, which under `shard_map` says over which axes of the mesh it varies."""
+    widest = max(operands, key=lambda operand: len(operand.manual_axis_type.varying))
+    varying = widest.manual_axis_type
+    if not all(operand.manual_axis_type.varying <= varying.varying for operand in operands):
+        raise NotImplementedError(
+            "The operands of jnr's ops vary over different axes of a shard_map, and no operand over all of them. Use "
+            "jax.lax.pcast on one of them, or shard_map(..., check_vma=False)."
+        )
+    if any(axis is not None for operand in operands for axis in operand.sharding.spec):
+        raise NotImplementedError(
+            "jnr's ops do not work on arrays divided over explicit axes of a device mesh. Make the axes automatic: "
+            "jax.sharding.auto_axes(function, out_sharding=...), or jax.make_mesh(..., axis_types=...)."
+        )
+    if not varying.varying:
+        return ShapedArray(shape, dtype)
+    replicated = NamedSharding(widest.sharding.mesh, PartitionSpec(*(None for _ in shape)))
+    return ShapedArray(shape, dtype, sharding=replicated, manual_axis_type=varying)
+
+
+def vary_alike(*operands: jax.Array) -> list[jax.Array]:
+    """Operands that vary over the same axes under `shard_map`, so that the cotangent of a shared one is summed."""
+    varying = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
+    missing = [tuple(frozenset().union(*varying) - own) for own in varying]
+    return [
+        jax.lax.pcast(operand, axes, to="varying") if axes else operand
+        for operand, axes in zip(operands, missing, strict=True)
+    ]
+
+
+# --- batches
+
+
+def batch_size(operands: Any) -> int:
+    """The size of the operands' common batch axis."""
+    return _common({operand.shape[0] for operand in operands})
+
+
+def _common(sizes):
+    sizes = sizes - {1}
+    assert len(sizes) <= 1, sizes
+    return sizes.pop() if sizes else 1
+
+
+def _batch(primitive, operands, axes, **params):
+    mapped = next(x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None)
+    moved = [x if a is None else jnp.moveaxis(x, a, 0) for x, a in zip(operands, axes, strict=True)]
+    is_mapped = [a is not None for a in axes]
+    inner = _common({x.shape[1] if m else x.shape[0] for x, m in zip(moved, is_mapped, strict=True)})
+
+    def fold(x, m):
+        own = x.shape[1] if m else x.shape[0]
+        if not m and own == 1:
+            return x
+        if not m:
+            x = jnp.broadcast_to(x, (mapped, *x.shape))
+        elif own != inner:
+            x = jnp.broadcast_to(x, (mapped, inner, *x.shape[2:]))
+        return x.reshape(mapped * inner, *x.shape[2:])
+
+    if "sums" in params:
+        params["sums"] *= mapped
+    out = primitive.bind(*(fold(x, m) for x, m in zip(moved, is_mapped, strict=True)), **params)
+    return out.reshape(mapped, out.shape[0] // mapped, *out.shape[1:]), 0
+
+
+# --- several devices
+
+
+def _require_devices(primitive):
+    """Makes JAX say, when the primitive is lowered, which devices share the program; there is no public way."""
+    with contextlib.suppress(ImportError, AttributeError):  # then divided batches are gathered, the results the same
+        from jax._src import dispatch
+
+        dispatch.prim_requires_devices_during_lowering.add(primitive)
+
+
+def _device_count(context):
+    """How many devices share the program, 1 where that is unknown and where each has a program of its own."""
+    return len(getattr(context.module_context.axis_context, "device_assignment", None) or (None,))
+
+
+def _divided(function, operands, params, devices):
+    """A function of which each device computes its part of the batch."""
+    batch = batch_size(operands)
+    result = jax.eval_shape(functools.partial(function, **params), *operands)
+    sums = result.shape[0]
+
+    def place(mesh, shapes, result):
+        """What a device computes, and where the operands and the result lie."""
+        specs = [array.sharding.spec for array in (*shapes, result) if array.shape[0] == batch > 1]
+        axis = next((spec[0] for spec in specs if spec and spec[0] is not None), None)
+        names = (axis,) if isinstance(axis, str) else axis or ()
+        parts = math.prod(mesh.shape[name] for name in names)
+        if sums > 1 and sums % parts:
+            axis, names, parts = None, (), 1
+        own = params | ({"sums": max(sums // parts, 1)} if "sums" in params else {})
+
+        def part(*arguments):
+            # XLA calls it in the middle of a compilation, when the caller's mesh with explicit axes may be set.
+            with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+                out = function(*arguments, **own)
+            return lax.psum(out, names) if sums == 1 and parts > 1 else out
+
+        divided = [NamedSharding(mesh, PartitionSpec(axis if array.shape[0] == batch else None)) for array in shapes]
+        return mesh, part, NamedSharding(mesh, PartitionSpec(axis if sums > 1 else None)), tuple(divided)
+
+    # Shardy's rule. The batch is "b", or "s" sums of "e" items each where the devices can share the sums evenly. Every
+    # other axis has a name of its own and is not divided.
+    sums_are_shared = 1 < sums < batch and sums % devices == 0
+    operand_batch, result_batch = ("(s e)", "s") if sums_are_shared else ("b", "b" if sums == batch else "s")
+    names, terms, whole = (f"a{k}" for k in itertools.count()), [], []
+    for array, batch_term in (*((operand, operand_batch) for operand in operands), (result, result_batch)):
+        own = [next(names) for _ in array.shape]
+        whole += own[1:]
+        if array is result or array.shape[0] == batch:
+            own[0] = batch_term
+        else:
+            whole.append(own[0])
+        terms.append(" ".join(own))
+    if result_batch == "s" and not sums_are_shared:
+        whole.append("s")
+    split = custom_partitioning(lambda *arguments: function(*arguments, **params))
+    split.def_partition(
+        place,
+        sharding_rule=f"{', '.join(terms[:-1])} -> {terms[-1]}",
+        need_replication_factors=tuple(whole),
+        **({"e": batch // sums} if sums_are_shared else {}),
+    )
+    return split

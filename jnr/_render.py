@@ -1,0 +1,396 @@
+"""Renderings of meshes: camera, rasterizer, shading, visibility gradient and averaging of samples put together."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jnr import _checks
+from jnr._backend import Backend, check_backend
+from jnr._camera import Camera, view_of
+from jnr._geometry import check_vertices, flat_normals, smooth_normals, unit
+from jnr._inline_jit import inline_jit
+from jnr._lights import Light, check_lights, depends_on_position, diffuse
+from jnr._mesh import Mesh
+from jnr._ops.edge_sweep import EdgeSweep
+from jnr._ops.gather import gather, weighted_gather
+from jnr._ops.interpolate import as_attributes, check_attributes, interpolate_unchecked
+from jnr._ops.opendr import OpenDR
+from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
+from jnr._ops.visibility import Gradient, attach_gradient
+from jnr._shading import Lambert, Shader, Surface, face_sides, match_channels
+from jnr._textures import Textures, check_textures, is_vertex_colors, sample_textures
+
+GradientName = Literal["edge_sweep", "opendr"]
+
+
+class Rendering(NamedTuple):
+    """A rendering of a mesh.
+
+    With antialiasing every field is the mean over the pixel's samples, background included. So a normal at a silhouette
+    is shorter than 1, and a depth there lies between the mesh's and the camera's `far`. To exclude the background,
+    divide by
+    alpha: `(depth - far * (1 - alpha)) / alpha`.
+
+    Attributes:
+        rgb: Colour over the background.
+        alpha: Coverage: the part of the pixel that the mesh covers, 0 or 1 without antialiasing.
+        depth: Distance along the view axis, in world units; the camera's `far` on background.
+        normals: Unit normals in world space, on the visible side of the face; zero on background.
+        attributes: `render`'s attributes, interpolated, without channels if none were given; zero on background.
+    """
+
+    rgb: Float[Array, "height width channels"]
+    alpha: Float[Array, "height width"]
+    depth: Float[Array, "height width"]
+    normals: Float[Array, "height width 3"]
+    attributes: Float[Array, "height width attributes"]
+
+    @property
+    def rgba(self) -> Float[Array, "height width channels+1"]:
+        """`rgb` and `alpha` as one image; with `background=None` it is what a PNG file stores."""
+        return jnp.concatenate([self.rgb, self.alpha[..., None].astype(self.rgb.dtype)], axis=-1)
+
+
+def render(
+    vertices: Float[Array, "vertices 3"] | Mesh,
+    faces: Int[Array, "faces 3"] | None = None,
+    textures: Textures | None = None,
+    *,
+    camera: Camera | None = None,
+    lights: Sequence[Light] | None = None,
+    shader: Shader | None = None,
+    normals: Literal["flat", "smooth"] | Float[Array, "vertices 3"] = "flat",
+    attributes: Float[Array, "vertices attributes"] | Float[Array, "faces 3 attributes"] | None = None,
+    image_size: int | tuple[int, int] = 256,
+    background: ArrayLike | Sequence[float] | None = 0.0,
+    antialias: int = 1,
+    cull: Cull | None = None,
+    gradient: GradientName | Gradient | None = "edge_sweep",
+    interior: bool = False,
+    eps: float | None = None,
+    backend: Backend | None = None,
+) -> Rendering:
+    """Renders a mesh.
+
+    Composes with `jit`, `grad` and `vmap`, which is the batch. Under `jit` outputs that are not used cost nothing.
+
+    Gradients: `rgb` has the ordinary derivatives with respect to textures, lights, normals, attributes and background,
+    and with respect to vertices through the angles of the light. How the image changes when the mesh moves in it is the
+    business of `gradient`, which reaches vertices and camera from all images but `depth` together:
+
+    - `"edge_sweep"`: Neural Renderer's gradient, reverse mode only. It replaces the derivative of colours through the
+      barycentrics; `interior=True` adds that derivative.
+    - `"opendr"`: OpenDR's gradient in its place, reverse mode only.
+    - a function: a gradient of your own, see `jnr.gradients`.
+    - None: the derivative through the barycentrics alone, in forward and reverse mode. It is exact where no silhouette
+      edge is near, and does not see edges.
+
+    `depth` has the ordinary derivative at the points that are seen, and no visibility gradient.
+
+    Args:
+        vertices: Positions in world space, in any unit; or a `Mesh`, instead of `vertices` and `faces`.
+        faces: Vertex indices of each face, counter-clockwise seen from outside.
+        textures: Vertex colours (vertices, channels), texture cubes (faces, t, t, t, channels), a `UVTexture`, or None
+            for white (for a `Mesh`, its own textures).
+        camera: The camera; None stands at (0, 0, 2.732) and looks at the origin with a field of view of 60 degrees.
+        lights: Their sum multiplies the texture, on the visible side of each face. None is a soft light from the upper
+            right of the default camera; an empty sequence shows the texture unlit.
+        shader: Computes colours from the visible surface: `Phong`, or a function of a `Surface`. None is `Lambert`, or
+            the unlit texture if `lights` is empty.
+        normals: `"flat"`, `"smooth"` (`vertex_normals`), or normals of the vertices, of any length, on the side from
+            which faces are counter-clockwise.
+        attributes: Values to interpolate, for the shader and as an output.
+        image_size: Height and width, or one int for both.
+        background: Colour where there is no mesh: a number, one value per channel, or an image. None excludes the
+            background: `rgb` is then the mean colour of the mesh within the pixel, and zero where there is none.
+        antialias: Supersampling factor per axis: n x n samples per pixel, averaged.
+        cull: `"back"` omits faces that are clockwise in the image, `"front"` the others.
+        gradient: `"edge_sweep"`, `"opendr"`, a function, or None, see above.
+        interior: Whether the derivative of colours through the barycentrics is added to `gradient`.
+        eps: Option of `gradient="edge_sweep"`, see `edge_sweep`; None is its default.
+        backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform. A gradient object with a backend of its
+        own
+            keeps it.
+
+    Returns:
+        The rendering, row 0 at the top.
+
+    Raises:
+        ValueError: If a shape, size, index, number or name is not allowed.
+        TypeError: If an argument is missing or not an array of the right kind of numbers.
+
+    Example:
+        >>> mesh = jnr.shapes.icosphere(2)
+        >>> image = jnr.render(mesh.vertices, mesh.faces).rgb
+        >>> image.shape
+        (256, 256, 3)
+
+    References:
+        Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018.
+    """
+    samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
+    vertices, faces, textures = samples.vertices, samples.faces, _textures_of(vertices, textures)
+    lights, shader = check_lights(lights), _check_shader(shader)
+    textures = check_textures(textures, faces, vertices.shape[0])
+    normals = _check_normals(normals, vertices.shape[0])
+    fragments, clip_positions = samples.fragments, samples.clip_positions
+    if samples.gradient is not None and not interior:
+        fragments = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
+        clip_positions = lax.stop_gradient(clip_positions)
+    albedo = sample_textures(textures, faces, fragments, clip_positions, backend=backend)
+    values = samples.interpolate(_check_attributes(attributes, vertices, faces, albedo.dtype), fragments)
+    face_normal, normal = samples.normals(normals, fragments)
+    if shader is None and not lights:
+        color = albedo
+    elif shader is None and face_normal is not None and not any(map(depends_on_position, lights)):
+        color = samples.flat_lit(textures, albedo, face_normal, lights, fragments)
+    else:
+        color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
+    if background is not None and not _checks.is_zero(background):
+        color = jnp.where(samples.covered, color, samples.background(background, color))
+    images = samples.attach_gradient(color, samples.coverage(), normal, values)
+    rgb, alpha, normal, values = (samples.average(image) for image in images)
+    if background is None and samples.antialias > 1:
+        seen = alpha > 0
+        rgb = jnp.where(seen, rgb / jnp.where(seen, alpha, 1).astype(rgb.dtype), 0)
+    return Rendering(rgb, alpha[..., 0], samples.average(samples.depth())[..., 0], normal, values)
+
+
+def render_silhouette(
+    vertices: Float[Array, "vertices 3"] | Mesh,
+    faces: Int[Array, "faces 3"] | None = None,
+    *,
+    camera: Camera | None = None,
+    image_size: int | tuple[int, int] = 256,
+    antialias: int = 1,
+    cull: Cull | None = None,
+    gradient: GradientName | Gradient | None = "edge_sweep",
+    eps: float | None = None,
+    backend: Backend | None = None,
+) -> Float[Array, "height width"]:
+    """Renders the coverage of each pixel, without shading.
+
+    Gradients: reach vertices and camera through `gradient`; with None there are none.
+
+    Args:
+        vertices: As for `render`.
+        faces: As for `render`.
+        camera: As for `render`.
+        image_size: As for `render`.
+        antialias: As for `render`.
+        cull: As for `render`.
+        gradient: As for `render`.
+        eps: As for `render`.
+        backend: As for `render`.
+
+    Returns:
+        `render(...).alpha`.
+
+    Raises:
+        ValueError: As for `render`.
+        TypeError: As for `render`.
+    """
+    samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
+    (alpha,) = samples.attach_gradient(samples.coverage())
+    return samples.average(alpha)[..., 0]
+
+
+def render_depth(
+    vertices: Float[Array, "vertices 3"] | Mesh,
+    faces: Int[Array, "faces 3"] | None = None,
+    *,
+    camera: Camera | None = None,
+    image_size: int | tuple[int, int] = 256,
+    antialias: int = 1,
+    cull: Cull | None = None,
+    backend: Backend | None = None,
+) -> Float[Array, "height width"]:
+    """Renders the distance along the view axis, the camera's `far` on background.
+
+    Gradients: reach vertices and camera at the points that are seen, in forward and reverse mode. A moving silhouette
+    has no gradient here.
+
+    Args:
+        vertices: As for `render`.
+        faces: As for `render`.
+        camera: As for `render`.
+        image_size: As for `render`.
+        antialias: As for `render`.
+        cull: As for `render`.
+        backend: As for `render`.
+
+    Returns:
+        `render(...).depth`.
+
+    Raises:
+        ValueError: As for `render`.
+        TypeError: As for `render`.
+    """
+    samples = _Samples(vertices, faces, camera, image_size, antialias, cull, None, None, backend)
+    return samples.average(samples.depth())[..., 0]
+
+
+def as_gradient(
+    gradient: GradientName | Gradient | None, eps: float | None, backend: Backend | None
+) -> Gradient | None:
+    """The gradient that a name stands for, with `render`'s options; a function as it is.
+
+    Raises:
+        ValueError: If the name is unknown, or if `eps` is given for another gradient than `"edge_sweep"`.
+    """
+    if eps is not None and not (isinstance(gradient, str) and gradient == "edge_sweep"):
+        raise ValueError(
+            f'eps must be None unless gradient is "edge_sweep", got eps {eps!r} with gradient {gradient!r}. A gradient '
+            "object has its own: jnr.gradients.EdgeSweep(eps=...)."
+        )
+    if isinstance(gradient, EdgeSweep) and gradient.backend is None:
+        return dataclasses.replace(gradient, backend=backend)
+    if gradient is None or callable(gradient):
+        return gradient
+    _checks.check_choice(gradient, "gradient", (None, "edge_sweep", "opendr"), others="a function")
+    if gradient == "opendr":
+        return OpenDR()
+    return EdgeSweep(backend=backend) if eps is None else EdgeSweep(eps, backend=backend)
+
+
+def _textures_of(mesh, textures):
+    """The textures that were given, else those of a mesh that was given in place of vertices."""
+    return mesh.textures if textures is None and isinstance(mesh, Mesh) else textures
+
+
+def _check_shader(shader):
+    if shader is not None and not callable(shader):
+        raise TypeError(f"shader must be a function of a surface or None, got {type(shader).__name__}.")
+    return shader
+
+
+def _check_normals(normals, num_vertices):
+    if isinstance(normals, str):
+        _checks.check_choice(normals, "normals", ("flat", "smooth"), others="an array (vertices, 3)")
+        return normals
+    normals = _checks.as_compute(normals, "normals")
+    _checks.check_shape(normals, "normals", num_vertices, 3)
+    return normals
+
+
+def _check_attributes(attributes, vertices, faces, dtype):
+    if attributes is None:
+        return jnp.zeros((vertices.shape[0], 0), dtype)
+    attributes = as_attributes(attributes)
+    check_attributes(attributes, vertices.shape[0], faces.shape[0])
+    return attributes
+
+
+class _Samples:
+    """A mesh rasterized at the samples of an image: checked arguments, fragments, and the way from samples to pixels.
+
+    An image is `(height, width, channels)`, with the samples' height and width.
+    """
+
+    def __init__(self, vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend):
+        if isinstance(vertices, Mesh):
+            if faces is not None:
+                raise TypeError("faces must not be given with a mesh: write render(mesh) or render(vertices, faces).")
+            vertices, faces = vertices.vertices, vertices.faces
+        elif faces is None:
+            raise TypeError("faces must be given: write render(vertices, faces), or render(mesh) for a jnr.Mesh.")
+        self.vertices = check_vertices(vertices)
+        self.faces = _checks.as_faces(faces, self.vertices.shape[0])
+        self.image_size = height, width = _checks.as_image_size(image_size)
+        self.antialias = antialias = _checks.as_count(antialias, "antialias")
+        _checks.check_choice(cull, "cull", (None, "back", "front"))
+        check_backend(backend)
+        if not (camera is None or isinstance(camera, Camera)):
+            raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
+        self.gradient, self.backend = as_gradient(gradient, eps, backend), backend
+        self.view = view_of(Camera() if camera is None else camera, width / height)
+        self.clip_positions = self.view.clip_positions(self.vertices)
+        size = _checks.as_image_size((height * antialias, width * antialias)) if antialias > 1 else (height, width)
+        self.fragments: Fragments = rasterize_unchecked(
+            self.clip_positions, self.faces, height=size[0], width=size[1], cull=cull, backend=backend
+        )
+        self.covered = (self.fragments.face_index >= 0)[..., None]
+
+    def coverage(self):
+        """1 where a sample sees a face, 0 elsewhere: `(height, width, 1)`."""
+        return self.covered.astype(self.clip_positions.dtype)
+
+    def interpolate(self, attributes, fragments):
+        """Attributes of vertices or corners as an image, zero on background."""
+        return interpolate_unchecked(attributes, self.faces, fragments, backend=self.backend)
+
+    def of_seen_face(self, values):
+        """Values per face `(faces, channels)` as an image, zero on background."""
+        return gather(values, self.fragments.face_index, backend=self.backend)
+
+    def normals(self, normals, fragments):
+        """Unit normals on the visible side: per face, None unless they are flat, and per sample."""
+        is_flat = isinstance(normals, str) and normals == "flat"
+        if 0 in (self.vertices.shape[0], self.faces.shape[0]):
+            empty = jnp.zeros((0, 3), self.vertices.dtype)
+            return empty if is_flat else None, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
+        side = face_sides(self.clip_positions, self.faces, self.view.clip_from_world, backend=self.backend)[:, None]
+        if is_flat:
+            face_normal = flat_normals(self.vertices, self.faces, backend=self.backend) * side
+            return face_normal, self.of_seen_face(face_normal)
+        if isinstance(normals, str):
+            normals = smooth_normals(self.vertices, self.faces)
+        return None, unit(self.interpolate(normals, fragments)) * self.of_seen_face(side)
+
+    def flat_lit(self, textures, albedo, face_normal, lights, fragments):
+        """The texture times the light, which is the same everywhere on a face: computed once per face."""
+        if not face_normal.shape[0]:
+            return albedo
+        light = match_channels(diffuse(lights, jnp.zeros_like(face_normal), face_normal), albedo)
+        if is_vertex_colors(textures) and light.shape[-1] == 1 and self.faces.size <= self.covered.size:
+            # Fewer corners than samples: the corners' colours are lit and interpolated.
+            colors = _checks.widened(textures)
+            face = jnp.asarray(np.repeat(np.arange(len(light), dtype=np.int32), 3))
+            corner_light = gather(light, face, backend=self.backend)
+            corners = weighted_gather(colors, corner_light, self.faces.reshape(-1, 1), backend=self.backend)
+            return self.interpolate(corners.reshape(-1, 3, corners.shape[-1]), fragments).astype(albedo.dtype)
+        return albedo * self.of_seen_face(light)
+
+    def shaded(self, shader, albedo, normal, values, lights, fragments):
+        """What a shader returns for the surface that is seen."""
+        position = self.interpolate(self.vertices, fragments)
+        viewer = self.view.viewer()
+        viewer = jnp.where(self.covered, unit(viewer[:3] - viewer[3] * position), 0)
+        color = shader(Surface(albedo, position, normal, viewer, values, fragments, lights))
+        color = _checks.as_float(color, "what shader returns")
+        _checks.check_shape(color, "what shader returns", *self.covered.shape[:2], "channels")
+        return jnp.where(self.covered, color, 0)
+
+    def depth(self):
+        """Distance along the view axis, the camera's `far` on background: `(height, width, 1)`."""
+        depth = self.interpolate(self.view.depth(self.vertices)[:, None], self.fragments)
+        return jnp.where(self.covered, depth, _checks.as_float(self.view.far, "far").astype(depth.dtype))
+
+    def background(self, background, color):
+        """The background at every sample."""
+        background = _checks.as_background(background, color.shape[-1], color.dtype, image_size=self.image_size)
+        if background.ndim == 3:
+            return background.repeat(self.antialias, axis=0).repeat(self.antialias, axis=1)
+        return background
+
+    def attach_gradient(self, *images) -> tuple:
+        """The images with the visibility gradient."""
+        if self.gradient is None:
+            return images
+        return attach_gradient(images, self.clip_positions, self.faces, self.fragments, self.gradient)
+
+    def average(self, image):
+        """Means over each pixel's samples."""
+        return image if self.antialias == 1 else _means(image, n=self.antialias)
+
+
+@inline_jit("n")
+def _means(image, *, n):
+    """Means over squares of n x n samples."""
+    height, width, channels = image.shape
+    return jnp.mean(image.reshape(height // n, n, width // n, n, channels), axis=(1, 3))

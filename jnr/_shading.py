@@ -1,0 +1,136 @@
+"""Shading: the colour of what a pixel sees, from texture, normal and lights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jnr import _checks
+from jnr._backend import Backend
+from jnr._geometry import corner_values
+from jnr._inline_jit import inline_jit
+from jnr._lights import Light, add, diffuse, dot
+from jnr._ops.pixel_space import power_of_two_scale
+from jnr._ops.rasterize import Fragments
+from jnr._pytree import pytree
+
+
+class Surface(NamedTuple):
+    """What a shader is given: the surface that each pixel sees. All of it is zero on background.
+
+    Attributes:
+        albedo: Colour of the texture.
+        position: In the world.
+        normal: Unit normal in the world, on the side that is seen.
+        viewer: Unit vector towards the camera.
+        attributes: `render`'s attributes, no channels where it was given none.
+        fragments: From `rasterize`.
+        lights: `render`'s lights.
+    """
+
+    albedo: Float[Array, "height width channels"]
+    position: Float[Array, "height width 3"]
+    normal: Float[Array, "height width 3"]
+    viewer: Float[Array, "height width 3"]
+    attributes: Float[Array, "height width attributes"]
+    fragments: Fragments
+    lights: tuple[Light, ...]
+
+
+class Shader(Protocol):
+    """Any function of a surface that returns colours."""
+
+    def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
+        """The colour of each pixel that sees the surface; what it returns elsewhere is not used."""
+        ...
+
+
+@pytree()
+class Lambert:
+    """A matt surface: the texture times the light."""
+
+    def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
+        """The colour of each pixel."""
+        return _lambert(surface)
+
+
+@pytree()
+class Phong:
+    """A matt surface with highlights.
+
+    To `Lambert`'s colour each light with a direction adds `specular * color * max(0, r . v) ^ shininess`, where r is
+    its mirrored direction and v the viewer's, on the side that it shines on.
+
+    Attributes:
+        specular: Strength of the highlights: a number or one a channel.
+        shininess: How small they are.
+
+    References:
+        Phong, Illumination for computer generated pictures, 1975.
+    """
+
+    specular: ArrayLike = 0.5
+    shininess: ArrayLike = 32.0
+
+    def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
+        """The colour of each pixel."""
+        specular = _checks.as_compute(self.specular, "specular")
+        if specular.ndim > 1:
+            raise ValueError(f"specular must be a number or have one value a channel, got shape {specular.shape}.")
+        shininess = _checks.as_compute(self.shininess, "shininess")
+        _checks.check_shape(shininess, "shininess")
+        highlights = jnp.zeros((*surface.normal.shape[:-1], 1), surface.normal.dtype)
+        for light in surface.lights:
+            color, toward = light.arriving(surface.position, surface.normal)
+            if toward is None:
+                continue
+            highlights = add(highlights, color * _highlight(toward, surface.normal, surface.viewer, shininess))
+        color = _lambert(surface)
+        return color + match_channels(highlights * specular, color)
+
+
+@inline_jit()
+def _highlight(toward, normal, viewer, shininess):
+    squared = dot(toward, toward)
+    toward = toward / jnp.sqrt(jnp.where(squared > 0, squared, 1))
+    cosine = dot(normal, toward)
+    mirrored = dot(2 * cosine * normal - toward, viewer)
+    shines = (cosine > 0) & (mirrored > 0)
+    return jnp.where(shines, jnp.where(shines, mirrored, 1) ** shininess, 0)
+
+
+def _lambert(surface):
+    return surface.albedo * match_channels(diffuse(surface.lights, surface.position, surface.normal), surface.albedo)
+
+
+def match_channels(light: jax.Array, color: jax.Array) -> jax.Array:
+    """Light of one channel or the colour's number of them, in the colour's dtype."""
+    if light.shape[-1] not in (1, color.shape[-1]):
+        raise ValueError(
+            f"lights must have one colour channel or the textures' {color.shape[-1]}, got {light.shape[-1]}."
+        )
+    return light.astype(color.dtype)
+
+
+@inline_jit("backend")
+def face_sides(
+    clip_positions: Float[Array, "vertices 4"],
+    faces: Int[Array, "faces 3"],
+    clip_from_world: Float[Array, "4 4"],
+    *,
+    backend: Backend | None = None,
+) -> Float[Array, " faces"]:
+    """1 where the camera sees the side from which a face is counter-clockwise, -1 where it sees the other."""
+    clip_positions, clip_from_world = lax.stop_gradient((clip_positions, clip_from_world))
+    rows = corner_values(clip_positions[:, jnp.array([0, 1, 3])], faces, backend=backend)
+    # Rescaled, since a product of three large coordinates overflows.
+    scale = power_of_two_scale(*(row[:, i] for row in rows for i in range(3)))
+    (x0, y0, w0), (x1, y1, w1), (x2, y2, w2) = ([row[:, i] * scale for i in range(3)] for row in rows)
+    turn = x0 * (y1 * w2 - y2 * w1) + x1 * (y2 * w0 - y0 * w2) + x2 * (y0 * w1 - y1 * w0)
+    # A face seen from behind is clockwise in the image, or, if the camera mirrors, counter-clockwise.
+    mirrored = jnp.linalg.det(clip_from_world[:3, :3]) > 0
+    return jnp.where((turn < 0) != mirrored, -1, 1).astype(clip_positions.dtype)

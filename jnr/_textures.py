@@ -1,0 +1,559 @@
+"""Textures: vertex colours, a cube of texels for each face, or images laid over the mesh; and their conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jnr import _checks
+from jnr._backend import Backend, check_backend
+from jnr._inline_jit import inline_jit
+from jnr._ops.barycentrics import visible_corners
+from jnr._ops.barycentrics.definition import barycentric_derivatives
+from jnr._ops.gather import gather, weighted_gather
+from jnr._ops.indexing import gather_in_bounds, gather_or_fill
+from jnr._ops.interpolate import interpolate_unchecked
+from jnr._ops.rasterize import Fragments, check_fragments
+from jnr._pytree import pytree
+
+Wrap = Literal["repeat", "mirror", "clamp", "border"]
+Filter = Literal["nearest", "bilinear", "trilinear"]
+WRAPS = ("repeat", "mirror", "clamp", "border")
+FILTERS = ("nearest", "bilinear", "trilinear")
+
+
+@pytree(static=("wrap", "filter"))
+class UVTexture:
+    """Images laid over a mesh by texture coordinates; `render` takes one as `textures`.
+
+    (0, 0) is the lower left corner of an image and (1, 1) the upper right, as in OBJ files and OpenGL; the centre of
+    the texel in row r and column c of `height` x `width` lies at ((c + 0.5) / width, 1 - (r + 0.5) / height).
+
+    Gradients: reach `images`, `border`, `uv` and, where the renderer lets them, the positions. Nearest sampling has no
+    gradient to `uv`.
+
+    Attributes:
+        images: One image, or one a material, of any sizes and one number of channels; row 0 at the top.
+        uv: Texture coordinates: one row a vertex, or rows of which `uv_faces` picks three a face.
+        uv_faces: Rows of `uv` at each face's corners; None where `uv` has one row a vertex.
+        material: Which image each face has; None where there is one for all.
+        wrap: Outside of the image: `"repeat"`, `"mirror"` (every other copy is turned round), `"clamp"` (the
+            outermost texel goes on), `"border"` (the colour `border`); or one of them for each image.
+        filter: `"nearest"` texel, `"bilinear"`, or `"trilinear"`: bilinear in the two levels of the image's pyramid
+            whose texels are nearest to a pixel in size, which keeps distant textures from flickering.
+        border: Colour outside of the images under `"border"`: a number or one a channel.
+        sizes: For each image, (height, width) of its part in use, rows and columns that come first; None where all
+            of it is. `jnr.stack` pads images to one size.
+
+    Example:
+        >>> checker = jnp.tile(jnp.eye(2), (4, 4))[..., None].repeat(3, axis=-1)
+        >>> plane = jnr.shapes.plane()
+        >>> texture = jnr.UVTexture(checker, plane.vertices[:, :2] + 0.5, filter="nearest")
+        >>> image = jnr.render(plane.vertices, plane.faces, texture).rgb
+    """
+
+    images: Float[Array, "rows columns channels"] | Sequence[Float[Array, "rows columns channels"]]
+    uv: Float[Array, "uvs 2"]
+    uv_faces: Int[Array, "faces 3"] | None = None
+    material: Int[Array, " faces"] | None = None
+    wrap: Wrap | tuple[Wrap, ...] = "repeat"
+    filter: Filter = "bilinear"
+    border: ArrayLike | Sequence[float] = 0.0
+    sizes: Sequence[Int[Array, 2]] | None = None
+
+
+# One colour a vertex, one cube of texels a face, or images.
+Textures = jax.Array | np.ndarray | UVTexture
+
+
+@jax.tree_util.register_static
+class _Wraps(tuple):
+    """The wrap mode of each image, a constant to JAX."""
+
+    __slots__ = ()
+
+
+@jax.tree_util.register_static
+class _Filter(str):
+    """The filter, a constant to JAX."""
+
+    __slots__ = ()
+
+
+class CheckedUV(NamedTuple):
+    """A `UVTexture` whose fields are arrays of the right shapes."""
+
+    images: list
+    sizes: list | None
+    uv: jax.Array
+    uv_faces: jax.Array
+    material: jax.Array | None
+    wraps: _Wraps
+    filter: _Filter
+    border: jax.Array
+
+
+def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int) -> CheckedUV:
+    """The texture's fields as arrays that match the mesh."""
+    images = texture.images
+    images = list(images) if isinstance(images, (tuple, list)) else [images]
+    if not images:
+        raise ValueError("images must hold at least one image, got none.")
+    images = [_checks.as_float(image, "images") for image in images]
+    dtype = jnp.result_type(*images)
+    for image in images:
+        _checks.check_shape(image, "images", "rows", "columns", images[0].shape[-1] if image.ndim == 3 else "channels")
+        if 0 in image.shape[:2]:
+            raise ValueError(f"images must have at least one texel, got shape {image.shape}.")
+    wraps = (texture.wrap,) * len(images) if isinstance(texture.wrap, str) else tuple(texture.wrap)
+    for wrap in wraps:
+        _checks.check_choice(wrap, "wrap", WRAPS)
+    if len(wraps) != len(images):
+        raise ValueError(f"wrap must be one name or one for each of the {len(images)} images, got {len(wraps)}.")
+    _checks.check_choice(texture.filter, "filter", FILTERS)
+    uv = _checks.as_compute(texture.uv, "uv")
+    num_faces = faces.shape[0]
+    if texture.uv_faces is None:
+        _checks.check_shape(uv, "uv", num_vertices, 2)
+        uv_faces = faces
+    else:
+        _checks.check_shape(uv, "uv", "uvs", 2)
+        uv_faces = _checks.as_indices(texture.uv_faces, "uv_faces", 3, uv.shape[0], "rows of uv", lowest=-1)
+        _checks.check_shape(uv_faces, "uv_faces", num_faces, 3)
+    material = texture.material
+    if material is not None:
+        material = _checks.as_numbers(material, "material", num_faces, len(images), "images")
+    elif len(images) > 1:
+        raise ValueError(f"material must say which of the {len(images)} images each face has, got None.")
+    sizes = texture.sizes
+    if sizes is not None:
+        if len(sizes) != len(images) or any(jnp.shape(size) != (2,) for size in sizes):
+            raise ValueError(f"sizes must hold (height, width) of each of the {len(images)} images, got {sizes}.")
+        for size, image in zip(sizes, images, strict=True):
+            if _checks.is_concrete(size) and not np.all((np.asarray(size) >= 1) & (size <= np.array(image.shape[:2]))):
+                raise ValueError(f"sizes must lie within their images, got {size} for {image.shape[:2]}.")
+        # Traced ones may be anything and must not lead out of the table.
+        sizes = [
+            jnp.clip(jnp.asarray(size, jnp.int32), 1, jnp.array(image.shape[:2], jnp.int32))
+            for size, image in zip(sizes, images, strict=True)
+        ]
+    border = _checks.as_float(texture.border, "border").astype(dtype)
+    if border.ndim > 1 or border.size not in (1, images[0].shape[-1]):
+        raise ValueError(
+            f"border must be a number or have one value for each of the {images[0].shape[-1]} channels, got shape "
+            f"{border.shape}."
+        )
+    images, filter = [image.astype(dtype) for image in images], _Filter(texture.filter)
+    return CheckedUV(images, sizes, uv, uv_faces, material, _Wraps(wraps), filter, border)
+
+
+def sample_uv(
+    texture: UVTexture,
+    faces: Int[Array, "faces 3"],
+    fragments: Fragments,
+    clip_positions: Float[Array, "vertices 4"],
+    *,
+    backend: Backend | None = None,
+) -> Float[Array, "height width channels"]:
+    """Samples a UV texture at every pixel; zero on background.
+
+    Gradients: as `UVTexture` says; reaches `clip_positions` through `fragments.barycentric` and, with trilinear
+    filtering, through the level.
+
+    References:
+        Williams, Pyramidal parametrics, SIGGRAPH 1983.
+    """
+    clip_positions = _checks.as_compute(clip_positions, "clip_positions")
+    _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
+    faces = _checks.as_faces(faces, clip_positions.shape[0])
+    fragments = check_fragments(fragments)
+    check_backend(backend)
+    checked = check_uv(texture, faces, clip_positions.shape[0])
+    return _sample_uv(checked, faces, fragments, clip_positions, backend=backend)
+
+
+@inline_jit("backend")
+def _sample_uv(checked, faces, fragments, clip_positions, *, backend):
+    covered = fragments.face_index >= 0
+    channels = checked.images[0].shape[-1]
+    if 0 in (faces.shape[0], clip_positions.shape[0], checked.uv.shape[0], channels):
+        return jnp.zeros((*covered.shape, channels), checked.images[0].dtype)
+    uv = interpolate_unchecked(checked.uv, checked.uv_faces, fragments, backend=backend)
+    material = None
+    if checked.material is not None:
+        material = gather_in_bounds(checked.material, jnp.maximum(fragments.face_index, 0))
+    step = None
+    if checked.filter == "trilinear":
+        step = _uv_steps(checked, faces, fragments, clip_positions, uv, backend)
+    color = _sample(checked, covered, uv, material, step, nearest=checked.filter == "nearest", backend=backend)
+    return jnp.where(covered[..., None], color, 0)
+
+
+def _uv_steps(checked, faces, fragments, clip_positions, uv, backend):
+    """How far the texture coordinate moves from a pixel to the next column and row: `(height, width, 2, 2)`."""
+    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index)
+    corners = gather(
+        checked.uv, visible_corners(checked.uv_faces, fragments.face_index, backend=backend), backend=backend
+    )
+    covered = fragments.face_index >= 0
+    steps = jnp.zeros((*fragments.face_index.shape, 2, 2), uv.dtype)
+    for k in range(3):
+        corner = jnp.where(covered[..., None], corners[..., k, :] - uv, 0)
+        steps = steps + corner[..., None, :] * gradient[..., k, :, None].astype(uv.dtype)
+    return steps
+
+
+class _Pyramid(NamedTuple):
+    """All levels of all images as rows of one table, and where each level lies in it."""
+
+    texels: jax.Array
+    first: jax.Array
+    stride: jax.Array
+    height: jax.Array
+    width: jax.Array
+    levels: int
+
+
+def _pyramid(images, sizes, *, mipmap: bool) -> _Pyramid:
+    levels = max(max(image.shape[:2]) for image in images).bit_length() if mipmap else 1
+    tables, first, stride, height, width = [], [], [], [], []
+    offset = 0
+    for k, image in enumerate(images):
+        size = jnp.asarray(image.shape[:2], jnp.int32) if sizes is None else sizes[k]
+        for level in range(levels):
+            if level:
+                image, size = _halve(image, size)
+            tables.append(image.reshape(-1, image.shape[-1]))
+            first.append(offset)
+            stride.append(image.shape[1])
+            height.append(size[0])
+            width.append(size[1])
+            offset += image.shape[0] * image.shape[1]
+    if offset >= 2**31:
+        raise ValueError(f"images must have fewer than 2**31 texels in all, got {offset}.")
+    return _Pyramid(
+        texels=jnp.concatenate(tables),
+        first=jnp.asarray(np.asarray(first, np.int32)),
+        stride=jnp.asarray(np.asarray(stride, np.int32)),
+        height=jnp.stack(height),
+        width=jnp.stack(width),
+        levels=levels,
+    )
+
+
+def _halve(image, size):
+    """The next level: each texel the mean of the area it covers, also where the size is odd."""
+    for axis in range(2):
+        image = _halve_axis(jnp.moveaxis(image, axis, 0), size[axis])
+        image = jnp.moveaxis(image, 0, axis)
+    return image, jnp.maximum(size // 2, 1)
+
+
+def _halve_axis(image, n):
+    # Of n = 2m texels each takes two. Of n = 2m + 1 each takes 2 + 1/m: all of one and parts of its neighbours.
+    rows = max(image.shape[0] // 2, 1)
+    image = jnp.pad(image, ((0, 2 * rows + 1 - image.shape[0]), (0, 0), (0, 0)))
+    i, half = jnp.arange(rows, dtype=image.dtype), (n // 2).astype(image.dtype)
+    odd, length = n % 2 == 1, jnp.maximum(n, 1).astype(image.dtype)
+    weights = [
+        jnp.where(odd, jnp.where(n == 1, 1, (half - i) / length), 0.5),
+        jnp.where(odd, half / length, 0.5),
+        jnp.where(odd & (n > 1), (i + 1) / length, 0),
+    ]
+    return sum(weights[k].reshape(-1, 1, 1) * image[k : k + 2 * rows : 2] for k in range(3))
+
+
+@inline_jit("nearest", "backend")
+def _sample(checked, wanted, uv, material, step, *, nearest, backend=None):
+    """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` says.
+
+    Anything where they are not `wanted` `(...)`.
+    """
+    pyramid = _pyramid(checked.images, checked.sizes, mipmap=step is not None)
+    row = None if material is None else material * pyramid.levels
+    if step is None:
+        return _sample_level(checked, pyramid, wanted, uv, material, row, nearest=nearest, backend=backend)
+    base = jnp.stack([_of(pyramid.width, row), _of(pyramid.height, row)], axis=-1).astype(uv.dtype)
+    texels = (step[..., 0] * base[..., None, 0]) ** 2 + (step[..., 1] * base[..., None, 1]) ** 2
+    largest = jnp.maximum(texels[..., 0], texels[..., 1])
+    # Half the logarithm of the square. Below one texel a pixel it is the first level, and has no derivative.
+    magnified = ~(largest > 1)
+    level = jnp.where(magnified, 0, 0.5 * jnp.log2(jnp.where(magnified, 1, largest)))
+    # An image smaller than the largest has come down to one texel before.
+    last = jnp.floor(jnp.log2(jnp.max(base, axis=-1)) + 1e-3)
+    level = jnp.where(level < last, level, last)
+    low = jnp.clip(lax.stop_gradient(jnp.floor(level)), 0, pyramid.levels - 1)
+    fraction = (level - low)[..., None].astype(checked.images[0].dtype)
+    row = low.astype(jnp.int32) if row is None else row + low.astype(jnp.int32)
+    above = jnp.where(low + 1 > last, row, row + 1)
+    finer, coarser = (
+        _sample_level(checked, pyramid, wanted, uv, material, r, nearest=False, backend=backend) for r in (row, above)
+    )
+    return finer + fraction * (coarser - finer)
+
+
+def _of(column, row):
+    """A column of the pyramid's table at `row`, which is None where the table has one row."""
+    return column[0] if row is None else gather_in_bounds(column, row)
+
+
+def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backend):
+    first, stride, height, width = (
+        _of(column, row) for column in (pyramid.first, pyramid.stride, pyramid.height, pyramid.width)
+    )
+    wraps = checked.wraps
+    # Brought near the image first: a coordinate of a thousand copies would have few digits left.
+    if len(set(wraps)) == 1 and wraps[0] in ("repeat", "mirror"):
+        period = 1 if wraps[0] == "repeat" else 2
+        uv = uv - period * lax.stop_gradient(jnp.floor(uv / period))
+    columns, rows = _neighbours(uv[..., 0], width, nearest), _neighbours(1 - uv[..., 1], height, nearest)
+    indices, weights, outside = [], [], jnp.zeros(uv.shape[:-1], uv.dtype)
+    for row_index, row_weight in rows:
+        for column_index, column_weight in columns:
+            i, inside_i = _wrapped(row_index, height, wraps, material)
+            j, inside_j = _wrapped(column_index, width, wraps, material)
+            inside, weight = inside_i & inside_j, row_weight * column_weight
+            indices.append(jnp.where(wanted & inside, first + i * stride + j, -1))
+            weights.append(weight)
+            outside = outside + jnp.where(inside, 0, weight)
+    indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
+    color = weighted_gather(pyramid.texels, weights, indices, backend=backend)
+    return color + outside[..., None].astype(color.dtype) * checked.border if "border" in wraps else color
+
+
+def _neighbours(x, n, nearest):
+    """Texels beside a coordinate along one axis of `n` texels, and their weights."""
+    position = x * n.astype(x.dtype)
+    if nearest:
+        return [(_as_index(position), jnp.ones_like(x))]
+    position = position - 0.5
+    low = _as_index(position)
+    fraction = position - low.astype(x.dtype)
+    return [(low, 1 - fraction), (low + 1, fraction)]
+
+
+def _as_index(position):
+    """The texel below, far outside the image where the number is too large for an int or is none."""
+    floor = lax.stop_gradient(jnp.floor(position))
+    floor = jnp.where(jnp.isfinite(floor), floor, 0)
+    return jnp.clip(floor, -(2.0**24), 2.0**24).astype(jnp.int32)
+
+
+def _wrapped(index, n, wraps, material):
+    """The texel that stands for one outside of the image, and whether it is inside."""
+
+    def wrapped(wrap):
+        if wrap == "repeat":
+            return jnp.mod(index, n)
+        if wrap == "mirror":
+            turned = jnp.mod(index, 2 * n)
+            return jnp.where(turned < n, turned, 2 * n - 1 - turned)
+        return jnp.clip(index, 0, n - 1)
+
+    if len(set(wraps)) == 1:
+        wrap = wraps[0]
+        return wrapped(wrap), (index >= 0) & (index < n) if wrap == "border" else jnp.ones(index.shape, bool)
+    kind = gather_in_bounds(jnp.asarray([WRAPS.index(wrap) for wrap in wraps]), material)
+    result = jnp.clip(index, 0, n - 1)
+    for wrap in ("repeat", "mirror"):
+        result = jnp.where(kind == WRAPS.index(wrap), wrapped(wrap), result)
+    return result, (kind != WRAPS.index("border")) | ((index >= 0) & (index < n))
+
+
+def sample_cubes(
+    cubes: Float[Array, "faces size size size channels"], fragments: Fragments, *, backend: Backend | None = None
+) -> Float[Array, "height width channels"]:
+    """Samples a texture cube per face, trilinear in the barycentrics; zero on background.
+
+    Axis k of a face's cube runs with the weight of its corner k, from 0 to 1. Only the part near the plane where
+    the weights sum to one is ever seen.
+
+    Gradients: reach `cubes` and, through the barycentrics, the positions.
+
+    References:
+        Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 3.1.
+    """
+    fragments = check_fragments(fragments)
+    check_backend(backend)
+    return _sample_cubes(_check_cubes(cubes, "cubes"), fragments, backend=backend)
+
+
+def _check_cubes(cubes, name):
+    cubes = _checks.as_float(cubes, name)
+    if cubes.ndim != 5 or len(set(cubes.shape[1:4])) != 1:
+        raise ValueError(f"{name} must have shape (faces, t, t, t, channels), got {cubes.shape}.")
+    if cubes.shape[1] == 0:
+        raise ValueError(f"{name} must have at least one texel per side, got shape {cubes.shape}.")
+    return cubes
+
+
+@inline_jit("backend")
+def _sample_cubes(cubes, fragments, *, backend):
+    num_faces, size, channels = cubes.shape[0], cubes.shape[1], cubes.shape[-1]
+    covered = fragments.face_index >= 0
+    if 0 in cubes.shape:
+        return jnp.zeros((*covered.shape, channels), cubes.dtype)
+    position = fragments.barycentric.astype(_checks.widened(cubes).dtype) * (size - 1)
+    low = jnp.clip(jnp.floor(lax.stop_gradient(position)).astype(jnp.int32), 0, max(size - 2, 0))
+    fraction = position - low.astype(position.dtype)
+    face = jnp.clip(fragments.face_index, 0, num_faces - 1)
+    indices, weights = [], []
+    for corner in range(8 if size > 1 else 1):
+        bits = [(corner >> k) & 1 for k in range(3)]
+        weight = jnp.ones(covered.shape, position.dtype)
+        index = face
+        for k in range(3):
+            weight = weight * (fraction[..., k] if bits[k] else 1 - fraction[..., k])
+            index = index * size + low[..., k] + bits[k]
+        indices.append(jnp.where(covered, index, -1))
+        weights.append(weight)
+    indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
+    return weighted_gather(cubes.reshape(-1, channels), weights, indices, backend=backend)
+
+
+def check_textures(
+    textures: Textures | None, faces: Int[Array, "faces 3"], num_vertices: int
+) -> Array | CheckedUV | None:
+    """Whatever `render` takes as textures, as arrays that match the mesh."""
+    if textures is None:
+        return None
+    if isinstance(textures, UVTexture):
+        return check_uv(textures, faces, num_vertices)
+    if jnp.ndim(textures) == 5:
+        cubes = _check_cubes(textures, "textures")
+        _checks.check_shape(cubes, "textures", faces.shape[0], *cubes.shape[1:])
+        return cubes
+    colors = _checks.as_float(textures, "textures")
+    if colors.ndim != 2:
+        raise ValueError(
+            "textures must be vertex colours (vertices, channels), texture cubes (faces, t, t, t, channels) or a "
+            f"UVTexture, got shape {colors.shape}."
+        )
+    _checks.check_shape(colors, "textures", num_vertices, "channels")
+    return colors
+
+
+def is_vertex_colors(textures: Array | CheckedUV | None) -> bool:
+    """Whether checked textures are vertex colours."""
+    return isinstance(textures, jax.Array) and textures.ndim == 2
+
+
+def sample_textures(
+    textures: Array | CheckedUV | None,
+    faces: Int[Array, "faces 3"],
+    fragments: Fragments,
+    clip_positions: Float[Array, "vertices 4"],
+    *,
+    backend: Backend | None = None,
+) -> Float[Array, "height width channels"]:
+    """Colour of each pixel from textures that have been checked; white where there are none, zero on background."""
+    if textures is None:
+        covered = (fragments.face_index >= 0)[..., None]
+        return jnp.broadcast_to(covered, (*covered.shape[:2], 3)).astype(fragments.barycentric.dtype)
+    if isinstance(textures, CheckedUV):
+        return _sample_uv(textures, faces, fragments, clip_positions, backend=backend)
+    if is_vertex_colors(textures):
+        return interpolate_unchecked(textures, faces, fragments, backend=backend)
+    return _sample_cubes(textures, fragments, backend=backend)
+
+
+def uv_to_cubes(
+    texture: UVTexture, faces: Int[Array, "faces 3"], size: int = 4, *, num_vertices: int | None = None
+) -> Float[Array, "faces size size size channels"]:
+    """Texture cubes with the colours of a UV texture.
+
+    Texel (i, j, k) of a face's cube has the colour of the point with weights (i, j, k) / (i + j + k), the one nearest
+    to the part of the cube that is seen; texel (0, 0, 0) that of the centre. What is finer than the cube is lost.
+    Trilinear textures are sampled at their finest level.
+
+    Gradients: reach the texture's images and coordinates.
+
+    Args:
+        texture: The texture.
+        faces: Vertex indices of each face.
+        size: Texels along each side of a cube, at least 2.
+        num_vertices: Of the mesh, to check a texture with one coordinate a vertex; None takes the texture's.
+
+    References:
+        Neural Renderer's `load_obj` does the same with its own sampling.
+    """
+    size = _checks.as_count(size, "size")
+    if size < 2:
+        raise ValueError(f"size must be at least 2, got {size}.")
+    if num_vertices is None:
+        num_vertices = int(jnp.shape(texture.uv)[0]) if texture.uv_faces is None else 2**31 - 1
+    faces = _checks.as_faces(faces, num_vertices)
+    checked = check_uv(texture, faces, num_vertices)
+    if faces.shape[0] == 0 or checked.uv.shape[0] == 0:
+        return jnp.zeros((faces.shape[0], size, size, size, checked.images[0].shape[-1]), checked.images[0].dtype)
+    weights = np.moveaxis(np.indices((size, size, size)), 0, -1).reshape(-1, 3).astype(np.float32)
+    weights[0] = 1
+    weights /= weights.sum(axis=-1, keepdims=True)
+    corners = gather_or_fill(checked.uv, checked.uv_faces)
+    uv = jnp.einsum("tk,fkc->ftc", jnp.asarray(weights, corners.dtype), corners, precision=lax.Precision.HIGHEST)
+    material = None if checked.material is None else jnp.broadcast_to(checked.material[:, None], uv.shape[:2])
+    wanted = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
+    color = _sample(checked, wanted, uv, material, None, nearest=checked.filter == "nearest")
+    return color.reshape(faces.shape[0], size, size, size, -1)
+
+
+def colors_to_cubes(
+    colors: Float[Array, "vertices channels"], faces: Int[Array, "faces 3"]
+) -> Float[Array, "faces 2 2 2 channels"]:
+    """Texture cubes that look like vertex colours: linear in the barycentrics, hence exact with two texels a side."""
+    colors = _checks.as_float(colors, "colors")
+    _checks.check_shape(colors, "colors", "vertices", "channels")
+    faces = _checks.as_faces(faces, colors.shape[0])
+    corners = [gather_or_fill(colors, faces[:, k]) for k in range(3)]
+    weights = jnp.asarray(np.moveaxis(np.indices((2, 2, 2)), 0, -1), colors.dtype)
+    # A trilinear mixture of sums of the corners is the sum of the corners that the weights make.
+    cubes = jnp.zeros((faces.shape[0], 2, 2, 2, colors.shape[1]), colors.dtype)
+    for k, corner in enumerate(corners):
+        cubes = cubes + corner[:, None, None, None] * weights[..., k, None]
+    return cubes
+
+
+def cubes_to_uv(cubes: Float[Array, "faces t t t channels"], *, tile: int = 16) -> UVTexture:
+    """A UV texture with the colours of texture cubes: one image with a square for each face.
+
+    The corners of a face lie on the centres of its square's outer texels, so that bilinear sampling takes nothing from
+    another face. It is exact for cubes of 2 texels a side that are linear in the barycentrics (`colors_to_cubes`) and
+    where `tile - 1` is a multiple of `t - 1` at the texels.
+
+    Gradients: reach `cubes`.
+
+    Args:
+        cubes: Texture cubes.
+        tile: Texels along the side of a face's square, at least 2.
+    """
+    cubes = _checks.as_float(cubes, "cubes")
+    _checks.check_shape(cubes, "cubes", "faces", *(cubes.shape[1:2] * 3), "channels")
+    tile = _checks.as_count(tile, "tile")
+    if tile < 2:
+        raise ValueError(f"tile must be at least 2, got {tile}.")
+    num_faces = cubes.shape[0]
+    across = max(int(np.ceil(np.sqrt(num_faces))), 1)
+    down = max(-(-num_faces // across), 1)
+    row, column = np.indices((tile, tile)) / (tile - 1)
+    # Texels just beyond the long side carry the colours on, those farther away are never sampled.
+    beyond = np.clip(1 - row - column, -1 / (tile - 1), None)
+    weights = np.stack([beyond, column, row], axis=-1)
+    weights = weights / weights.sum(axis=-1, keepdims=True)
+    face = np.arange(across * down).reshape(down, across).repeat(tile, 0).repeat(tile, 1)
+    weights = jnp.asarray(np.tile(weights, (down, across, 1)), cubes.dtype)
+    face = jnp.asarray(np.where(face < num_faces, face, -1), jnp.int32)
+    image = sample_cubes(cubes, Fragments(face, weights, weights[..., 0]))
+
+    index = np.arange(num_faces)
+    origin = np.stack([index % across, index // across], axis=-1)[:, None] * tile
+    corners = origin + 0.5 + np.array([[0, 0], [tile - 1, 0], [0, tile - 1]])
+    uv = corners / (across * tile, down * tile)
+    uv[..., 1] = 1 - uv[..., 1]
+    uv_faces = np.arange(3 * num_faces, dtype=np.int32).reshape(-1, 3)
+    return UVTexture(image, jnp.asarray(uv.reshape(-1, 2), jnp.float32), jnp.asarray(uv_faces), wrap="clamp")
