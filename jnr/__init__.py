@@ -26,6 +26,7 @@ from jnr.geometry import (
     face_normals as face_normals,
     sample_surface as sample_surface,
     subdivision as subdivision,
+    unique_edges as unique_edges,
     vertex_normals as vertex_normals,
     volume as volume,
 )

@@ -1,4 +1,4 @@
-"""Small classes that JAX can look into."""
+"""Dataclasses that are registered as pytrees."""
 
 import dataclasses
 import typing
@@ -8,7 +8,7 @@ import jax
 
 @typing.dataclass_transform(frozen_default=True)
 def pytree(*, static: tuple[str, ...] = ()):
-    """Makes a class a frozen dataclass and a pytree; the named fields are constants to JAX."""
+    """Class decorator: makes a frozen dataclass that is a pytree. Fields named in `static` are static metadata."""
 
     def register(cls):
         cls = dataclasses.dataclass(frozen=True)(cls)

@@ -139,7 +139,7 @@ def fit(
 def _optimizer(config):
     optax = require("optax", "optax", "Applications", extra="examples")
     rates = optim.scale_rates({"vertices": config.vertices_rate, "textures": config.textures_rate})
-    return optax.chain(optim.adam(config.learning_rate, config.b1), rates)
+    return optax.chain(optim.zero_skipping_adam(config.learning_rate, config.b1), rates)
 
 
 @partial(jax.jit, static_argnames="loss")
