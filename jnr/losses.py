@@ -6,8 +6,9 @@ Every loss returns a scalar and supports forward mode, reverse mode and higher o
 - `chamfer` differentiates by both point sets, with the nearest neighbours held fixed;
 - `cotangent_laplacian` differentiates by `vertices`, with the cotangent weights held fixed.
 
-All others are the exact derivative: `silhouette_iou` by `alpha` and `target`, `total_variation` by `images` and `mask`,
-`laplacian`, `edge_length`, `edge_length_variance`, `flatness` and `normal_consistency` by `vertices`.
+The derivatives of all others are exact: of `silhouette_iou` by `alpha` and `target`, of `total_variation` by `images`
+and `mask`, of `laplacian`, `edge_length`, `edge_length_variance`, `flatness` and `normal_consistency` by `vertices`.
+Where a term is not differentiable (edges of zero length, faces of zero area), its derivative is zero.
 """
 
 from __future__ import annotations

@@ -233,4 +233,4 @@ def _matplotlib(module):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError('jnr.viz needs Matplotlib; pip install "jnr[examples]" brings it.') from error
+        raise ImportError('jnr.viz needs Matplotlib; pip install "jnr[examples]" installs it.') from error
