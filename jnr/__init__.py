@@ -20,6 +20,7 @@ from jnr._geometry import (
     face_normals,
     sample_surface,
     subdivision,
+    unique_edges,
     vertex_normals,
     volume,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "stack",
     "subdivide",
     "subdivision",
+    "unique_edges",
     "uv_to_cubes",
     "vertex_normals",
     "viz",

@@ -18,8 +18,8 @@ def check_backend(backend: str | None) -> None:
         raise ValueError(f"backend must be None or one of {', '.join(get_args(Backend))}, got {backend!r}.")
     if backend == "cpu" and not has_cpu_kernels():
         raise ImportError(
-            'backend="cpu" needs the compiled kernels, which need a C++ compiler when jnr is installed. Reinstall jnr with '
-            'a C++ compiler at hand, or use backend="xla" or None.'
+            'backend="cpu" needs the compiled kernels, and this jnr was installed without a C++ compiler. Reinstall it '
+            'with one at hand, or use backend="xla" or None.'
         )
     needs = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}.get(backend or "", ())
     missing = [name.replace("_", "-") for name in needs if not _installed(name)]

@@ -25,12 +25,12 @@ def as_float(value: Any, name: str) -> jax.Array:
 
 
 def as_compute(value: Any, name: str) -> jax.Array:
-    """Like `as_float`, with the 16-bit and 8-bit floats widened to float32, in which jnr computes."""
+    """Returns a float32 or float64 array, the dtypes jnr computes in; narrower floats are widened to float32."""
     return widened(as_float(value, name))
 
 
 def widened(array: jax.Array) -> jax.Array:
-    """Floats narrower than float32 as float32, in which jnr computes."""
+    """Returns floats narrower than float32 as float32."""
     return array if array.dtype in (jnp.float32, jnp.float64) else array.astype(jnp.float32)
 
 

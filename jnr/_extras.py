@@ -1,10 +1,10 @@
-"""Packages that not every user of jnr has."""
+"""Import of optional dependencies."""
 
 import importlib
 
 
 def require(module: str, package: str, what: str, *, extra: str = "io"):
-    """Imports a module, or says how to install the package that it comes with."""
+    """Returns the imported `module`; if `package` is missing, raises ImportError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -147,6 +147,47 @@ def subdivision(faces: Int[Array, "faces 3"], num_vertices: int) -> Subdivision:
     )
 
 
+def unique_edges(faces: Int[Array, "faces 3"]) -> tuple[Int[Array, "edges 2"], Int[Array, "pairs 2"]]:
+    """Returns the edges of a mesh and the pairs of faces that share an edge.
+
+    Runs on the host with NumPy: `faces` must be concrete, so call it outside `jit` and pass the results in. Nothing is
+    differentiable; the results depend on the topology alone.
+
+    Args:
+        faces: Vertex indices of each face. Padding faces (-1) are skipped.
+
+    Returns:
+        Edges: the two vertex indices of each edge, lower index first, every edge once in lexicographic order.
+        Pairs: the indices of the two faces of each edge that exactly two faces share.
+
+    Raises:
+        TypeError: If `faces` is traced or is not an array of integers.
+        ValueError: If `faces` does not have shape (faces, 3) or an index is less than -1.
+
+    Example:
+        >>> edges, pairs = jnr.unique_edges(jnr.shapes.cube().faces)
+        >>> edges.shape, pairs.shape
+        ((18, 2), (18, 2))
+    """
+    if not _checks.is_concrete(faces):
+        raise TypeError(
+            "faces must be concrete to find their edges, got a traced array. Call unique_edges outside jit and pass "
+            "the result."
+        )
+    array = np.asarray(_checks.as_faces(faces, 2**31 - 1))
+    face_index = np.flatnonzero(np.all(array >= 0, axis=1))
+    kept = array[face_index]
+    ends = np.sort(np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]], kept[:, [2, 0]]]), axis=1)
+    edges, inverse, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    # Sorted by edge, the occurrences of edge e are order[first[e] : first[e] + count[e]].
+    order = np.argsort(inverse.ravel(), kind="stable")
+    first = np.cumsum(count) - count
+    shared = first[count == 2]
+    owner = np.tile(face_index, 3)
+    pairs = np.stack([owner[order[shared]], owner[order[shared + 1]]], axis=1) if len(kept) else np.zeros((0, 2))
+    return jnp.asarray(edges.reshape(-1, 2), jnp.int32), jnp.asarray(pairs, jnp.int32)
+
+
 class SurfaceSamples(NamedTuple):
     """Points on a mesh.
 

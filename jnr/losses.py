@@ -1,29 +1,49 @@
-"""Losses on images, points and the shape of meshes. All are differentiable in their floating point arguments."""
+"""Losses on images, point sets and mesh shape.
+
+Every loss returns a scalar and supports forward mode, reverse mode and higher orders. Integer arguments (`faces`,
+`edges`, `pairs`) are constants. Two losses hold a floating point quantity constant:
+
+- `chamfer` differentiates by both point sets, with the nearest neighbours held fixed;
+- `cotangent_laplacian` differentiates by `vertices`, with the cotangent weights held fixed.
+
+The derivatives of all others are exact: of `silhouette_iou` by `alpha` and `target`, of `total_variation` by `images`
+and `mask`, of `laplacian`, `edge_length`, `edge_length_variance`, `flatness` and `normal_consistency` by `vertices`.
+Where a term is not differentiable (edges of zero length, faces of zero area), its derivative is zero.
+"""
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jnr import _checks
-from jnr._geometry import corner_values, face_normals, is_noise
+from jnr._geometry import corner_values, face_normals, is_noise, unique_edges as _unique_edges
 from jnr._ops.indexing import gather_in_bounds
 
 
 def silhouette_iou(
     alpha: Float[Array, "*batch height width"], target: Float[Array, "*batch height width"]
 ) -> Float[Array, ""]:
-    """One minus the intersection of two silhouettes over their union, meaned over a batch.
+    """Returns one minus the intersection over union of two silhouettes, averaged over the batch.
+
+    The intersection is the sum of `alpha * target` and the union the sum of `alpha + target - alpha * target`.
+
+    Gradients: reach `alpha` and `target`; zero where both silhouettes are empty.
 
     Args:
         alpha: Rendered coverage in [0, 1].
-        target: Wanted coverage in [0, 1].
+        target: Target coverage in [0, 1].
 
     Returns:
-        0 where they agree, also if both are empty; 1 where they are apart.
+        0 for equal binary silhouettes, including two empty ones; 1 for disjoint silhouettes.
+
+    Raises:
+        TypeError: If an argument is not an array of real numbers.
+        ValueError: If the shapes differ or have fewer than two axes.
 
     References:
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 4.1.
@@ -31,23 +51,31 @@ def silhouette_iou(
     alpha, target = _checks.as_float(alpha, "alpha"), _checks.as_float(target, "target")
     if alpha.shape != target.shape or alpha.ndim < 2:
         raise ValueError(
-            f"alpha and target must have one shape (..., height, width), got {alpha.shape} and {target.shape}."
+            f"alpha and target must have the same shape (..., height, width), got {alpha.shape} and {target.shape}."
         )
-    both = jnp.sum(alpha * target, axis=(-2, -1))
-    either = jnp.sum(alpha + target - alpha * target, axis=(-2, -1))
-    empty = either == 0
-    return jnp.mean(jnp.where(empty, 0, 1 - both / jnp.where(empty, 1, either)))
+    intersection = jnp.sum(alpha * target, axis=(-2, -1))
+    union = jnp.sum(alpha + target - alpha * target, axis=(-2, -1))
+    empty = union == 0
+    return jnp.mean(jnp.where(empty, 0, 1 - intersection / jnp.where(empty, 1, union)))
 
 
 def total_variation(
     images: Float[Array, "*batch height width channels"], mask: Float[Array, "*batch height width"] | None = None
 ) -> Float[Array, ""]:
-    """Sum of squared differences between pixels and their right and lower neighbours, meaned over a batch.
+    """Returns the sum of squared differences between each pixel and its right and lower neighbours.
+
+    The sum runs over pixels and channels; it is averaged over the batch.
+
+    Gradients: reach `images` and `mask`.
 
     Args:
-        images: Images.
-        mask: Weights of the pixels, such as a rendering's `alpha`, to leave out the background; a difference counts by
-            the product of its two. None counts all.
+        images: Images, channels last.
+        mask: Pixel weights, such as a rendering's `alpha` to exclude the background. A difference is multiplied by the
+            weights of its two pixels. None weighs all pixels 1.
+
+    Raises:
+        TypeError: If an argument is not an array of real numbers.
+        ValueError: If `images` has fewer than three axes or `mask` does not match it.
 
     References:
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 4.3.
@@ -67,18 +95,23 @@ def total_variation(
 def chamfer(
     points: Float[Array, "points coordinates"], others: Float[Array, "others coordinates"], *, chunk: int = 1024
 ) -> Float[Array, ""]:
-    """Mean squared distance from points to their nearest of others, plus the same the other way round.
+    """Returns the symmetric Chamfer distance: the two mean squared nearest-neighbour distances, added.
 
-    Gradients: reach both; each point is held to the nearest one that was found (the lowest index of several).
+    The first term averages, over `points`, the squared distance to the nearest of `others`. The second exchanges the
+    two sets.
+
+    Gradients: reach `points` and `others`. The nearest-neighbour assignment is constant; among equally near points the
+    one with the lowest index is chosen.
 
     Args:
-        points: A set of points, of any dimension.
-        others: Another set.
-        chunk: How many points of either set are compared at a time. Memory grows with its square and with the number
-            of points, not with the product of their numbers.
+        points: A set of points of any dimension.
+        others: Another set of the same dimension.
+        chunk: Number of points of each set that are compared at once. Memory grows with `chunk**2` and with the number
+            of points, not with the product of the two numbers of points.
 
     Raises:
-        ValueError: If a set is empty.
+        TypeError: If an argument is not an array of real numbers, or `chunk` is not an int.
+        ValueError: If a set is empty, the dimensions differ, or `chunk` is less than 1.
     """
     points, others = _checks.as_compute(points, "points"), _checks.as_compute(others, "others")
     _checks.check_shape(points, "points", "points", "coordinates")
@@ -87,18 +120,19 @@ def chamfer(
         if 0 in array.shape:
             raise ValueError(f"{name} must not be empty, got shape {array.shape}.")
     chunk = _checks.as_count(chunk, "chunk")
-    return _to_nearest(points, others, chunk) + _to_nearest(others, points, chunk)
+    return _mean_squared_distance(points, others, chunk) + _mean_squared_distance(others, points, chunk)
 
 
-def _to_nearest(points, others, chunk):
-    # Searched without a derivative, so that nothing of the search is kept for the backward pass.
-    index = _nearest(lax.stop_gradient(points), lax.stop_gradient(others), chunk)
-    apart = points - gather_in_bounds(others, index)
-    return jnp.mean(jnp.sum(apart * apart, axis=-1))
+def _mean_squared_distance(points, others, chunk):
+    """Mean squared distance from each point to the nearest of `others`."""
+    # stop_gradient: the search saves nothing for the backward pass.
+    index = _nearest_index(lax.stop_gradient(points), lax.stop_gradient(others), chunk)
+    offset = points - gather_in_bounds(others, index)
+    return jnp.mean(jnp.sum(offset * offset, axis=-1))
 
 
-def _nearest(points: jax.Array, others: jax.Array, chunk: int) -> jax.Array:
-    """Index of the nearest of others for each point."""
+def _nearest_index(points: jax.Array, others: jax.Array, chunk: int) -> jax.Array:
+    """Index into `others` of the nearest neighbour of each point."""
     rows, columns = min(chunk, points.shape[0]), min(chunk, others.shape[0])
     blocks = _blocks(others, columns, jnp.inf)
     first = jnp.arange(blocks.shape[0], dtype=jnp.int32) * columns
@@ -107,63 +141,60 @@ def _nearest(points: jax.Array, others: jax.Array, chunk: int) -> jax.Array:
         def compare(best, other):
             start, candidates = other
             squared = jnp.zeros((rows, columns), block.dtype)
-            # Differences, not |a|^2 - 2ab + |b|^2, which loses the digits of near points.
+            # Differences, not |a|^2 - 2ab + |b|^2, which cancels for near points.
             for axis in range(block.shape[1]):
                 squared = squared + (block[:, None, axis] - candidates[None, :, axis]) ** 2
-            here = jnp.argmin(squared, axis=1)
-            distance = jnp.take_along_axis(squared, here[:, None], axis=1)[:, 0]
+            candidate = jnp.argmin(squared, axis=1)
+            distance = jnp.take_along_axis(squared, candidate[:, None], axis=1)[:, 0]
             closer = distance < best[0]
             return (
                 jnp.where(closer, distance, best[0]),
-                jnp.where(closer, here.astype(jnp.int32) + start, best[1]),
+                jnp.where(closer, candidate.astype(jnp.int32) + start, best[1]),
             ), None
 
         start = jnp.full(rows, jnp.inf, block.dtype), jnp.zeros(rows, jnp.int32)
         return lax.scan(compare, start, (first, blocks))[0][1]
 
     found = lax.map(search, _blocks(points, rows, 0)).reshape(-1)[: points.shape[0]]
-    # Points that are not numbers are near to none.
+    # A point with NaN is nearer to nothing, so its index is not meaningful; the clip keeps it in range.
     return jnp.clip(found, 0, others.shape[0] - 1)
 
 
 def _blocks(array, size, padding):
+    """Splits rows into blocks of `size`, `(blocks, size, columns)`; the last block is filled with `padding`."""
     count = -(-array.shape[0] // size)
     padded = jnp.pad(array, ((0, count * size - array.shape[0]), (0, 0)), constant_values=padding)
     return padded.reshape(count, size, -1)
 
 
 def unique_edges(faces: Int[Array, "faces 3"]) -> tuple[Int[Array, "edges 2"], Int[Array, "pairs 2"]]:
-    """Edges of a mesh, and the pairs of faces that share one. Runs outside `jit`.
-
-    Args:
-        faces: Concrete vertex indices; padding faces (-1) are passed over.
-
-    Returns:
-        Vertex indices of each edge once, lower first; and for each edge of exactly two faces, the two faces.
-    """
-    if not _checks.is_concrete(faces):
-        raise TypeError(
-            "faces must be concrete to find their edges: call unique_edges outside jit and pass the result."
-        )
-    array = np.asarray(_checks.as_faces(faces, 2**31 - 1))
-    number = np.flatnonzero(np.all(array >= 0, axis=1))
-    kept = array[number]
-    ends = np.sort(np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]], kept[:, [2, 0]]]), axis=1)
-    edges, inverse, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse.ravel(), kind="stable")
-    first = np.cumsum(count) - count
-    twice = first[count == 2]
-    owner = np.tile(number, 3)
-    pairs = np.stack([owner[order[twice]], owner[order[twice + 1]]], axis=1) if len(number) else np.zeros((0, 2))
-    return jnp.asarray(edges.reshape(-1, 2), jnp.int32), jnp.asarray(pairs, jnp.int32)
+    """Deprecated alias of `jnr.unique_edges`; emits a DeprecationWarning."""
+    warnings.warn(
+        "jnr.losses.unique_edges is deprecated and will be removed in the next version: use jnr.unique_edges.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return _unique_edges(faces)
 
 
 def laplacian(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]) -> Float[Array, ""]:
-    """Mean squared distance from vertices to the mean of their neighbours (uniform weights).
+    """Returns the mean squared distance from each vertex to the mean of its neighbours (uniform weights).
+
+    Gradients: reach `vertices`.
 
     Args:
         vertices: Positions.
-        edges: From `unique_edges`. Vertices without an edge do not count.
+        edges: Vertex indices of each edge, from `jnr.unique_edges`. Vertices without an edge are not averaged.
+
+    Returns:
+        The loss in squared units of length; 0 for a mesh without edges.
+
+    Raises:
+        TypeError: If `vertices` are not real numbers or `edges` not integers.
+        ValueError: If a shape is wrong or an index out of range.
+
+    References:
+        Sorkine, Laplacian mesh processing, Eurographics STAR 2005, for the uniform Laplacian.
     """
     vertices, (start, end) = _vertices_and_edges(vertices, edges)
     if start.size == 0:
@@ -183,18 +214,25 @@ def laplacian(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]
 
 
 def cotangent_laplacian(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, ""]:
-    """Mean squared distance from vertices to the mean of their neighbours weighted by cotangents.
+    """Returns the mean squared distance from each vertex to the cotangent-weighted mean of its neighbours.
 
-    An edge weighs as much as the sum of the cotangents of the angles opposite to it. Unlike `laplacian` it leaves
-    vertices free to move within a flat part, so it smooths without evening out the mesh: inner vertices of a plane
-    are at the mean of their neighbours however it is divided. Boundaries are drawn inwards.
+    The weight of an edge is the sum of the cotangents of the angles opposite to it. The interior vertices of a plane
+    lie at the weighted mean of their neighbours for every triangulation. Unlike `laplacian`, this loss therefore
+    smooths the surface without making edge lengths equal. It pulls open boundaries inwards.
 
-    Gradients: reach `vertices`; the weights are constants, since their derivative grows without bound at thin faces.
+    Gradients: reach `vertices`. The weights are constants, because their derivative is unbounded at thin faces.
 
     Args:
         vertices: Positions.
-        faces: Vertex indices of each face. Padding and faces without an area add nothing; vertices without another
-            face do not count.
+        faces: Vertex indices of each face. Padding and faces of zero area contribute nothing; a vertex without any
+            other face is not averaged.
+
+    Returns:
+        The loss in squared units of length; 0 for a mesh without faces.
+
+    Raises:
+        TypeError: If `vertices` are not real numbers or `faces` not integers.
+        ValueError: If a shape is wrong or an index out of range.
 
     References:
         Pinkall and Polthier, Computing discrete minimal surfaces and their conjugates, 1993.
@@ -207,19 +245,19 @@ def cotangent_laplacian(vertices: Float[Array, "vertices 3"], faces: Int[Array, 
         return jnp.zeros((), vertices.dtype)
     corners = corner_values(lax.stop_gradient(vertices), faces)
     sums, weights = jnp.zeros_like(vertices), jnp.zeros(count, vertices.dtype)
-    moving = corner_values(vertices, faces)
+    differentiable = corner_values(vertices, faces)
     for k in range(3):
         first, second = (k + 1) % 3, (k + 2) % 3
         ahead, behind = corners[first] - corners[k], corners[second] - corners[k]
         product = jnp.cross(ahead, behind)
         doubled = jnp.linalg.norm(product, axis=-1)
-        sound = (doubled > 0) & jnp.isfinite(doubled) & ~is_noise(product, ahead, behind)
-        cotangent = jnp.where(sound, jnp.sum(ahead * behind, axis=-1) / jnp.where(sound, doubled, 1), 0)
-        for here, there in ((first, second), (second, first)):
-            row = jnp.where(sound, faces[:, here], count)
-            sums = sums.at[row].add(cotangent[:, None] * moving[there], mode="drop")
+        valid = (doubled > 0) & jnp.isfinite(doubled) & ~is_noise(product, ahead, behind)
+        cotangent = jnp.where(valid, jnp.sum(ahead * behind, axis=-1) / jnp.where(valid, doubled, 1), 0)
+        for vertex, neighbor in ((first, second), (second, first)):
+            row = jnp.where(valid, faces[:, vertex], count)
+            sums = sums.at[row].add(cotangent[:, None] * differentiable[neighbor], mode="drop")
             weights = weights.at[row].add(cotangent, mode="drop")
-    # Positive wherever there is a face with an area: two cotangents of a triangle have a positive sum.
+    # Positive for every vertex of a face with nonzero area: any two cotangents of a triangle have a positive sum.
     joined = weights > 0
     offset = vertices - sums / jnp.where(joined, weights, 1)[:, None]
     squared = jnp.where(joined, jnp.sum(offset * offset, axis=-1), 0)
@@ -227,82 +265,115 @@ def cotangent_laplacian(vertices: Float[Array, "vertices 3"], faces: Int[Array, 
 
 
 def edge_length(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]) -> Float[Array, ""]:
-    """Mean squared length of edges.
+    """Returns the mean squared edge length.
+
+    Gradients: reach `vertices`.
 
     Args:
         vertices: Positions.
-        edges: From `unique_edges`.
+        edges: Vertex indices of each edge, from `jnr.unique_edges`.
+
+    Returns:
+        The loss in squared units of length; 0 for a mesh without edges.
+
+    Raises:
+        TypeError: If `vertices` are not real numbers or `edges` not integers.
+        ValueError: If a shape is wrong or an index out of range.
     """
     vertices, (start, end) = _vertices_and_edges(vertices, edges)
     if start.size == 0:
         return jnp.zeros((), vertices.dtype)
-    along = gather_in_bounds(vertices, start) - gather_in_bounds(vertices, end)
-    return jnp.mean(jnp.sum(along * along, axis=-1))
+    offset = gather_in_bounds(vertices, start) - gather_in_bounds(vertices, end)
+    return jnp.mean(jnp.sum(offset * offset, axis=-1))
 
 
 def edge_length_variance(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]) -> Float[Array, ""]:
-    """Variance of the lengths of edges: 0 where all are equally long, at whatever size.
+    """Returns the variance of the edge lengths: 0 where all edges have the same length, whatever that length is.
 
-    Gradients: reach `vertices`; edges of no length get none.
+    Gradients: reach `vertices`; the length of a zero-length edge has derivative zero.
 
     Args:
         vertices: Positions.
-        edges: From `unique_edges`.
+        edges: Vertex indices of each edge, from `jnr.unique_edges`.
+
+    Returns:
+        The loss in squared units of length; 0 for a mesh without edges.
+
+    Raises:
+        TypeError: If `vertices` are not real numbers or `edges` not integers.
+        ValueError: If a shape is wrong or an index out of range.
 
     References:
-        3D DeepDream of Kato, Ushiku and Harada, whose loss is this times the number of faces.
+        Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, the authors' 3D DeepDream code, whose loss is this
+        variance times the number of faces.
     """
     vertices, (start, end) = _vertices_and_edges(vertices, edges)
     if start.size == 0:
         return jnp.zeros((), vertices.dtype)
-    along = gather_in_bounds(vertices, start) - gather_in_bounds(vertices, end)
-    squared = jnp.sum(along * along, axis=-1)
+    offset = gather_in_bounds(vertices, start) - gather_in_bounds(vertices, end)
+    squared = jnp.sum(offset * offset, axis=-1)
     length = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
-    # Not the mean square less the squared mean, two near numbers.
+    # Not mean(length**2) - mean(length)**2, which cancels.
     return jnp.mean((length - jnp.mean(length)) ** 2)
 
 
 def flatness(
     vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], pairs: Int[Array, "pairs 2"]
 ) -> Float[Array, ""]:
-    """Sum of (cos θ + 1)² over edges, θ the angle between the two faces there: 0 where all are flat (θ = 180°).
+    """Returns the sum of (cos θ + 1)² over face pairs, θ being the dihedral angle: 0 for a flat mesh (θ = 180°).
 
-    The smoothness of the paper. It forgives small angles, which it sees in the fourth power, more than
-    `normal_consistency`, and is not divided by the number of edges.
+    This is the smoothness loss of the paper. It grows with the fourth power of small deviations from flatness, so it
+    penalizes them less than `normal_consistency` does. It is a sum, not divided by the number of edges.
+
+    Gradients: reach `vertices`; faces of zero area receive none.
 
     Args:
         vertices: Positions.
-        faces: Vertex indices of each face; neighbours must agree on which side is the front.
-        pairs: From `unique_edges`.
+        faces: Vertex indices of each face. Neighbouring faces must have the same orientation.
+        pairs: Indices of two adjacent faces each, from `jnr.unique_edges`.
+
+    Raises:
+        TypeError: If `vertices` are not real numbers, or `faces` or `pairs` not integers.
+        ValueError: If a shape is wrong or an index out of range.
 
     References:
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 4.2.
     """
-    return jnp.sum(_bends(vertices, faces, pairs) ** 2)
+    return jnp.sum(_normal_deviations(vertices, faces, pairs) ** 2)
 
 
 def normal_consistency(
     vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], pairs: Int[Array, "pairs 2"]
 ) -> Float[Array, ""]:
-    """Mean of one minus the cosine between the normals of faces that share an edge: 0 where the mesh is flat.
+    """Returns the mean of one minus the cosine between the normals of adjacent faces: 0 for a flat mesh.
+
+    Gradients: reach `vertices`; faces of zero area receive none.
 
     Args:
         vertices: Positions.
-        faces: Vertex indices of each face.
-        pairs: From `unique_edges`.
+        faces: Vertex indices of each face. Neighbouring faces must have the same orientation.
+        pairs: Indices of two adjacent faces each, from `jnr.unique_edges`.
+
+    Returns:
+        The loss in [0, 2]; 0 for a mesh without pairs.
+
+    Raises:
+        TypeError: If `vertices` are not real numbers, or `faces` or `pairs` not integers.
+        ValueError: If a shape is wrong or an index out of range.
     """
-    bends = _bends(vertices, faces, pairs)
-    return jnp.mean(bends) if bends.size else jnp.zeros((), bends.dtype)
+    deviations = _normal_deviations(vertices, faces, pairs)
+    return jnp.mean(deviations) if deviations.size else jnp.zeros((), deviations.dtype)
 
 
-def _bends(vertices, faces, pairs):
-    """One minus the cosine between the normals of each pair of faces."""
+def _normal_deviations(vertices, faces, pairs):
+    """One minus the cosine between the two normals of each pair of faces."""
     normals = face_normals(vertices, faces)
     pairs = _checks.as_indices(pairs, "pairs", 2, normals.shape[0], "face indices")
     return 1 - jnp.sum(gather_in_bounds(normals, pairs[:, 0]) * gather_in_bounds(normals, pairs[:, 1]), axis=-1)
 
 
 def _vertices_and_edges(vertices, edges) -> tuple[jax.Array, jax.Array]:
+    """Returns checked vertices, and edges as `(2, edges)`."""
     vertices = _checks.as_compute(vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
     edges = _checks.as_indices(edges, "edges", 2, vertices.shape[0], "vertex indices")

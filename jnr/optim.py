@@ -1,7 +1,8 @@
-"""Neural Renderer's optimizer as transforms of optax, which `pip install "jnr[examples]"` brings."""
+"""Neural Renderer's optimizer as optax transformations. Needs optax: `pip install "jnr[examples]"`."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,12 +22,12 @@ else:
 
 
 class AdamState(NamedTuple):
-    """What `adam` remembers.
+    """State of `zero_skipping_adam`.
 
     Attributes:
-        count: Steps so far.
+        count: Number of steps taken.
         first: Running mean of the gradients.
-        second: Running mean of their squares.
+        second: Running mean of the squared gradients.
     """
 
     count: Int[Array, ""]
@@ -34,38 +35,44 @@ class AdamState(NamedTuple):
     second: PyTree
 
 
-def adam(
+def zero_skipping_adam(
     learning_rate: float | Callable = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> GradientTransformation:
-    """Adam that leaves numbers alone whose gradient is exactly zero.
+    """Returns Adam that skips every element whose gradient is exactly zero.
 
-    Vertices and texels that a step does not see have no gradient. Plain Adam would move them on by what it remembers;
-    here their values and both running means stay as they are. Step t moves the others by
-    `learning_rate * sqrt(1 - b2**t) / (1 - b1**t) * first / (sqrt(second) + eps)`, so `eps` is added before the means
-    are corrected, as in Chainer; `optax.adam` adds it after, which differs where gradients are about as small as it.
+    Vertices and texels that no pixel of a step sees have zero gradient. Plain Adam would still move them by its
+    running means. Here such elements keep their value and both running means.
+
+    Step t, counted from 1 and including skipped steps, subtracts from every other element
+    `learning_rate * sqrt(1 - b2**t) / (1 - b1**t) * first / (sqrt(second) + eps)`. As in Chainer, `eps` is added before
+    the bias correction; `optax.adam` adds it after. The two differ where gradients are of the order of `eps`.
+
+    Gradients with NaN are not skipped: the element becomes NaN.
 
     Args:
-        learning_rate: A number, or a schedule of optax's: a function of the number of steps so far.
-        b1: How much of the mean of gradients each step keeps, in [0, 1).
-        b2: How much of the mean of their squares each step keeps, in [0, 1).
-        eps: Added to the root of the mean of squares.
+        learning_rate: A number, or an optax schedule: a function of the number of steps taken.
+        b1: Decay rate of the mean of the gradients, in [0, 1). May be traced.
+        b2: Decay rate of the mean of the squared gradients, in [0, 1). May be traced.
+        eps: Added to the square root of the mean of squares.
 
     Returns:
-        A transform for `optax.chain`, `optax.apply_updates` and the rest of optax. Its state has an `AdamState`.
+        An `optax.GradientTransformation`, for use with `optax.chain` and `optax.apply_updates`. Its state is a tuple
+        whose first entry is an `AdamState`.
 
     Raises:
         ImportError: If optax is missing.
-        ValueError: If `b1` or `b2` is outside of [0, 1).
+        ValueError: If `b1` or `b2` is outside [0, 1).
 
     Example:
-        >>> optimizer = jnr.optim.adam(0.01)
+        >>> optimizer = jnr.optim.zero_skipping_adam(0.01)
         >>> vertices = jnr.shapes.icosphere(2).vertices
         >>> state = optimizer.init(vertices)
         >>> updates, state = optimizer.update(jnp.zeros_like(vertices), state)
         >>> vertices = optax.apply_updates(vertices, updates)
 
     References:
-        Kingma and Ba, Adam, 2015, section 2, the form at its end; Neural Renderer's `optimizers.Adam`.
+        Kingma and Ba, Adam: A method for stochastic optimization, ICLR 2015, section 2, the reordered form at its end;
+        Neural Renderer's `optimizers.Adam`.
     """
     optax = require("optax", "optax", "Optimizers", extra="examples")
     for name, decay in (("b1", b1), ("b2", b2)):
@@ -79,83 +86,95 @@ def adam(
     def update(updates, state, params=None):
         del params
         count = optax.safe_increment(state.count)
-        step = jnp.sqrt(_one_minus_power(b2, count)) / _one_minus_power(b1, count)
+        scale = jnp.sqrt(_one_minus_power(b2, count)) / _one_minus_power(b1, count)
 
-        def towards(mean, gradient, value, decay):
-            return jnp.where(gradient != 0, mean + _as(1 - decay, mean) * (value - mean), mean)
+        def decayed_mean(mean, gradient, value, decay):
+            return jnp.where(gradient != 0, mean + _cast(1 - decay, mean) * (value - mean), mean)
 
-        first = jax.tree.map(lambda m, g: towards(m, g, g, b1), state.first, updates)
-        second = jax.tree.map(lambda v, g: towards(v, g, g * g, b2), state.second, updates)
+        first = jax.tree.map(lambda m, g: decayed_mean(m, g, g, b1), state.first, updates)
+        second = jax.tree.map(lambda v, g: decayed_mean(v, g, g * g, b2), state.second, updates)
 
-        def move(gradient, m, v):
-            return jnp.where(gradient != 0, step.astype(m.dtype) * m / (jnp.sqrt(v) + _as(eps, v)), 0)
+        def step_of(gradient, m, v):
+            return jnp.where(gradient != 0, scale.astype(m.dtype) * m / (jnp.sqrt(v) + _cast(eps, v)), 0)
 
-        return jax.tree.map(move, updates, first, second), AdamState(count, first, second)
+        return jax.tree.map(step_of, updates, first, second), AdamState(count, first, second)
 
     return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(learning_rate))
 
 
-def scale_rates(factors: PyTree) -> GradientTransformation:
-    """Multiplies updates by factors: learning rates of their own for some parameters.
+def adam(
+    learning_rate: float | Callable = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> GradientTransformation:
+    """Deprecated alias of `zero_skipping_adam`; emits a DeprecationWarning."""
+    warnings.warn(
+        "jnr.optim.adam is deprecated and will be removed in the next version: use jnr.optim.zero_skipping_adam.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return zero_skipping_adam(learning_rate, b1, b2, eps)
 
-    It stands for the attribute `lr` of Neural Renderer's parameters. Put after an optimizer it scales the steps; in
-    front of one that normalizes gradients, as Adam does, it would change nothing.
+
+def scale_rates(factors: PyTree) -> GradientTransformation:
+    """Returns a transformation that multiplies the updates of each parameter by its own factor.
+
+    It replaces the attribute `lr` of Neural Renderer's parameters. Chain it after the optimizer, where it scales the
+    steps. Before an optimizer that normalizes gradients, such as Adam, it has no effect.
 
     Args:
-        factors: A pytree like the parameters, or like their upper levels, where one number is for all below it. Arrays
-            broadcast against their parameter. 0 keeps a parameter as it is.
+        factors: A pytree with the structure of the parameters or a prefix of it; a factor at an inner node applies to
+            all parameters below. Arrays must broadcast to their parameter. Factor 0 keeps a parameter fixed.
 
     Returns:
-        A transform without a state.
+        A stateless `optax.GradientTransformation`.
 
     Raises:
         ImportError: If optax is missing.
-        ValueError: From `init`, if the factors do not fit the parameters.
+        ValueError: From `init`, if the structure or a shape of the factors does not match the parameters.
 
     Example:
         >>> rates = {"vertices": 0.01, "textures": 1.0}
-        >>> optimizer = optax.chain(jnr.optim.adam(0.05), jnr.optim.scale_rates(rates))
+        >>> optimizer = optax.chain(jnr.optim.zero_skipping_adam(0.05), jnr.optim.scale_rates(rates))
     """
     optax = require("optax", "optax", "Optimizers", extra="examples")
 
     def init(params):
         try:
-            misfits = jax.tree.leaves(jax.tree.map(_misfits, factors, params))
+            mismatches = jax.tree.leaves(jax.tree.map(_mismatches, factors, params))
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"factors must be a pytree like the parameters or their upper levels: {error}") from error
-        if misfits:
-            raise ValueError(f"factors must broadcast to their parameters, got shape {misfits[0]}.")
+            raise ValueError(f"factors must be a tree prefix of the parameters, got a mismatch: {error}") from error
+        if mismatches:
+            raise ValueError(f"factors must broadcast to their parameters, got shape {mismatches[0]}.")
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         del params
 
-        def scaled(factor, part):
-            return jax.tree.map(lambda u: u * _as(factor, u), part)
+        def scaled(factor, subtree):
+            return jax.tree.map(lambda u: u * _cast(factor, u), subtree)
 
         return jax.tree.map(scaled, factors, updates), state
 
     return optax.GradientTransformation(init, update)
 
 
-def _misfits(factor, part) -> list[str]:
-    """The shapes of a factor and of the parameters that it cannot be multiplied with."""
+def _mismatches(factor, subtree) -> list[str]:
+    """Describes each parameter of a subtree to which the factor does not broadcast."""
     shape, found = jnp.shape(factor), []
-    for leaf in jax.tree.leaves(part):
-        own = jnp.shape(leaf)
-        fits = len(shape) <= len(own) and all(a in (1, b) for a, b in zip(shape[::-1], own[::-1], strict=False))
-        found += [] if fits else [f"{shape} for {own}"]
+    for leaf in jax.tree.leaves(subtree):
+        target = jnp.shape(leaf)
+        fits = len(shape) <= len(target) and all(a in (1, b) for a, b in zip(shape[::-1], target[::-1], strict=False))
+        found += [] if fits else [f"{shape} for {target}"]
     return found
 
 
-def _as(value: Any, like: jax.Array) -> jax.Array:
+def _cast(value: Any, like: jax.Array) -> jax.Array:
     return jnp.asarray(value, like.dtype)
 
 
 def _one_minus_power(decay, count):
-    """`1 - decay**count` without the digits that a decay near 1 loses in float32."""
+    """Computes `1 - decay**count` without the cancellation of a decay near 1 in float32."""
     if _checks.is_concrete(decay):
-        with np.errstate(divide="ignore"):  # decay 0 has the logarithm -inf and the result 1
+        with np.errstate(divide="ignore"):  # decay 0: log is -inf, the result 1
             log = float(np.log(np.asarray(decay, np.float64)))
     else:
         log = jnp.log(decay)

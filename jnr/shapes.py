@@ -1,4 +1,8 @@
-"""Meshes made by rule: closed where the shape is, counter-clockwise seen from outside."""
+"""Procedural meshes.
+
+Vertices are float32 and faces int32, counter-clockwise seen from outside. Closed shapes are watertight, without
+duplicate vertices; `plane` and `teapot` have open boundaries. The shapes have no textures and no gradients.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +11,19 @@ from jnr._mesh import Mesh
 
 
 def icosphere(subdivisions: int = 3) -> Mesh:
-    """The unit sphere as an icosahedron whose faces are split in four: 20 * 4**subdivisions faces."""
+    """Returns the unit sphere as a subdivided icosahedron.
+
+    Args:
+        subdivisions: How often every face is split into four; the mesh has 20 * 4**subdivisions faces.
+
+    Raises:
+        ValueError: If `subdivisions` is not an int of at least 0.
+    """
     _check_count(subdivisions, "subdivisions", 0)
     golden = (1 + 5**0.5) / 2
     ring = [(-1, golden, 0), (1, golden, 0), (-1, -golden, 0), (1, -golden, 0)]
     vertices = np.array(ring + [(z, x, y) for x, y, z in ring] + [(y, z, x) for x, y, z in ring], float)
-    # The twenty nearest triples of corners are the faces.
+    # The faces are the twenty triples of vertices at mutual distance 2, the edge length.
     distance = np.linalg.norm(vertices[:, None] - vertices, axis=-1)
     near = np.isclose(distance, 2)
     faces = np.array(
@@ -34,7 +45,15 @@ def icosphere(subdivisions: int = 3) -> Mesh:
 
 
 def uv_sphere(rows: int = 16, columns: int = 32) -> Mesh:
-    """The unit sphere by latitude and longitude, poles up and down the y axis."""
+    """Returns the unit sphere as a latitude-longitude grid with its poles on the y axis.
+
+    Args:
+        rows: Number of bands from pole to pole, at least 2.
+        columns: Number of sectors around the y axis, at least 3.
+
+    Raises:
+        ValueError: If a count is not an int or too small.
+    """
     _check_count(rows, "rows", 2)
     _check_count(columns, "columns", 3)
     latitude = np.pi * np.arange(1, rows) / rows
@@ -49,23 +68,26 @@ def uv_sphere(rows: int = 16, columns: int = 32) -> Mesh:
     ).reshape(-1, 3)
     vertices = np.concatenate([ring, [(0, 1, 0), (0, -1, 0)]])
     north, south, last = len(ring), len(ring) + 1, (rows - 2) * columns
-    here = np.arange(columns)
-    there = (here + 1) % columns
+    column = np.arange(columns)
+    following = (column + 1) % columns
     caps = [
-        np.stack([np.full(columns, north), here, there], axis=1),
-        np.stack([np.full(columns, south), last + there, last + here], axis=1),
+        np.stack([np.full(columns, north), column, following], axis=1),
+        np.stack([np.full(columns, south), last + following, last + column], axis=1),
     ]
     return _mesh(vertices, np.concatenate([_grid_faces(rows - 1, columns, wrap=(False, True)), *caps]))
 
 
 def torus(radius: float = 0.7, tube: float = 0.3, rows: int = 24, columns: int = 48) -> Mesh:
-    """A torus around the y axis.
+    """Returns a torus around the y axis.
 
     Args:
-        radius: From the axis to the middle of the tube.
+        radius: Distance from the axis to the centre of the tube.
         tube: Radius of the tube.
-        rows: Faces' rows around the tube.
-        columns: Faces' columns around the axis.
+        rows: Number of segments around the tube, at least 3.
+        columns: Number of segments around the axis, at least 3.
+
+    Raises:
+        ValueError: If a count is not an int or too small.
     """
     _check_count(rows, "rows", 3)
     _check_count(columns, "columns", 3)
@@ -83,14 +105,17 @@ def torus(radius: float = 0.7, tube: float = 0.3, rows: int = 24, columns: int =
 
 
 def torus_knot(p: int = 2, q: int = 3, tube: float = 0.18, rows: int = 12, columns: int = 192) -> Mesh:
-    """A tube along the (p, q) torus knot: p turns about the y axis, q turns about the ring.
+    """Returns a tube along the (p, q) torus knot on a torus of radii 0.6 and 0.25 around the y axis.
 
     Args:
-        p: Turns about the axis.
-        q: Turns about the ring.
+        p: Number of turns around the y axis.
+        q: Number of turns around the tube of that torus. The tube is a single closed knot if p and q are coprime.
         tube: Radius of the tube.
-        rows: Faces' rows around the tube.
-        columns: Faces' columns along the knot.
+        rows: Number of segments around the tube, at least 3.
+        columns: Number of segments along the knot, at least 8.
+
+    Raises:
+        ValueError: If a count is not an int or too small.
     """
     _check_count(rows, "rows", 3)
     _check_count(columns, "columns", 8)
@@ -99,7 +124,7 @@ def torus_knot(p: int = 2, q: int = 3, tube: float = 0.18, rows: int = 12, colum
     center = np.stack([distance * np.sin(p * t), 0.25 * np.sin(q * t), distance * np.cos(p * t)], axis=1)
     tangent = np.roll(center, -1, axis=0) - np.roll(center, 1, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    # From the ring outwards, made square to the knot: turns with it and closes.
+    # Frame of the tube: the direction away from the ring, orthogonal to the knot. It is periodic, so the tube closes.
     outward = center - 0.6 * np.stack([np.sin(p * t), np.zeros(columns), np.cos(p * t)], axis=1)
     outward -= tangent * np.sum(outward * tangent, axis=1, keepdims=True)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
@@ -110,14 +135,22 @@ def torus_knot(p: int = 2, q: int = 3, tube: float = 0.18, rows: int = 12, colum
 
 
 def cube() -> Mesh:
-    """The cube of side 1 around the origin, eight vertices and twelve faces."""
+    """Returns the cube of side 1 centred at the origin, with 8 vertices and 12 faces."""
     vertices = np.array([(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)]) / 2
     quads = [(0, 2, 3, 1), (4, 5, 7, 6), (0, 1, 5, 4), (2, 6, 7, 3), (0, 4, 6, 2), (1, 3, 7, 5)]
     return _mesh(vertices, np.array([f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))]))
 
 
 def plane(rows: int = 1, columns: int = 1) -> Mesh:
-    """The square of side 1 around the origin at z = 0, facing +z."""
+    """Returns the square of side 1 centred at the origin in the plane z = 0, facing +z.
+
+    Args:
+        rows: Number of cells along y, at least 1.
+        columns: Number of cells along x, at least 1. Each cell has two faces.
+
+    Raises:
+        ValueError: If a count is not an int or too small.
+    """
     _check_count(rows, "rows", 1)
     _check_count(columns, "columns", 1)
     y, x = np.meshgrid(np.linspace(0.5, -0.5, rows + 1), np.linspace(-0.5, 0.5, columns + 1), indexing="ij")
@@ -125,8 +158,9 @@ def plane(rows: int = 1, columns: int = 1) -> Mesh:
     return _mesh(vertices, _grid_faces(rows + 1, columns + 1, wrap=(False, False)))
 
 
-# Newell's teapot (1975), its base at y = 0: surfaces of revolution by their profiles (radius, height), handle and
-# spout by two curves (x, height) in the plane of symmetry and the half width between them. Cubic Bezier pieces.
+# Newell's teapot (1975) with its base at y = 0, as cubic Bezier curves. Body and lid are surfaces of revolution, given
+# by profiles (radius, height). Handle and spout are given by their upper and lower curve (x, height) in the plane of
+# symmetry, and by the half width between the two.
 _BODY = [
     [(1.4, 2.25), (1.3375, 2.38125), (1.4375, 2.38125), (1.5, 2.25)],
     [(1.5, 2.25), (1.75, 1.725), (2.0, 1.2), (2.0, 0.75)],
@@ -149,15 +183,21 @@ _SPOUT = [
     ([(2.7, 2.25), (2.8, 2.325), (2.9, 2.325), (2.8, 2.25)],
      [(3.3, 2.25), (3.525, 2.34375), (3.45, 2.3625), (3.2, 2.25)], [0.25, 0.25, 0.15, 0.15]),
 ]  # fmt: skip
-# Newell's length of a quarter circle's tangents.
+# Length of the control tangents of a unit quarter circle in Newell's data.
 _QUARTER = 0.56
 
 
 def teapot(divisions: int = 6) -> Mesh:
-    """The Utah teapot from its Bezier patches, spout along +x, centred, its longest side from -1 to 1.
+    """Returns the Utah teapot, tessellated from its 32 Bezier patches.
+
+    The spout points along +x and the lid along +y. The mesh is centred and scaled to x in [-1, 1]. Its parts are open
+    surfaces that intersect each other.
 
     Args:
-        divisions: Of each patch's sides; a patch has at most 2 * divisions**2 faces.
+        divisions: Number of segments along each side of a patch; a patch has at most 2 * divisions**2 faces.
+
+    Raises:
+        ValueError: If `divisions` is not an int of at least 1.
 
     References:
         Newell, The utilization of procedure models in digital image synthesis, 1975.
@@ -177,7 +217,7 @@ def teapot(divisions: int = 6) -> Mesh:
                 patch = []
                 for (x0, y0), (x1, y1), width in zip(upper, lower, half_width, strict=True):
                     patch.append([(x0, y0, 0), (x0, y0, side * width), (x1, y1, side * width), (x1, y1, 0)])
-                # Seen from outside, one half runs from the upper to the lower curve and the other back.
+                # The two halves are mirror images, so one of them is reversed to face outwards.
                 quads.append(_patch(np.array(patch)[:, ::-side], divisions))
     corners = np.concatenate(quads)
     rounded = np.round(corners.reshape(-1, 3), 9) + 0.0
@@ -189,7 +229,7 @@ def teapot(divisions: int = 6) -> Mesh:
 
 
 def _patch(control, divisions):
-    """Triangles `(.., 3, 3)` of a bicubic Bezier patch with control points `(4, 4, 3)`."""
+    """Returns the triangles `(faces, 3, 3)` of a bicubic Bezier patch with control points `(4, 4, 3)`."""
     t = np.linspace(0, 1, divisions + 1)[:, None]
     basis = np.concatenate([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], axis=1)
     points = np.einsum("ui,vj,ijk->uvk", basis, basis, control).reshape(-1, 3)
@@ -197,16 +237,19 @@ def _patch(control, divisions):
 
 
 def _grid_faces(rows, columns, wrap):
-    """Two faces a cell of a grid of vertices in row-major order: rows go down and columns right, seen from outside."""
+    """Returns two faces per cell of a row-major vertex grid, `(faces, 3)`.
+
+    Seen from outside, rows run downwards and columns to the right. `wrap` states per axis whether the grid is closed.
+    """
     row, column = np.meshgrid(np.arange(rows - (not wrap[0])), np.arange(columns - (not wrap[1])), indexing="ij")
     below, right = (row + 1) % rows, (column + 1) % columns
     a, b, c, d = ((r * columns + k).ravel() for r, k in ((row, column), (below, column), (below, right), (row, right)))
     return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
 
 
-def _check_count(value, name, least):
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}.")
+def _check_count(value, name, minimum):
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name} must be an int of at least {minimum}, got {value!r}.")
 
 
 def _mesh(vertices, faces):

@@ -1,6 +1,7 @@
-"""Figures that show what a gradient does: arrows on vertices, and how far single pixels reach.
+"""Figures of gradients: descent directions of vertices, and the vertex motion that single pixels cause.
 
-Needs Matplotlib, which `pip install "jnr[examples]"` brings; it is imported when a figure is made.
+Needs Matplotlib (`pip install "jnr[examples]"`), which is imported when a figure is made. Pixel coordinates are (x, y),
+x to the right and y down, with integers at pixel centres and (0, 0) at the top left pixel.
 """
 
 from __future__ import annotations
@@ -40,23 +41,25 @@ def descent_arrows(
     longest: float = 0.15,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draws the way each vertex would move down the gradient of a loss, over an image.
+    """Draws the descent direction of each vertex, projected to the image, as arrows over an image.
 
     Args:
-        loss: Of the vertices alone.
-        vertices: Positions in the world.
+        loss: Function of the vertices; reverse mode is used.
+        vertices: Positions in world space.
         faces: Vertex indices of each face.
-        camera: The view; None is `render`'s.
-        image: What to draw the arrows on, values from 0 to 1; None renders the mesh.
-        image_size: Of that rendering; ignored with `image`.
-        longest: Length of the longest arrow, in heights of the image.
-        ax: Where to draw; None makes a figure.
+        camera: The view; None is the default of `render`.
+        image: Background of the figure, values in [0, 1]; None renders the mesh.
+        image_size: Height and width of that rendering, or one int for both; ignored if `image` is given.
+        longest: Length of the longest arrow, as a fraction of the image height.
+        ax: Axes to draw on; None makes a new figure.
 
     Returns:
-        The figure.
+        The figure of the axes.
 
     Raises:
         ImportError: If Matplotlib is missing.
+        TypeError: If an argument is not an array of the right kind of numbers.
+        ValueError: If a shape is wrong or an index out of range.
     """
     camera = Camera() if camera is None else camera
     if image is None:
@@ -85,34 +88,40 @@ def pixel_descents(
     image_size: int | tuple[int, int] = 32,
     gradient: GradientName | Gradient = "edge_sweep",
 ) -> Float[Array, "height width vertices 2"]:
-    """For each pixel, how the vertices would move if the silhouette should change at this pixel alone.
+    """Returns the descent directions of all vertices for a silhouette loss at one pixel, for every pixel.
+
+    The loss of a pixel is minus its coverage if `brighter`, else its coverage. There is one backward pass per pixel.
 
     Args:
-        vertices: Positions in the world.
+        vertices: Positions in world space.
         faces: Vertex indices of each face.
-        brighter: Whether the pixel should be brighter (covered) or darker.
-        camera: The view; None is `render`'s.
-        image_size: Height and width, or one int for both; the work grows with its square.
-        gradient: A gradient's name or function, as for `render`.
+        brighter: Whether the loss rewards coverage (True) or background (False).
+        camera: The view; None is the default of `render`.
+        image_size: Height and width, or one int for both.
+        gradient: Name or function of the visibility gradient, as for `render`.
 
     Returns:
-        Minus the gradient of the pixel's loss, which falls by 1 as its coverage rises (or falls) by 1, per pixel that
-        a vertex moves to the right and down.
+        Minus the gradient of the pixel's loss by the image position of each vertex, in 1 / pixel; the last axis is
+        (right, down).
+
+    Raises:
+        TypeError: If an argument is not an array of the right kind of numbers.
+        ValueError: If a shape is wrong, an index out of range, or `gradient` None or unknown.
     """
     height, width = _checks.as_image_size(image_size)
     camera = Camera() if camera is None else camera
     clip = camera.clip_positions(_checks.as_compute(vertices, "vertices"), width / height)
     faces = _checks.as_faces(faces, clip.shape[0])
-    pull = as_gradient(gradient, None, None)
-    if pull is None:
+    visibility_gradient = as_gradient(gradient, None, None)
+    if visibility_gradient is None:
         raise ValueError("gradient must be a name or a function, got None.")
     fragments = rasterize(clip, faces, (height, width))
     alpha = (fragments.face_index >= 0).astype(clip.dtype)[..., None]
 
     def descent(pixel):
         cotangent = jnp.zeros(height * width, clip.dtype).at[pixel].set(-1.0 if brighter else 1.0)
-        grad = pull(alpha, cotangent.reshape(height, width, 1), clip, faces, fragments)
-        # From clip space to NDC, then to pixels, y down.
+        grad = visibility_gradient(alpha, cotangent.reshape(height, width, 1), clip, faces, fragments)
+        # Chain rule from clip space to NDC (factor w), then to pixels, where y points down.
         return -grad[:, :2] * clip[:, 3:] * jnp.array([2 / width, -2 / height], clip.dtype)
 
     descents = jax.jit(lambda pixels: jax.lax.map(descent, pixels, batch_size=64))(jnp.arange(height * width))
@@ -128,24 +137,26 @@ def reach_map(
     every: int = 2,
     **options: Any,
 ) -> Figure:
-    """Draws how strongly, and which way on the whole, each pixel alone would move the vertices.
+    """Draws, for every pixel, the magnitude and mean direction of its `pixel_descents`.
 
-    Colour is the length of the descent of all vertices together, on a logarithmic scale over three decades and grey
-    where it is zero; arrows are the direction of its mean.
+    The colour shows the Euclidean norm over all vertices, on a logarithmic scale of three decades; grey means zero. The
+    arrows show the direction of the mean over vertices.
 
     Args:
-        vertices: Positions in the world.
+        vertices: Positions in world space.
         faces: Vertex indices of each face.
-        ax: Where to draw; None makes a figure.
-        brightest: Length that gets the brightest colour; None is the longest.
-        every: Pixels from arrow to arrow.
-        options: As for `pixel_descents`.
+        ax: Axes to draw on; None makes a new figure.
+        brightest: Norm that is mapped to the brightest colour; None is the largest norm.
+        every: Distance between arrows, in pixels.
+        options: Further arguments of `pixel_descents`.
 
     Returns:
-        The figure.
+        The figure of the axes.
 
     Raises:
         ImportError: If Matplotlib is missing.
+        TypeError: As for `pixel_descents`.
+        ValueError: As for `pixel_descents`.
     """
     matplotlib = _matplotlib("matplotlib")
     descents = np.asarray(pixel_descents(vertices, faces, **options))
@@ -169,7 +180,12 @@ def reach_map(
 
 
 def show_image(ax: Axes, image: Float[Array, "height width channels"]) -> None:
-    """Draws an image with values from 0 to 1, row 0 at the top and integers at pixel centres."""
+    """Draws an image on axes, row 0 at the top and integer coordinates at pixel centres.
+
+    Args:
+        ax: Axes to draw on.
+        image: Values in [0, 1], clipped; one or three channels.
+    """
     pixels = np.clip(np.asarray(image), 0, 1)
     ax.imshow(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), interpolation="nearest")
     ax.set(xticks=[], yticks=[])
@@ -183,13 +199,21 @@ def draw_arrows(
     longest: float,
     color: str = "tab:red",
 ) -> None:
-    """Draws arrows given in pixels, right and down, the longest of a given length; points that stay are dots."""
-    tail, way = np.asarray(start), np.asarray(arrow)
-    length = np.linalg.norm(way, axis=1)
+    """Draws arrows in pixel coordinates, scaled to a common maximum length; points that do not move become circles.
+
+    Args:
+        ax: Axes to draw on.
+        start: Tail of each arrow (right, down), in pixels.
+        arrow: Direction of each arrow (right, down). Zero and non-finite ones are drawn as circles.
+        longest: Length of the longest arrow, in pixels.
+        color: Matplotlib colour.
+    """
+    tail, direction = np.asarray(start), np.asarray(arrow)
+    length = np.linalg.norm(direction, axis=1)
     moves = np.isfinite(length) & (length > 0)
     ax.scatter(*tail[~moves].T, s=14, facecolors="none", edgecolors=color, linewidths=1.2, zorder=3)
     if moves.any():
-        scaled = way[moves] * (longest / length[moves].max())
+        scaled = direction[moves] * (longest / length[moves].max())
         ax.quiver(
             *tail[moves].T, *scaled.T, angles="xy", scale_units="xy", scale=1, color=color, width=0.018, headwidth=3.6,
             headlength=4, headaxislength=3.6, minlength=0.5, zorder=3,
@@ -212,4 +236,4 @@ def _matplotlib(module):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError('jnr.viz needs Matplotlib; pip install "jnr[examples]" brings it.') from error
+        raise ImportError('jnr.viz needs Matplotlib; pip install "jnr[examples]" installs it.') from error

@@ -21,7 +21,7 @@ from jnr.applications.style_transfer import _targets, _terms
 BALL = jnr.shapes.icosphere(1)
 NETWORK = random_vgg(jax.random.key(1), ((4,), (6,)))
 SMALL = {"image_size": 16, "texture_size": 2, "batch": 2, "antialias": 1}
-# Features are of the order of 1 and pictures of 256 pixels: the terms are then of one order.
+# With features of order 1 and 256 pixels, these weights make all terms of the same order.
 STYLE = StyleTransferConfig(
     **SMALL, steps=20, learning_rate=0.2, style_weight=100.0, content_weight=1.0, variation_weight=1e-3
 )
@@ -29,7 +29,7 @@ DREAM = DeepDreamConfig(**SMALL, steps=12, learning_rate=0.05)
 
 
 def stripes():
-    """Red and green columns."""
+    """An image of red and green stripes."""
     row = np.arange(24) % 4 < 2
     return np.broadcast_to(np.stack([row, ~row, 0 * row], axis=-1), (20, 24, 3)).astype(np.float32)
 
@@ -50,10 +50,10 @@ def largest_move(fit):
 
 
 def slopes(loss, constants, config):
-    """Gradient at vertices that were moved a little: a tenth of it is what Adam remembers of its first step."""
+    """Gradients at displaced vertices, from the first running mean of Adam, which is a tenth of them after one step."""
     params = _fitting.parameters(BALL, config, jax.random.key(2))
     params["vertices"] += 0.05 * jax.random.normal(jax.random.key(3), BALL.vertices.shape)
-    # As the loop does, to share what is compiled.
+    # As in the loop, to share the compiled function.
     config = dataclasses.replace(config, steps=0)
     state = _fitting._optimizer(config).init(params)
     _, state, terms = _fitting._step(params, state, jax.random.key(4), constants, config, loss=loss)
@@ -64,7 +64,7 @@ def slopes(loss, constants, config):
 # --- style transfer
 
 
-def test_style_of_mesh_comes_nearer_to_the_image():
+def test_style_loss_decreases():
     fit = painted()
     assert set(fit.history) == {"style", "content", "variation", "loss"}
     for values in fit.history.values():
@@ -73,7 +73,7 @@ def test_style_of_mesh_comes_nearer_to_the_image():
     np.testing.assert_allclose(
         fit.history["loss"], sum(fit.history[name] for name in ("style", "content", "variation")), rtol=1e-5
     )
-    # Two views a step; the mean over three steps hardly depends on which.
+    # Mean over three steps of two views each, which hardly depends on the views.
     assert fit.history["style"][-3:].mean() < 0.7 * fit.history["style"][:3].mean()
     assert fit.history["content"][0] == 0
     assert fit.mesh.textures.shape == (80, 2, 2, 2, 3)
@@ -81,16 +81,16 @@ def test_style_of_mesh_comes_nearer_to_the_image():
     np.testing.assert_array_equal(fit.mesh.faces, BALL.faces)
 
 
-def test_image_of_red_and_green_leaves_the_mesh_less_blue():
+def test_red_and_green_style_makes_the_mesh_less_blue():
     colors = np.asarray(painted().mesh.textures).mean(axis=(0, 1, 2, 3))
     assert colors[2] < colors[:2].min() - 0.05
 
 
 def test_content_weight_holds_the_vertices():
-    # Vertices move by at most about 20 steps of 0.2 * 0.01 without it, and less the more it weighs.
+    # Without the content term, vertices move by at most about 20 steps of 0.2 * 0.01.
     free, held = largest_move(painted(content_weight=0.0)), largest_move(painted(content_weight=1e9))
     assert 5e-3 < free < 20 * 0.2 * 0.01 * 1.5
-    # A step past zero is still a step: Adam does not know small gradients from large ones.
+    # Adam normalizes gradients, so that steps around the minimum stay large.
     assert held < free / 2
 
 
@@ -111,9 +111,9 @@ def test_every_term_of_style_transfer_reaches_what_it_must():
         assert all(np.all(np.isfinite(g)) for g in gradient.values())
         reached[term] = [name for name in ("vertices", "textures") if np.any(gradient[name] != 0)]
         if term == "content":
-            # Of a sum of squares of numbers with the deviation 0.05; 126 of them.
+            # The gradient of a sum of squares is twice the displacements: 126 numbers of standard deviation 0.05.
             assert np.std(gradient["vertices"]) == pytest.approx(2 * 0.05, rel=0.3)
-    # Variation reaches vertices by the light's angle.
+    # The variation term reaches vertices through the shading.
     both = ["vertices", "textures"]
     assert reached == {"style": both, "content": ["vertices"], "variation": both}
 
@@ -137,7 +137,7 @@ def test_background_does_not_count_as_style():
     assert random["variation"] == pytest.approx(float(mean["variation"]), rel=1e-5)
 
 
-def test_gram_matrix_is_the_mean_of_products_over_what_is_masked():
+def test_gram_matrix_is_the_masked_mean_of_channel_products():
     rng = np.random.default_rng(0)
     maps, mask = rng.normal(size=(4, 6, 3)), rng.integers(0, 2, (8, 12))
     weights = mask.reshape(4, 2, 6, 2).mean(axis=(1, 3))
@@ -152,10 +152,10 @@ def test_gram_matrix_is_the_mean_of_products_over_what_is_masked():
     np.testing.assert_allclose(whole, np.einsum("hwc,hwd->cd", maps, maps) / 24 / 3, rtol=1e-5, atol=1e-6)
 
 
-def test_mask_that_is_no_multiple_of_the_map_is_interpolated():
+def test_mask_whose_size_is_not_a_multiple_is_interpolated():
     rng = np.random.default_rng(0)
     maps, mask = rng.normal(size=(4, 6, 3)), rng.uniform(size=(3, 2))
-    # Linear between the centres of the mask's pixels, and constant beyond the outer ones.
+    # Linear between the centres of mask pixels, constant beyond the outermost.
     rows = np.stack([np.interp((np.arange(4) + 0.5) * 3 / 4 - 0.5, np.arange(3), column) for column in mask.T])
     weights = np.stack([np.interp((np.arange(6) + 0.5) * 2 / 6 - 0.5, np.arange(2), row) for row in rows.T])
     expected = np.einsum("hw,hwc,hwd->cd", weights, maps, maps) / weights.sum() / 3
@@ -174,7 +174,7 @@ def test_features_grow_and_textures_and_vertices_move():
     assert largest_move(fit) > 1e-3
 
 
-def test_progress_bar_counts_the_steps_and_shows_the_loss_of_every_twentieth(monkeypatch):
+def test_progress_bar_counts_steps_and_shows_the_loss_every_20_steps(monkeypatch):
     tqdm = pytest.importorskip("tqdm")
     bars = []
     real = tqdm.tqdm
@@ -195,7 +195,7 @@ def test_length_term_is_the_originals():
 # --- both
 
 
-def test_same_key_gives_the_same_bits_and_another_key_others():
+def test_results_are_deterministic_for_a_key_and_differ_between_keys():
     first = painted()
     again = style_transfer(BALL, stripes(), NETWORK, STYLE, key=jax.random.key(0))
     other = style_transfer(BALL, stripes(), NETWORK, STYLE, key=jax.random.key(1))
@@ -205,20 +205,20 @@ def test_same_key_gives_the_same_bits_and_another_key_others():
             assert np.any(a != c)
 
 
-def test_texture_cubes_of_the_mesh_are_the_start():
+def test_texture_cubes_of_the_mesh_are_the_initial_textures():
     cubes = jnp.linspace(0, 1, 80 * 8 * 3).reshape(80, 2, 2, 2, 3)
     params = _fitting.parameters(BALL._replace(textures=cubes), STYLE, jax.random.key(0))
     np.testing.assert_allclose(jax.nn.sigmoid(params["textures"]), np.clip(cubes, 0.01, 0.99), atol=1e-6)
 
 
-def test_eyes_lie_within_the_range():
+def test_random_eyes_have_the_configured_distribution():
     config = dataclasses.replace(STYLE, batch=1000)
     eyes = np.asarray(_fitting.random_eyes(jax.random.key(0), config))
     distance = np.linalg.norm(eyes, axis=1)
     elevation = np.degrees(np.arcsin(eyes[:, 1] / distance))
     assert 20 - 1e-3 < elevation.min() < 21
     assert 39 < elevation.max() < 40 + 1e-3
-    # Five standard errors of mean and deviation.
+    # Five standard errors of the mean and of the standard deviation.
     assert distance.mean() == pytest.approx(2.732, abs=5 * 0.1 / np.sqrt(1000))
     assert distance.std() == pytest.approx(0.1, abs=5 * 0.1 / np.sqrt(2000))
     azimuth = np.arctan2(eyes[:, 0], eyes[:, 2])
@@ -257,11 +257,11 @@ def test_defaults_are_the_originals():
         (
             lambda: jax.jit(lambda f: deep_dream(BALL._replace(faces=f), NETWORK, DREAM, key=0).history)(BALL.faces),
             TypeError,
-            r"faces must be concrete to find their sides: call deep_dream outside jit\.",
+            r"faces must be concrete to find their sides, got a traced array\. Call deep_dream outside jit\.",
         ),
     ],
     ids=["style", "features", "background", "steps", "textures", "traced"],
 )
-def test_what_cannot_be_fitted_is_an_error(call, error, message):
+def test_invalid_argument_is_named_in_the_error(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()

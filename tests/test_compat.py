@@ -1,4 +1,4 @@
-"""Neural Renderer's interface against data from running both originals (their conventions: tests/golden.py)."""
+"""Neural Renderer's interface against data recorded from both originals (conventions: tests/golden.py)."""
 
 import inspect
 import re
@@ -20,12 +20,12 @@ cv2 = pytest.importorskip("cv2", reason="calibrated cameras are compared with Op
 
 ROOT = Path(__file__).parent.parent
 TORUS = "e2e_torus_look_is32"
-# Which images of `render` have a cotangent: rgb, depth, alpha.
+# Weights of the cotangents of rgb, depth and alpha.
 OF_RENDER = {"rgba": (1, 0, 1), "rgb": (1, 0, 0), "depth": (0, 1, 0)}
 
 
 def set_up(renderer, case):
-    """A renderer with the case's settings, as the original's was set up."""
+    """Gives a renderer the settings with which the case was recorded."""
     given = {key[4:]: value.tolist() for key, value in case.items() if key.startswith("cfg_")}
     names = {"background": "background_color", "direction": "camera_direction"}
     light = {"i": "light_intensity_", "c": "light_color_", "a": "ambient", "d": "directional"}
@@ -45,7 +45,7 @@ def scene(name):
 
 @cache
 def pulled_back(name):
-    """Images of `render`, and what vertices and textures get from the case's cotangents of some of them."""
+    """Returns a function from cotangent weights to the images of `render` and its gradients (vertices, textures)."""
     case, renderer, vertices, faces, textures = scene(name)
 
     @jax.jit
@@ -72,7 +72,7 @@ def test_renderer_draws_the_originals_images(name):
 
 def check_gradient(case, kind, value):
     reference = case[f"grad_vertices_{kind}"]
-    # The original's own float64 run says how well conditioned a case is; it differs by up to 3.7e-3.
+    # The difference to the original's own float64 run, at most 3.7e-3, measures the conditioning of a case.
     bound = max(2e-3, 1.5 * golden.relative_l2(case[f"grad_vertices_{kind}_f64"], reference))
     assert bound < 6e-3
     assert golden.relative_l2(np.asarray(value), reference) < bound
@@ -119,7 +119,7 @@ def test_calls_for_one_image_have_its_values_and_gradients():
     np.testing.assert_allclose(depth, expected[1], atol=1e-6)
     check_gradient(case, "rgb", from_rgb)
     check_gradient(case, "depth", from_depth)
-    # The methods' names are those of the originals.
+    # The argument names of the originals.
     names = ["vertices", "faces", "textures", "mode", "K", "R", "t", "dist_coeffs", "orig_size"]
     assert [*inspect.signature(renderer.forward).parameters] == names
 
@@ -130,7 +130,7 @@ def test_parallel_rays_are_interpolated_as_under_perspective_unlike_in_jnr():
     options = {"camera": camera, "image_size": 32, "antialias": 2, "cull": "back"}
     linear = jax.jit(lambda vertices: jnr.render_depth(vertices, faces[0], **options))(vertices[0])
     inside = case["alpha"][0] == 1
-    # The two agree at corners and differ by the face's relief in between; the renderer's is the original's, see above.
+    # Linear and perspective interpolation agree at corners and differ inside faces; the originals use the latter.
     assert 1e-3 < np.abs(linear - case["depth"][0])[inside].max() < 3e-2
 
 
@@ -143,7 +143,7 @@ def test_chainers_renderer_draws_rgb_alone_and_takes_camera_space():
         seen = chainer.look(vertices, renderer.eye, renderer.camera_direction)
         renderer.camera_mode = "look"
         images = renderer.render(vertices, faces, textures), renderer.render_silhouettes(vertices, faces)
-        renderer.camera_mode = "projection"  # not one of its names
+        renderer.camera_mode = "projection"  # an unknown name: vertices in camera space
         return *images, renderer.render_silhouettes(seen, faces), renderer.render_depth(seen, faces)
 
     rgb, alpha, same_alpha, depth = compiled(vertices)
@@ -196,7 +196,7 @@ def test_constructor_takes_the_ports_arguments_in_its_order():
     renderer = nr.Renderer(*values.values())
     for k, name in enumerate(names):
         assert getattr(renderer, name) == values[k]
-    # One radius and its distance at the edge of the image.
+    # The default eye for viewing_angle 45: 1 / tan(45°) + 1.
     np.testing.assert_allclose(renderer.eye, (0, 0, -2))
 
 
@@ -226,10 +226,10 @@ def test_items_of_a_batch_have_settings_of_their_own():
     turned = draw({name: row[::-1] for name, row in rows.items()})
     for image, expected in zip(turned, found[None], strict=True):
         np.testing.assert_array_equal(image, expected[::-1])
-    # Each of them counts.
+    # Every setting changes the image.
     for name in rows:
         assert np.abs(found[name][0] - found[None][0]).max() > 0.1, name
-    # A row for all is one for each.
+    # Equal rows give equal images.
     equal = draw({name: np.stack([row[0]] * 2) for name, row in rows.items()})[0]
     np.testing.assert_array_equal(equal[0], found[None][0][0])
     np.testing.assert_array_equal(equal[1], found[None][0][0])
@@ -250,7 +250,7 @@ def test_attributes_may_be_traced_and_have_gradients():
         "far": jnp.float32(50),
     }
     grads, alpha = jax.tree.map(np.asarray, jax.jit(jax.grad(loss, has_aux=True))(values))
-    # White under white light: the colour is the intensity, the background its own.
+    # White faces under white light have the colour of the intensity.
     np.testing.assert_allclose(grads["light_intensity_ambient"], np.sum(weight * alpha[:, None]), rtol=1e-5)
     np.testing.assert_allclose(
         grads["background_color"], np.sum(weight * (1 - alpha[:, None]), axis=(0, 2, 3)), rtol=1e-5
@@ -262,7 +262,7 @@ def test_attributes_may_be_traced_and_have_gradients():
 
 
 def test_near_and_far_hold_for_every_image():
-    # The default eye is 2.732 from the centre of a ball of radius 1: the front is nearer than 2.5, all of it than 4.
+    # The eye is 2.732 from the centre of a ball of radius 1: its front is nearer than 2.5, all of it nearer than 4.
     @jax.jit
     def drawn(near, far):
         renderer = small(near=near, far=far)
@@ -281,7 +281,7 @@ def test_arguments_are_not_changed():
     textures = np.full((2, faces.shape[1], 2, 2, 2, 3), 0.5, np.float32)
     corners = np.array(nr.vertices_to_faces(vertices, faces))
     before = corners.copy()
-    # The port's lighting multiplied the caller's textures.
+    # The port's lighting modifies the caller's textures.
     assert np.abs(nr.lighting(corners, textures) - textures).max() > 0.1
     np.testing.assert_array_equal(corners, before)
     np.testing.assert_array_equal(textures, 0.5)
@@ -292,13 +292,13 @@ ERRORS = {
     "camera_mode": (lambda: nr.Renderer(camera_mode="top"), r"camera_mode must be one of 'projection', 'look', 'look_"),
     "set_camera_mode": (lambda: small(camera_mode="top").render_depth(*BATCH), r"camera_mode must be one of 'project"),
     "mode": (lambda: small()(*BATCH, mode="alpha"), r"mode must be one of None, 'rgb', 'silhouettes', 'depth', got 'a"),
-    "no_K": (lambda: nr.Renderer()(*BATCH), r"K must be given where camera_mode is 'projection', got None\."),
+    "no_K": (lambda: nr.Renderer()(*BATCH), r"K must be given if camera_mode is 'projection', got None\."),
     "no_batch": (lambda: small()(BATCH[0][0], BATCH[1][0]), r"vertices must have shape \(batch, vertices, 3\), got"),
     "faces": (lambda: small()(BATCH[0], BATCH[1][:1]), r"faces must be an array of shape \(2, faces, 3\), got \(1,"),
     "index": (lambda: small()(BATCH[0], BATCH[1] + 9), r"faces must hold vertex indices from 0 to 41"),
     "eye": (
         lambda: small(eye=np.zeros((3, 3)))(*BATCH),
-        r"eye must have 1 dimensions, or 2 with the batch of 2 first, got shape \(3, 3\)\.",
+        r"eye must have 1 axes, or 2 axes of which the first is the batch of length 2 or 1, got shape \(3, 3\)\.",
     ),
     "eye_at_centre": (lambda: small(eye=[0, 0, 0])(*BATCH), r"at must differ from eye"),
     "textures": (lambda: small()(*BATCH, np.ones((2, 9, 2, 2, 2, 3))), r"textures must have shape \(2, 80, t, t, t, c"),
@@ -319,7 +319,7 @@ def test_impossible_argument_is_an_error_that_names_it(call, message):
 
 
 def calibrated(seed=0):
-    """Calibration, pose and distortion for each of two images of 200 x 200, and points before the camera."""
+    """Calibration, rotation, translation and distortion of two images of 200 x 200."""
     rng = np.random.default_rng(seed)
     focal = rng.uniform(180, 240, (2, 2))
     matrices = np.array([[[f, 0, 97], [0, g, 104], [0, 0, 1]] for f, g in focal], np.float32)
@@ -337,7 +337,7 @@ def test_projection_agrees_with_opencv():
     for k in range(2):
         given = (points[k], cv2.Rodrigues(rotations[k])[0], translations[k, 0], matrices[k], distortions[k])
         pixels = cv2.projectPoints(*(a.astype(np.float64) for a in given))[0][:, 0]
-        # The image reaches from 0 to its width, y is up.
+        # From pixels, with y down, to [-1, 1], with y up.
         expected = (pixels / 100 - 1) * [1, -1]
         np.testing.assert_allclose(found[k, :, :2], expected, atol=2e-5)  # float32
         np.testing.assert_allclose(found[k, :, 2], (points[k] @ rotations[k].T + translations[k])[:, 2], rtol=1e-5)
@@ -353,15 +353,15 @@ def test_distortion_of_zeros_costs_nothing(shape):
     matrices, rotations, translations, _ = calibrated()
     points = jnp.ones((2, 3, 3))
 
-    def program(distortion):
+    def jaxpr(distortion):
         project = lambda v: nr.projection(v, matrices, rotations, translations, distortion, 200)  # noqa: E731
         return str(jax.make_jaxpr(project)(points))
 
-    assert program(np.zeros(shape)) == program(None) != program(np.full(shape, 0.01))
+    assert jaxpr(np.zeros(shape)) == jaxpr(None) != jaxpr(np.full(shape, 0.01))
 
 
 def with_back(faces, textures):
-    """What the originals draw for fill_back: every face and its reverse, with the cube's axes turned round."""
+    """What the originals render for fill_back: every face and its reverse, with the cube axes reversed."""
     both = jnp.concatenate([faces, faces[:, :, ::-1]], axis=1)
     return both, jnp.concatenate([textures, textures.transpose(0, 1, 4, 3, 2, 5)], axis=1)
 
@@ -397,11 +397,11 @@ def test_calibrated_camera_draws_what_the_functions_draw():
     np.testing.assert_allclose(alpha, images["alpha"], atol=1e-6)
     np.testing.assert_allclose(depth, images["depth"], atol=1e-4)
     np.testing.assert_allclose(rgb, images["rgb"], atol=1e-5)
-    # Other light would show: that of the textures alone, or from the other side.
+    # The light matters: without a direction, or from the other side, the image differs.
     for direction in ([0, 0, 0], [-0.6, 0, -0.8]):
         other = drawn(BATCH[0], np.float32(direction))[0][0]
         assert np.abs(other - rgb).max() > 0.1
-    # A call's own arrays do not stay.
+    # Arguments of a call do not change the attributes.
     np.testing.assert_array_equal(renderer.dist_coeffs, 0)
 
 
@@ -424,7 +424,7 @@ def test_perspective_divides_by_depth_and_the_half_angles_tangent():
     np.testing.assert_allclose(found, [[[0.25, 0.5, 4]], [[1.5, -0.5, 2]]], rtol=1e-6)
     np.testing.assert_allclose(nr.perspective(points)[..., :2], np.asarray(found)[..., :2] * 3**0.5, rtol=1e-6)
     slope = jax.grad(lambda angle: jnp.sum(nr.perspective(points, angle)[0, 0, 0]))(45.0)
-    # x / (z tan): its derivative by degrees at 45 is -2 x / z times pi / 180.
+    # The derivative of x / (z tan(angle)) by degrees, at 45, is -2 x / z times pi / 180.
     np.testing.assert_allclose(slope, -0.5 * np.pi / 180, rtol=1e-5)
 
 
@@ -441,7 +441,7 @@ def test_small_functions_are_their_formulas():
 
 
 def test_lighting_is_ambient_plus_the_cosine():
-    # Clockwise seen from +y, which is the lit side in a mirrored image.
+    # Clockwise seen from +y, which is the lit side.
     face = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 1]], np.float32)
     faces = np.stack([face, face[::-1]])[None]
     textures = np.full((1, 2, 2, 2, 2, 3), 0.5, np.float32)
@@ -455,7 +455,7 @@ def test_lighting_is_ambient_plus_the_cosine():
 
 
 def stacked(names):
-    """The settings of cases that share them, and their arrays as one batch."""
+    """Returns the settings of cases, which must be equal, and their arrays as one batch."""
     cases = [golden.load(name) for name in names]
     settings = [{key: float(case[key]) for key in ("image_size", "near", "far", "eps")} for case in cases]
     assert all(setting == settings[0] for setting in settings)
@@ -489,12 +489,12 @@ def test_faces_of_the_screen_are_drawn_as_by_the_original(names):
     (rgb, alpha, depth), (grad, grad_textures) = compiled((g_rgb, case["g_alpha"], 0 * case["g_depth"]))
     grad_depth = compiled((0 * g_rgb, 0 * case["g_alpha"], case["g_depth"]))[1][0]
     np.testing.assert_array_equal(alpha, case["alpha_map"])
-    # golden/README.md, section 6, for these and for the gradients.
+    # Tolerances: golden/README.md, section 6, here and for the gradients.
     np.testing.assert_allclose(depth, case["depth_map"], rtol=1e-4)
     rgb, covered = np.moveaxis(np.asarray(rgb), 1, -1), case["alpha_map"] == 1
     np.testing.assert_allclose(rgb, case["rgb_map"], atol=2e-3)
     np.testing.assert_array_equal(rgb[~covered], case["rgb_map"][~covered])
-    # Item by item: a small gradient must not hide beside a large one.
+    # Per item, so that large gradients do not hide errors of small ones.
     for k in range(len(rgb)):
         assert golden.relative_l2(np.asarray(grad)[k], case["grad_faces_rgba"][k]) < 2e-3, k
         assert golden.relative_l2(np.asarray(grad_depth)[k], case["grad_faces_depth"][k]) < 2e-3, k
@@ -526,7 +526,7 @@ def test_rasterizers_for_one_image_are_parts_of_the_whole():
 
 
 def write_square(folder):
-    """A square with a picture of 2 x 2 texels, and a triangle without a material."""
+    """Writes a square with an image of 2 x 2 texels, and a triangle without a material."""
     image = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
     cv2.imwrite(str(folder / "a.png"), image[..., ::-1])
     (folder / "a.mtl").write_text("newmtl a\nmap_Kd a.png\n")
@@ -548,7 +548,7 @@ def test_obj_file_is_loaded_as_the_originals_did(tmp_path):
         assert cubes.shape == (3, 3, 3, 3, 3)
         np.testing.assert_array_equal(cubes[0], 0.5)
         corner[wrapping] = np.asarray(cubes)[1, 2, 0, 0].tolist()
-    # At a quarter of the image: the lower left texel, its mirror image, the lower right one, and black.
+    # A quarter beyond the right edge: the lower left texel, its mirror image, the lower right texel, and black.
     assert corner["REPEAT"] == [0, 0, 1]
     assert corner["MIRRORED_REPEAT"] == corner["CLAMP_TO_EDGE"] == [1, 1, 1]
     assert corner["CLAMP_TO_BORDER"] == [0, 0, 0]
@@ -572,7 +572,7 @@ def test_saved_mesh_is_loaded_again(tmp_path):
     vertices, faces, cubes = nr.load_obj(path, False, 2, True)
     np.testing.assert_array_equal(vertices, BALL.vertices)
     np.testing.assert_array_equal(faces, BALL.faces)
-    # On the plane of the corners; 8 bits.
+    # Texels on the plane of the corners, rounded to 8 bits.
     for k in range(3):
         index = (np.s_[:], *np.eye(3, dtype=int)[k])
         np.testing.assert_allclose(np.asarray(cubes)[index], np.asarray(textures)[index], atol=0.51 / 255)
@@ -593,7 +593,7 @@ def test_mesh_of_the_port_keeps_its_textures(tmp_path):
 def test_mesh_of_chainer_makes_batches(tmp_path):
     mesh = chainer.Mesh(write_square(tmp_path), texture_size=2)
     assert mesh.to_gpu() is mesh
-    # The deviation of the originals' normal noise, of 72 numbers.
+    # Standard deviation 0.05, as in the originals, estimated from 72 samples.
     assert 0.035 < float(jnp.std(mesh.textures)) < 0.065
     vertices, faces, textures = mesh.get_batch(3)
     assert (vertices.shape, faces.shape, textures.shape) == ((3, 4, 3), (3, 3, 3), (3, 3, 2, 2, 2, 3))
@@ -619,7 +619,7 @@ def test_mesh_is_optimised_with_a_learning_rate_for_each_of_its_arrays():
     for k in (1, 2):
         moved, state = step(mesh, state)
         np.testing.assert_allclose(moved.vertices, mesh.vertices - 0.2, atol=1e-6)
-        # The sigmoid's slope is a quarter at 0.
+        # The derivative of the sigmoid at 0 is 1/4.
         assert k == 2 or np.allclose(moved.textures, -2.0 * 2 * 0.25)
         mesh = moved
     assert isinstance(mesh, nr.Mesh)
@@ -627,7 +627,7 @@ def test_mesh_is_optimised_with_a_learning_rate_for_each_of_its_arrays():
     assert step._cache_size() == 1
 
 
-def test_constants_of_meshes_are_alike_where_their_faces_and_rates_are():
+def test_static_fields_are_equal_if_faces_and_rates_are():
     mesh, same, turned, slow = (nr.Mesh(*BALL[:2]) for _ in range(4))
     turned.faces = turned.faces[:, ::-1]
     slow.set_lr(0.1, 1.0)
@@ -646,13 +646,13 @@ def test_parameters_beside_a_mesh_keep_their_own_rate():
     np.testing.assert_array_equal(updates["mesh"].textures, 0)
 
 
-def test_adam_leaves_vertices_without_a_gradient_where_they_are():
+def test_adam_does_not_move_vertices_without_a_gradient():
     mesh = nr.Mesh(*BALL[:2], jnp.zeros((80, 2, 2, 2, 3)))
     mesh.set_lr(0.5, 1.0)
     optimizer = nr.optimizers.Adam(alpha=0.1)
     grad = jax.grad(lambda mesh: jnp.sum(mesh.vertices[:7] ** 2))(mesh)
     updates, _ = optimizer.update(grad, optimizer.init(mesh), mesh)
-    # The first step of Adam is the learning rate, against the gradient's sign.
+    # The first step of Adam is minus the learning rate times the sign of the gradient.
     seen = np.abs(np.asarray(grad.vertices)) > 1e-3
     np.testing.assert_allclose(updates.vertices, np.where(seen, -0.05 * np.sign(grad.vertices), 0), atol=1e-6)
     assert seen.any()

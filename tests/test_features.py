@@ -14,7 +14,7 @@ MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225
 
 
 def tiny_vgg(seed=0):
-    """Weights of two convolutions, a pooling and one more, by torchvision's names."""
+    """Weights of two convolutions, a pooling and a third convolution, by torchvision's names."""
     rng = np.random.default_rng(seed)
     weights = {}
     for number, (inputs, outputs) in {0: (3, 4), 2: (4, 5), 5: (5, 6)}.items():
@@ -25,7 +25,7 @@ def tiny_vgg(seed=0):
 
 
 def convolved(image, kernel, stride=1):
-    """An image (channels, height, width) under a kernel (outputs, inputs, size, size), place by place."""
+    """Convolves an image (channels, height, width) with a kernel (outputs, inputs, size, size), pixel by pixel."""
     size = kernel.shape[-1]
     around = np.pad(image, ((0, 0), (size // 2,) * 2, (size // 2,) * 2))
     rows, columns = (-(-n // stride) for n in image.shape[1:])
@@ -36,8 +36,8 @@ def convolved(image, kernel, stride=1):
     return out
 
 
-def greatest(image, size, stride, around=0):
-    """The greatest of windows, the last ones cut off where they reach beyond the image."""
+def max_pool(image, size, stride, around=0):
+    """Max pooling; the last windows are cut off at the border of the image."""
     image = np.pad(image, ((0, 0), (around,) * 2, (around,) * 2), constant_values=-np.inf)
     rows, columns = (-(-(n - size) // stride) + 1 for n in image.shape[1:])
     out = np.zeros((len(image), rows, columns))
@@ -47,12 +47,12 @@ def greatest(image, size, stride, around=0):
 
 
 def vgg(image, weights):
-    """Maps of `tiny_vgg` for a normalized image (channels, height, width)."""
+    """Feature maps of `tiny_vgg` for a normalized image (channels, height, width)."""
     maps, values = {}, image
     for name, number in (("relu1_1", 0), ("relu1_2", 2), ("relu2_1", 5)):
         if name == "relu2_1":
             rows, columns = (n // 2 * 2 for n in values.shape[1:])
-            values = greatest(values[:, :rows, :columns], 2, 2)
+            values = max_pool(values[:, :rows, :columns], 2, 2)
         bias = weights[f"features.{number}.bias"][:, None, None]
         values = np.maximum(convolved(values, weights[f"features.{number}.weight"]) + bias, 0)
         maps[name] = values.transpose(1, 2, 0)
@@ -71,7 +71,7 @@ def map_batch(network, images):
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
-def test_network_of_a_file_equals_a_direct_loop(tmp_path, ending):
+def test_loaded_vgg_equals_a_direct_loop(tmp_path, ending):
     weights, path = tiny_vgg(), tmp_path / f"vgg{ending}"
     if ending == ".npz":
         np.savez(path, **weights)
@@ -86,7 +86,7 @@ def test_network_of_a_file_equals_a_direct_loop(tmp_path, ending):
                 np.testing.assert_allclose(maps[name][k], expected, rtol=1e-4, atol=1e-4)  # sums of 45 terms, float32
 
 
-def test_weights_of_caffe_see_blue_first_from_0_to_255(tmp_path):
+def test_caffe_normalization_is_bgr_in_0_to_255_minus_the_mean(tmp_path):
     weights = tiny_vgg()
     np.savez(tmp_path / "vgg.npz", **weights)
     network = load_vgg(tmp_path / "vgg.npz", ("relu2_1",), normalization="caffe")
@@ -96,7 +96,7 @@ def test_weights_of_caffe_see_blue_first_from_0_to_255(tmp_path):
     np.testing.assert_allclose(map_batch(network, IMAGES)["relu2_1"][0], expected, rtol=1e-4, atol=1e-2)
 
 
-def test_weights_behind_the_last_layer_are_not_read(tmp_path):
+def test_weights_after_the_last_layer_are_not_read(tmp_path):
     weights = tiny_vgg()
     weights["features.5.weight"] = np.zeros((1, 1), np.float32)
     np.savez(tmp_path / "vgg.npz", **weights)
@@ -123,13 +123,13 @@ def test_weights_behind_the_last_layer_are_not_read(tmp_path):
         ),
         (
             {"features.9.weight": np.zeros((5, 3, 3, 3), np.float32)},
-            r"vgg\.npz must hold convolutions two numbers apart, .* got 'features\.5\.weight' and then 'features\.9",
+            r"vgg\.npz must hold convolutions two numbers apart, .* got 'features\.5\.weight' followed by 'features\.9",
         ),
         ({"features.0.bias": np.array([{}])}, r"vgg\.npz must hold 'features\.0\.bias' as an array of numbers, got"),
     ],
     ids=["bias", "first", "inputs", "size", "dtype", "numbers", "pickle"],
 )
-def test_what_a_file_lacks_is_named_in_the_error(tmp_path, change, message):
+def test_missing_or_invalid_entry_is_named_in_the_error(tmp_path, change, message):
     weights = {name: array for name, array in {**tiny_vgg(), **change}.items() if array is not None}
     np.savez(tmp_path / "vgg.npz", **weights)
     with pytest.raises(ValueError, match=f"^{message}"):
@@ -137,11 +137,11 @@ def test_what_a_file_lacks_is_named_in_the_error(tmp_path, change, message):
 
 
 @pytest.mark.validation
-def test_files_that_are_none_are_an_error(tmp_path):
+def test_invalid_file_or_layer_is_an_error(tmp_path):
     np.savez(tmp_path / "vgg.npz", **tiny_vgg())
-    with pytest.raises(ValueError, match=r"^layers must be some of relu1_1, relu1_2, relu2_1, got 'relu4_3'\.$"):
+    with pytest.raises(ValueError, match=r"^layers must be chosen from relu1_1, relu1_2, relu2_1, got 'relu4_3'\.$"):
         load_vgg(tmp_path / "vgg.npz", ("relu1_1", "relu4_3"))
-    with pytest.raises(ValueError, match=r"^layers must be some of .*, got ''\.$"):
+    with pytest.raises(ValueError, match=r"^layers must be chosen from .*, got ''\.$"):
         load_vgg(tmp_path / "vgg.npz", ())
     with pytest.raises(ValueError, match=r"^path must end in one of \.npz, \.safetensors, got '.*vgg\.pth'\.$"):
         load_vgg(tmp_path / "vgg.pth")
@@ -152,9 +152,11 @@ def test_files_that_are_none_are_an_error(tmp_path):
     for name in ("broken.npz", "broken.safetensors"):
         if name.endswith("npz") or importlib.util.find_spec("safetensors"):
             (tmp_path / name).write_bytes(b"PK no weights at all")
-            with pytest.raises(ValueError, match=r"^path must be a whole file of weights, got"):
+            with pytest.raises(ValueError, match=r"^path must be a valid file of weights, got"):
                 load_vgg(tmp_path / name)
-    with pytest.raises(ValueError, match=r"^images must be at least 4 pixels each way, got shape \(1, 3, 8, 3\)\.$"):
+    with pytest.raises(
+        ValueError, match=r"^images must be at least 4 pixels high and wide, got shape \(1, 3, 8, 3\)\.$"
+    ):
         random_vgg(jax.random.key(0))(jnp.zeros((1, 3, 8, 3)))
 
 
@@ -172,7 +174,7 @@ INCEPTIONS = [f"inception{block}" for block in ("3a", "3b", "4a", "4b", "4c", "4
 
 
 def tiny_googlenet(names=INCEPTIONS[:2]):
-    """Weights of some blocks with few channels, by torchvision's names."""
+    """Weights of the named blocks with few channels, by torchvision's names."""
     rng = np.random.default_rng(1)
     weights = {}
 
@@ -198,7 +200,7 @@ def tiny_googlenet(names=INCEPTIONS[:2]):
 
 
 @pytest.mark.parametrize(("names", "size"), [(INCEPTIONS[:2], (21, 30)), (INCEPTIONS, (40, 50))], ids=["3b", "5b"])
-def test_googlenet_of_a_file_equals_a_direct_loop(tmp_path, names, size):
+def test_loaded_googlenet_equals_a_direct_loop(tmp_path, names, size):
     weights = tiny_googlenet(names)
     np.savez(tmp_path / "net.npz", **weights)
     network = load_googlenet(tmp_path / "net.npz", names[::-1])
@@ -213,45 +215,45 @@ def test_googlenet_of_a_file_equals_a_direct_loop(tmp_path, names, size):
         return np.maximum((values - mean) / np.sqrt(variance + 1e-3) * weight + bias, 0)
 
     values = layer("conv1", images[0].transpose(2, 0, 1) * 2 - 1, 2)
-    values = layer("conv3", layer("conv2", greatest(values, 3, 2)))
+    values = layer("conv3", layer("conv2", max_pool(values, 3, 2)))
     for name in names:
         if name.endswith("a"):
-            values = greatest(values, 2 if "5" in name else 3, 2)
+            values = max_pool(values, 2 if "5" in name else 3, 2)
         branches = [
             layer(f"{name}.branch1", values),
             layer(f"{name}.branch2.1", layer(f"{name}.branch2.0", values)),
             layer(f"{name}.branch3.1", layer(f"{name}.branch3.0", values)),
-            layer(f"{name}.branch4.1", greatest(values, 3, 1, around=1)),
+            layer(f"{name}.branch4.1", max_pool(values, 3, 1, around=1)),
         ]
         values = np.concatenate(branches)
-        # Some ten layers of float32 sums
+        # About ten layers of float32 sums.
         np.testing.assert_allclose(got[name][0], values.transpose(1, 2, 0), rtol=1e-3, atol=1e-4)
     assert sorted(got) == names
     assert values.std() > 0.1
 
 
 @pytest.mark.validation
-def test_what_a_file_of_googlenet_lacks_is_named_in_the_error(tmp_path):
+def test_missing_or_invalid_entry_of_googlenet_is_named_in_the_error(tmp_path):
     np.savez(tmp_path / "net.npz", **tiny_googlenet())
     with pytest.raises(
         ValueError, match=r"^net\.npz must hold 'inception4a\.branch1\.conv\.weight', which is missing\.$"
     ):
         load_googlenet(tmp_path / "net.npz")
-    with pytest.raises(ValueError, match=r"^layers must be some of inception3a, .*, got 'fc'\.$"):
+    with pytest.raises(ValueError, match=r"^layers must be chosen from inception3a, .*, got 'fc'\.$"):
         load_googlenet(tmp_path / "net.npz", "fc")
     even = {"inception3a.branch3.1.conv.weight": np.zeros((3, 2, 2, 2), np.float32)}
     np.savez(tmp_path / "net.npz", **tiny_googlenet() | even)
     with pytest.raises(
         ValueError,
-        match=r"^net\.npz must hold 'inception3a\.branch3\.1\..*' with an odd square window, got \(3, 2, 2, 2\)\.$",
+        match=r"^net\.npz must hold 'inception3a\.branch3.*' with a square kernel of odd size, got \(3, 2, 2, 2\)\.$",
     ):
         load_googlenet(tmp_path / "net.npz", "inception3a")
 
 
-# --- what is no file
+# --- networks without a file
 
 
-def test_random_network_keeps_the_size_of_features():
+def test_features_of_a_random_network_keep_their_magnitude():
     images = np.random.default_rng(0).uniform(size=(1, 32, 32, 3))
     maps = map_batch(random_vgg(jax.random.key(0)), images.astype(np.float32))
     assert [m.shape for m in maps.values()] == [(1, 32, 32, 16), (1, 16, 16, 32), (1, 8, 8, 64)]
@@ -259,7 +261,7 @@ def test_random_network_keeps_the_size_of_features():
         assert 0.1 < float(jnp.sqrt(jnp.mean(found * found))) < 5
 
 
-def test_network_is_an_argument_of_what_is_compiled_and_a_function_a_constant():
+def test_networks_are_arguments_and_other_functions_static_under_jit():
     network = random_vgg(jax.random.key(0), ((2,),))
     assert as_argument(network) is network
     function = as_argument(lambda images: images)

@@ -1,4 +1,4 @@
-"""Broken files of every format: each is a sound mesh or a ValueError."""
+"""Corrupted files of every format: each loads as a valid mesh or raises ValueError."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ hypothesis = pytest.importorskip("hypothesis", reason="it makes the broken files
 st = hypothesis.strategies
 
 EXAMPLES = 150
-# Numbers and words at which parsers stumble
+# Numbers and words that often break parsers.
 TOKENS = [
     *(b"", b"0", b"-1", b"1", b"2", b"3", b"4", b"255", b"1e39", b"nan", b"inf", b"-inf", b"2147483648", b"4294967297"),
     *(
@@ -98,7 +98,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def assert_sound(mesh):
+def assert_valid(mesh):
     assert mesh.vertices.dtype == jnp.float32
     assert mesh.faces.dtype == jnp.int32
     assert mesh.vertices.ndim == 2
@@ -120,20 +120,20 @@ def assert_sound(mesh):
         assert np.all((np.asarray(mesh.textures) >= 0) & (np.asarray(mesh.textures) <= 1))
 
 
-def assert_sound_or_refused(path):
-    refusal = None
+def assert_valid_or_rejected(path):
+    message = None
     try:
         mesh = jnr.load(path)
     except ValueError as error:
-        refusal = str(error)
-    if refusal is None:
-        assert_sound(mesh)
+        message = str(error)
+    if message is None:
+        assert_valid(mesh)
     else:
-        assert refusal.startswith("path must be ")
+        assert message.startswith("path must be ")
 
 
-def broken(content, edits):
-    """Content after its bytes were changed, cut out or put in, its words swapped, or its end cut off."""
+def corrupted(content, edits):
+    """Applies edits: changes, removes or inserts bytes, swaps or replaces words, or cuts off the end."""
     for kind, at, other, value in edits:
         words = re.split(rb"(\s+|[,:/\[\]{}])", content)
         at, other = at % (len(content) + 1), other % (len(content) + 1)
@@ -159,29 +159,29 @@ NUMBERS = st.integers(0, 2**20)
 KINDS = st.sampled_from(["byte", "cut", "insert", "repeat", "end", "swap", "word", "word"])
 EDITS = st.lists(st.tuples(KINDS, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=4)
 FORMATS = ["skin.obj", "skin.ply", "skin.glb", "skin.gltf", "plain.stl", "plain.off", "colors.obj", "colors.glb"]
-BROKEN = [*((name, name) for name in [*FORMATS, "text.ply", "text.stl"])]
-# A file that the mesh file names
-BROKEN += [("skin.obj", "skin.mtl"), ("skin.obj", "skin_0.png"), ("skin.ply", "skin.png")]
+CORRUPTED = [*((name, name) for name in [*FORMATS, "text.ply", "text.stl"])]
+# Files that the mesh file names.
+CORRUPTED += [("skin.obj", "skin.mtl"), ("skin.obj", "skin_0.png"), ("skin.ply", "skin.png")]
 
 
-@pytest.mark.parametrize(("name", "part"), BROKEN)
-def test_broken_file_is_a_sound_mesh_or_a_value_error(tmp_path, name, part):
+@pytest.mark.parametrize(("name", "part"), CORRUPTED)
+def test_corrupted_file_is_a_valid_mesh_or_a_value_error(tmp_path, name, part):
     folder = tmp_path / "valid"
     folder.mkdir()
     content = files(folder)[part]
-    assert_sound(jnr.load(folder / name))
+    assert_valid(jnr.load(folder / name))
 
     @hypothesis.settings(derandomize=True, deadline=None, max_examples=EXAMPLES, database=None)
     @hypothesis.given(EDITS)
     def check(edits):
-        (folder / part).write_bytes(broken(content, edits))
-        assert_sound_or_refused(folder / name)
+        (folder / part).write_bytes(corrupted(content, edits))
+        assert_valid_or_rejected(folder / name)
 
     check()
 
 
 @pytest.mark.parametrize("ending", [".obj", ".ply", ".stl", ".off", ".gltf", ".glb"])
-def test_garbage_is_a_sound_mesh_or_a_value_error(tmp_path, ending):
+def test_random_bytes_are_a_valid_mesh_or_a_value_error(tmp_path, ending):
     path = tmp_path / f"mesh{ending}"
     heads = [b"", b"ply\nformat ascii 1.0\n", b"OFF\n", b"solid\n", b"glTF\2\0\0\0", b"f 1 2 3\n", b'{"asset": {']
 
@@ -189,14 +189,14 @@ def test_garbage_is_a_sound_mesh_or_a_value_error(tmp_path, ending):
     @hypothesis.given(st.sampled_from(heads), st.binary(max_size=200))
     def check(head, content):
         path.write_bytes(head + content)
-        assert_sound_or_refused(path)
+        assert_valid_or_rejected(path)
 
     check()
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("ending", [".obj", ".glb"])
-def test_any_uv_texture_comes_back_exactly(tmp_path, ending, seed):
+def test_random_uv_texture_is_restored_exactly(tmp_path, ending, seed):
     rng = np.random.default_rng(seed)
     num_vertices, num_faces, num_uv, num_images = rng.integers(1, [12, 20, 12, 4])
     images = tuple(

@@ -24,7 +24,7 @@ def wobbly_mesh(seed):
 
 
 def check(f, *args):
-    """Compares both modes with central differences of step 1e-6 in float64: wrong by 1e-9 or so."""
+    """Compares both modes with central differences of step 1e-6 in float64, whose error is about 1e-9."""
     check_grads(lambda *a: f(*map(jnp.asarray, a)), args, order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-6, eps=1e-6)
 
 
@@ -51,14 +51,14 @@ def test_iou_of_partly_covered_pixels_uses_products():
     assert loss == pytest.approx(0.8, abs=1e-7)
 
 
-def test_iou_of_empty_silhouettes_is_zero_and_so_is_its_gradient():
+def test_iou_of_empty_silhouettes_and_its_gradient_are_zero():
     empty = jnp.zeros((4, 4))
     loss, (gradient, _) = jax.value_and_grad(losses.silhouette_iou, argnums=(0, 1))(empty, empty)
     assert loss == 0
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_iou_of_empty_against_something_is_one():
+def test_iou_of_an_empty_and_a_nonempty_silhouette_is_one():
     assert losses.silhouette_iou(jnp.zeros((8, 8)), square(8, 2, 2, 4)) == 1
     assert losses.silhouette_iou(square(8, 2, 2, 4), jnp.zeros((8, 8))) == 1
 
@@ -85,8 +85,8 @@ def test_iou_gradient_equals_finite_differences():
 
 @pytest.mark.validation
 @pytest.mark.parametrize(("alpha", "target"), [((4, 4), (4, 5)), ((2, 4, 4), (4, 4)), ((4,), (4,)), ((), ())])
-def test_iou_of_unlike_shapes_is_an_error_that_names_both(alpha, target):
-    with pytest.raises(ValueError, match=r"^alpha and target must have one shape .*, got \(.*\) and \(.*\)\.$"):
+def test_iou_of_different_shapes_is_an_error_that_names_both(alpha, target):
+    with pytest.raises(ValueError, match=r"^alpha and target must have the same shape .*, got \(.*\) and \(.*\)\.$"):
         losses.silhouette_iou(jnp.zeros(alpha), jnp.zeros(target))
 
 
@@ -124,7 +124,7 @@ def test_total_variation_leaves_out_steps_that_touch_the_background():
 # --- chamfer
 
 
-def test_chamfer_equals_the_matrix_of_all_distances_whatever_the_chunk():
+def test_chamfer_equals_the_full_distance_matrix_for_every_chunk_size():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(23, 3)), rng.normal(size=(50, 3))
     with jax.enable_x64(True):
@@ -150,7 +150,7 @@ def test_chamfer_of_one_point_adds_both_directions():
     assert losses.chamfer(jnp.zeros((1, 2)), jnp.array([[1.0, 0], [0, 3]])) == 1 + 5
 
 
-def test_memory_of_chamfer_does_not_grow_with_the_product_of_the_numbers():
+def test_memory_of_chamfer_does_not_grow_with_the_product_of_the_set_sizes():
     points = jax.ShapeDtypeStruct((20_000, 3), jnp.float32)
     compiled = jax.jit(jax.grad(lambda a, b: losses.chamfer(a, b, chunk=256))).lower(points, points).compile()
     # All pairs would take 1.6 GB; the points themselves take 0.24 MB.
@@ -175,7 +175,7 @@ def test_memory_of_chamfer_does_not_grow_with_the_product_of_the_numbers():
     ],
     ids=["empty", "coordinates", "chunk", "image", "mask"],
 )
-def test_bad_images_and_points_are_named_in_the_error(call, message):
+def test_invalid_images_and_points_are_named_in_the_error(call, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         call()
 
@@ -184,7 +184,7 @@ def test_bad_images_and_points_are_named_in_the_error(call, message):
 
 
 def test_edges_of_two_triangles_and_the_pair_that_shares_one():
-    edges, pairs = losses.unique_edges(jnp.array([[2, 0, 1], [2, 1, 3]]))
+    edges, pairs = jnr.unique_edges(jnp.array([[2, 0, 1], [2, 1, 3]]))
     np.testing.assert_array_equal(edges, [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]])
     np.testing.assert_array_equal(np.sort(pairs, axis=1), [[0, 1]])
     assert edges.dtype == pairs.dtype == jnp.int32
@@ -192,7 +192,7 @@ def test_edges_of_two_triangles_and_the_pair_that_shares_one():
 
 def test_edges_of_closed_mesh_are_three_halves_of_its_faces_and_pair_them_all():
     mesh = jnr.shapes.torus(rows=5, columns=7)
-    edges, pairs = (np.asarray(a) for a in losses.unique_edges(mesh.faces))
+    edges, pairs = (np.asarray(a) for a in jnr.unique_edges(mesh.faces))
     faces = np.asarray(mesh.faces)
     assert edges.shape == pairs.shape == (len(faces) * 3 // 2, 2)
     assert np.all(edges[:, 0] < edges[:, 1])
@@ -204,23 +204,23 @@ def test_edges_of_closed_mesh_are_three_halves_of_its_faces_and_pair_them_all():
         assert len(set(faces[first]) & set(faces[second])) == 2
 
 
-def test_edge_of_three_faces_is_listed_once_and_pairs_none():
-    edges, pairs = losses.unique_edges(jnp.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]]))
+def test_edge_of_three_faces_is_listed_once_and_yields_no_pair():
+    edges, pairs = jnr.unique_edges(jnp.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]]))
     assert np.asarray(edges).tolist().count([0, 1]) == 1
     assert edges.shape == (7, 2)
     assert pairs.shape == (0, 2)
 
 
-def test_padding_faces_add_no_edges_and_keep_the_numbers_of_the_others():
+def test_padding_faces_add_no_edges_and_do_not_shift_face_indices():
     padded = jnp.array([[-1, -1, -1], [2, 0, 1], [-1, -1, -1], [2, 1, 3], [-1, -1, -1]])
-    edges, pairs = losses.unique_edges(padded)
-    np.testing.assert_array_equal(edges, losses.unique_edges(padded[jnp.array([1, 3])])[0])
+    edges, pairs = jnr.unique_edges(padded)
+    np.testing.assert_array_equal(edges, jnr.unique_edges(padded[jnp.array([1, 3])])[0])
     np.testing.assert_array_equal(np.sort(pairs, axis=1), [[1, 3]])
 
 
 @pytest.mark.parametrize("faces", [np.zeros((0, 3), np.int32), np.full((2, 3), -1, np.int32)], ids=["none", "padding"])
 def test_edges_of_no_faces_are_empty(faces):
-    edges, pairs = losses.unique_edges(faces)
+    edges, pairs = jnr.unique_edges(faces)
     assert edges.shape == pairs.shape == (0, 2)
     assert edges.dtype == pairs.dtype == jnp.int32
 
@@ -228,7 +228,7 @@ def test_edges_of_no_faces_are_empty(faces):
 @pytest.mark.validation
 def test_edges_of_traced_faces_are_an_error_that_says_what_to_do():
     with pytest.raises(TypeError, match=r"^faces must be concrete .*outside jit"):
-        jax.jit(losses.unique_edges)(jnp.array([[0, 1, 2]]))
+        jax.jit(jnr.unique_edges)(jnp.array([[0, 1, 2]]))
 
 
 @pytest.mark.validation
@@ -242,16 +242,26 @@ def test_edges_of_traced_faces_are_an_error_that_says_what_to_do():
     ],
     ids=["columns", "dtype", "index", "kind"],
 )
-def test_edges_of_bad_faces_are_an_error_that_names_them(faces, error, message):
+def test_edges_of_invalid_faces_are_an_error_that_names_them(faces, error, message):
     with pytest.raises(error, match=f"^{message}$"):
-        losses.unique_edges(faces)
+        jnr.unique_edges(faces)
+
+
+@pytest.mark.validation
+def test_unique_edges_of_losses_is_a_deprecated_alias():
+    faces = jnr.shapes.cube().faces
+    with pytest.warns(DeprecationWarning, match=r"unique_edges is deprecated .*: use jnr\.unique_edges\.$") as caught:
+        found = losses.unique_edges(faces)
+    assert [warning.filename for warning in caught] == [__file__]
+    for array, expected in zip(found, jnr.unique_edges(faces), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 # --- laplacian
 
 
 def test_laplacian_is_zero_where_every_vertex_is_the_mean_of_its_neighbours():
-    # A closed line of edges through one point, and one through the same two points in turn.
+    # All vertices coincide.
     vertices = jnp.array([[1.0, 2, 3]] * 3)
     assert losses.laplacian(vertices, jnp.array([[0, 1], [1, 2], [0, 2]])) == 0
 
@@ -265,15 +275,15 @@ def test_laplacian_of_square_ring_is_known():
     assert losses.laplacian(vertices * 3, edges) == pytest.approx(18, abs=1e-5)
 
 
-def test_laplacian_of_middle_point_of_a_line_counts_only_its_ends():
-    # Ends are 1 from their one neighbour, the middle is the mean of its two: (1 + 0 + 1) / 3.
+def test_laplacian_of_a_straight_line_comes_from_its_ends_alone():
+    # Each end is 1 from its only neighbour, the middle vertex is the mean of its two: (1 + 0 + 1) / 3.
     vertices = jnp.array([[-1.0, 0, 0], [0, 0, 0], [1, 0, 0]])
     assert losses.laplacian(vertices, jnp.array([[0, 1], [1, 2]])) == pytest.approx(2 / 3, abs=1e-7)
 
 
-def test_laplacian_leaves_out_vertices_without_an_edge():
+def test_laplacian_ignores_vertices_without_an_edge():
     vertices, faces = wobbly_mesh(1)
-    edges, _ = losses.unique_edges(faces)
+    edges, _ = jnr.unique_edges(faces)
     more = jnp.concatenate([jnp.asarray(vertices, jnp.float32), jnp.full((5, 3), 100.0)])
     expected = losses.laplacian(jnp.asarray(vertices, jnp.float32), edges)
     assert losses.laplacian(more, edges) == pytest.approx(float(expected), rel=1e-6)  # order of float32 sums
@@ -288,7 +298,7 @@ def test_laplacian_equals_a_direct_loop():
             neighbours[vertex].update(others)
     offsets = [v - vertices[list(near)].mean(axis=0) for v, near in zip(vertices, neighbours, strict=True)]
     expected = np.mean(np.sum(np.square(offsets), axis=1))
-    edges, _ = losses.unique_edges(faces)
+    edges, _ = jnr.unique_edges(faces)
     # float32 coordinates near 1, offsets near 0.3
     assert losses.laplacian(jnp.asarray(vertices, jnp.float32), edges) == pytest.approx(expected, rel=1e-5)
 
@@ -298,7 +308,7 @@ def test_laplacian_equals_a_direct_loop():
 
 def test_edge_length_of_cube_is_the_mean_square_of_sides_and_diagonals():
     mesh = jnr.shapes.cube()
-    edges, _ = losses.unique_edges(mesh.faces)
+    edges, _ = jnr.unique_edges(mesh.faces)
     # Twelve sides of squared length 1 and six face diagonals of squared length 2.
     assert losses.edge_length(mesh.vertices, edges) == pytest.approx(24 / 18, abs=1e-6)
     assert losses.edge_length(mesh.vertices * 3, edges) == pytest.approx(9 * 24 / 18, abs=1e-5)
@@ -307,7 +317,7 @@ def test_edge_length_of_cube_is_the_mean_square_of_sides_and_diagonals():
 # --- cotangent_laplacian
 
 
-def test_cotangent_laplacian_is_zero_inside_of_a_plane_however_it_is_divided():
+def test_cotangent_laplacian_of_interior_vertices_of_a_plane_is_zero_for_any_triangulation():
     mesh = jnr.shapes.plane(4, 4)
     vertices = np.asarray(mesh.vertices, np.float64)
     inner = np.all(np.abs(vertices[:, :2]) < 0.49, axis=1)
@@ -319,7 +329,7 @@ def test_cotangent_laplacian_is_zero_inside_of_a_plane_however_it_is_divided():
         lifted = vertices.copy()
         lifted[deep, 2] += 0.01
         raised = np.asarray(slope(jnp.asarray(lifted), mesh.faces))
-        edges, _ = losses.unique_edges(mesh.faces)
+        edges, _ = jnr.unique_edges(mesh.faces)
         uniform = np.asarray(jax.jit(jax.grad(losses.laplacian))(jnp.asarray(vertices), edges))
     np.testing.assert_allclose(gradient[deep], 0, atol=1e-14)
     assert np.abs(uniform[deep]).max() > 1e-3
@@ -344,15 +354,15 @@ def test_cotangent_laplacian_equals_a_direct_loop():
     assert jax.jit(losses.cotangent_laplacian)(more, padded) == pytest.approx(expected, rel=1e-4)
 
 
-def test_cotangents_are_constants_to_the_gradient():
+def test_gradient_treats_the_cotangents_as_constants():
     # A vertex in the middle of a regular hexagon, lifted: the weights of its six neighbours are equal.
     angle = np.arange(6) * np.pi / 3
     ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     vertices = jnp.asarray(np.concatenate([[(0, 0, 0.5)], ring]), jnp.float32)
     faces = jnp.array([[0, 1 + k, 1 + (k + 1) % 6] for k in range(6)])
     gradient = jax.jit(jax.grad(losses.cotangent_laplacian))(vertices, faces)
-    # Cotangents of a side's face at its base and at its tip; a rim vertex sees the middle with weight 2 * base, its two
-    # neighbours on the rim with weight tip each, so it is -share / 2 above its mean.
+    # Each face has the cotangent `base` at its two rim vertices and `tip` at the middle. A rim vertex weighs the middle
+    # by 2 * base and each of its two rim neighbours by tip, so its offset from the weighted mean is -share / 2 in z.
     doubled = np.sqrt(1.25 - 0.25)  # base 1 times height
     base, tip = 0.5 / doubled, (1.25 - 0.5) / doubled
     share = 2 * base / (2 * base + 2 * tip)
@@ -365,7 +375,7 @@ def test_face_without_an_area_adds_nothing_to_the_cotangent_laplacian():
     faces = jnp.concatenate([mesh.faces, jnp.array([[0, 1, 1], [2, 2, 2]])])
     with jax.debug_nans(True):
         value, gradient = jax.jit(jax.value_and_grad(losses.cotangent_laplacian))(mesh.vertices, faces)
-    # Every vertex of the cube weighs its neighbours 1 along sides and 0 along diagonals: sqrt(3) / 3 from their mean.
+    # The weights of the cube are 1 along sides and 0 along diagonals: each vertex is sqrt(3) / 3 from the mean.
     assert value == pytest.approx(1 / 3, rel=1e-6)
     assert np.all(np.isfinite(gradient))
 
@@ -375,16 +385,16 @@ def test_face_without_an_area_adds_nothing_to_the_cotangent_laplacian():
 
 def test_edge_length_variance_of_cube_is_that_of_sides_and_diagonals():
     mesh = jnr.shapes.cube()
-    edges, _ = losses.unique_edges(mesh.faces)
+    edges, _ = jnr.unique_edges(mesh.faces)
     lengths = [1] * 12 + [np.sqrt(2)] * 6
     variance = jax.jit(losses.edge_length_variance)
     assert variance(mesh.vertices, edges) == pytest.approx(np.var(lengths), rel=1e-5)
     octahedron = jnp.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
     same = jnp.array([[i, j] for i in range(6) for j in range(i) if i // 2 != j // 2])
-    assert variance(octahedron, same) == pytest.approx(0, abs=1e-12)  # float32's digits squared
+    assert variance(octahedron, same) == pytest.approx(0, abs=1e-12)  # squared float32 rounding errors
 
 
-def test_edges_of_no_length_give_no_gradient_that_is_not_a_number():
+def test_zero_length_edges_have_a_finite_gradient():
     vertices = jnp.array([[0.0, 0, 0], [0, 0, 0], [1, 0, 0]])
     with jax.debug_nans(True):
         gradient = jax.jit(jax.grad(losses.edge_length_variance))(vertices, jnp.array([[0, 1], [1, 2]]))
@@ -394,7 +404,7 @@ def test_edges_of_no_length_give_no_gradient_that_is_not_a_number():
 
 def test_flatness_is_the_square_of_one_plus_the_cosine_of_the_angle_between_faces():
     faces = jnp.array([[0, 2, 1], [0, 1, 3]])
-    _, pairs = losses.unique_edges(faces)
+    _, pairs = jnr.unique_edges(faces)
     flatness = jax.jit(losses.flatness)
     for angle in np.radians([30, 90, 150, 180]):
         vertices = np.array([[0, 0, 0], [0, 1, 0], [1, 0.5, 0], [np.cos(angle), 0.5, np.sin(angle)]], np.float32)
@@ -404,7 +414,7 @@ def test_flatness_is_the_square_of_one_plus_the_cosine_of_the_angle_between_face
 
 def test_flatness_of_cube_is_the_number_of_its_sides():
     mesh = jnr.shapes.cube()
-    _, pairs = losses.unique_edges(mesh.faces)
+    _, pairs = jnr.unique_edges(mesh.faces)
     assert jax.jit(losses.flatness)(mesh.vertices, mesh.faces, pairs) == pytest.approx(12, rel=1e-6)
 
 
@@ -413,45 +423,45 @@ def test_flatness_of_cube_is_the_number_of_its_sides():
 
 def test_normal_consistency_of_plane_is_zero():
     mesh = jnr.shapes.plane(2, 3)
-    _, pairs = losses.unique_edges(mesh.faces)
+    _, pairs = jnr.unique_edges(mesh.faces)
     # Cosines of float32 unit vectors
     assert losses.normal_consistency(mesh.vertices, mesh.faces, pairs) == pytest.approx(0, abs=1e-6)
 
 
 def test_normal_consistency_of_cube_counts_its_right_angles():
     mesh = jnr.shapes.cube()
-    _, pairs = losses.unique_edges(mesh.faces)
+    _, pairs = jnr.unique_edges(mesh.faces)
     # Twelve sides between faces at right angles, six diagonals within flat ones.
     assert losses.normal_consistency(mesh.vertices, mesh.faces, pairs) == pytest.approx(12 / 18, abs=1e-6)
 
 
-def test_normal_consistency_of_faces_turned_against_each_other_is_two():
+def test_normal_consistency_of_oppositely_oriented_faces_is_two():
     vertices = jnp.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
     faces = jnp.array([[0, 1, 2], [1, 2, 3]])
-    _, pairs = losses.unique_edges(faces)
+    _, pairs = jnr.unique_edges(faces)
     assert losses.normal_consistency(vertices, faces, pairs) == pytest.approx(2, abs=1e-6)
 
 
 def test_normal_consistency_of_degenerate_face_has_a_finite_gradient():
     vertices = jnp.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]])
     faces = jnp.array([[0, 1, 2], [2, 1, 3]])  # the second has no area
-    _, pairs = losses.unique_edges(faces)
+    _, pairs = jnr.unique_edges(faces)
     with jax.debug_nans(True):
         loss, gradient = jax.value_and_grad(losses.normal_consistency)(vertices, faces, pairs)
     assert loss == 1
     assert np.all(np.isfinite(gradient))
 
 
-def test_normal_consistency_passes_over_padding_faces():
+def test_normal_consistency_skips_padding_faces():
     mesh = jnr.shapes.cube()
-    _, pairs = losses.unique_edges(mesh.faces)
+    _, pairs = jnr.unique_edges(mesh.faces)
     padded = jnp.concatenate([mesh.faces, jnp.full((3, 3), -1, jnp.int32)])
-    _, padded_pairs = losses.unique_edges(padded)
+    _, padded_pairs = jnr.unique_edges(padded)
     expected = losses.normal_consistency(mesh.vertices, mesh.faces, pairs)
     assert losses.normal_consistency(mesh.vertices, padded, padded_pairs) == expected
 
 
-# --- what those on meshes share
+# --- all mesh losses
 
 MESH_LOSSES = {
     "laplacian": lambda vertices, faces, edges, pairs: losses.laplacian(vertices, edges),
@@ -463,11 +473,11 @@ MESH_LOSSES = {
 }
 
 
-# The cotangents are constants to its gradient, see test_cotangents_are_constants_to_the_gradient.
+# The cotangents are constants to its gradient, see test_gradient_treats_the_cotangents_as_constants.
 @pytest.mark.parametrize("name", [name for name in MESH_LOSSES if name != "cotangent_laplacian"])
 def test_gradient_equals_finite_differences(name):
     vertices, faces = wobbly_mesh(3)
-    edges, pairs = losses.unique_edges(faces)
+    edges, pairs = jnr.unique_edges(faces)
     with jax.enable_x64(True):
         check(jax.jit(lambda v: MESH_LOSSES[name](v, faces, edges, pairs)), vertices)
 
@@ -476,7 +486,7 @@ def test_gradient_equals_finite_differences(name):
 def test_vmap_over_meshes_equals_a_loop(name):
     faces = wobbly_mesh(0)[1]
     batch = jnp.asarray(np.stack([wobbly_mesh(seed)[0] for seed in range(3)]), jnp.float32)
-    edges, pairs = losses.unique_edges(faces)
+    edges, pairs = jnr.unique_edges(faces)
     loss = jax.jit(lambda v: MESH_LOSSES[name](v, faces, edges, pairs))
     # The order of float32 sums
     np.testing.assert_allclose(jax.vmap(loss)(batch), [loss(v) for v in batch], rtol=1e-6)
@@ -484,10 +494,10 @@ def test_vmap_over_meshes_equals_a_loop(name):
 
 @pytest.mark.parametrize("name", MESH_LOSSES)
 def test_loss_of_no_edges_is_zero(name):
-    none = jnp.zeros((0, 2), jnp.int32)
+    empty = jnp.zeros((0, 2), jnp.int32)
     vertices = jnp.ones((4, 3))
     loss = MESH_LOSSES[name]
-    value, gradient = jax.value_and_grad(loss)(vertices, jnp.zeros((0, 3), jnp.int32), none, none)
+    value, gradient = jax.value_and_grad(loss)(vertices, jnp.zeros((0, 3), jnp.int32), empty, empty)
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 
@@ -512,7 +522,7 @@ def test_vertices_of_wrong_shape_are_named_in_the_error(name):
     ],
     ids=["columns", "too_large", "negative", "dtype"],
 )
-def test_bad_edges_are_named_in_the_error(loss, edges, error, message):
+def test_invalid_edges_are_named_in_the_error(loss, edges, error, message):
     with pytest.raises(error, match=f"^{message}$"):
         loss(jnp.ones((4, 3)), edges)
 
@@ -528,7 +538,45 @@ def test_bad_edges_are_named_in_the_error(loss, edges, error, message):
     ],
     ids=["columns", "too_large", "negative", "dtype"],
 )
-def test_bad_pairs_are_named_in_the_error(pairs, error, message):
+def test_invalid_pairs_are_named_in_the_error(pairs, error, message):
     mesh = jnr.shapes.cube()
     with pytest.raises(error, match=f"^{message}$"):
         losses.normal_consistency(mesh.vertices, mesh.faces, pairs)
+
+
+# --- differentiability
+
+IMAGES = np.random.default_rng(7).uniform(0.1, 0.9, (2, 4, 5, 3)).astype(np.float32)
+MASK = IMAGES[..., 0]
+WOBBLY, FACES = wobbly_mesh(4)
+WOBBLY = WOBBLY.astype(np.float32)
+EDGES, PAIRS = jnr.unique_edges(FACES)
+# By loss and argument, as the docstring of jnr.losses lists them.
+DIFFERENTIABLE = {
+    "silhouette_iou_alpha": (lambda x: losses.silhouette_iou(x, MASK[::-1]), MASK),
+    "silhouette_iou_target": (lambda x: losses.silhouette_iou(MASK[::-1], x), MASK),
+    "total_variation_images": (lambda x: losses.total_variation(x, MASK), IMAGES),
+    "total_variation_mask": (lambda x: losses.total_variation(IMAGES, x), MASK),
+    "chamfer_points": (lambda x: losses.chamfer(x, WOBBLY[::2] + 0.3, chunk=8), WOBBLY),
+    "chamfer_others": (lambda x: losses.chamfer(WOBBLY[::2] + 0.3, x, chunk=8), WOBBLY),
+    **{name: (lambda x, loss=loss: loss(x, FACES, EDGES, PAIRS), WOBBLY) for name, loss in MESH_LOSSES.items()},
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_forward_and_reverse_mode_and_both_second_orders_agree(name):
+    loss, at = DIFFERENTIABLE[name]
+    tangent = jnp.asarray(np.random.default_rng(8).normal(size=at.shape), jnp.float32)
+
+    @jax.jit
+    def derivatives(x):
+        gradient, forward_over_reverse = jax.jvp(jax.grad(loss), (x,), (tangent,))
+        reverse_over_reverse = jax.grad(lambda y: jnp.sum(jax.grad(loss)(y) * tangent))(x)
+        return gradient, jax.jvp(loss, (x,), (tangent,))[1], forward_over_reverse, reverse_over_reverse
+
+    gradient, slope, *hessians = derivatives(jnp.asarray(at))
+    terms = np.asarray(gradient * tangent)
+    assert np.abs(gradient).max() > 1e-4
+    # Sums of at most 126 float32 terms.
+    np.testing.assert_allclose(slope, terms.sum(), atol=1e-5 * np.abs(terms).sum())
+    np.testing.assert_allclose(*hessians, atol=1e-5 * np.abs(hessians[0]).max())

@@ -11,7 +11,7 @@ from jnr import optim
 
 
 def gradients(steps, seed=0):
-    """Of a vector of 12, in float64 and about one in three exactly zero; the last number never has one."""
+    """Gradients of 12 elements, in float64: about a third are exactly zero, those of the last element always."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, (steps, 12)) * 10.0 ** rng.integers(-3, 3, 12)
     values[rng.uniform(size=values.shape) < 0.3] = 0
@@ -20,7 +20,7 @@ def gradients(steps, seed=0):
 
 
 def loop(start, grads, rate=1e-3, b1=0.9, b2=0.999, eps=1e-8):
-    """Chainer's Adam, number by number, in float64."""
+    """Chainer's Adam, element by element, in float64."""
     weights, first, second = start.copy(), np.zeros_like(start), np.zeros_like(start)
     for t, grad in enumerate(grads, 1):
         for i, g in enumerate(grad):
@@ -34,7 +34,7 @@ def loop(start, grads, rate=1e-3, b1=0.9, b2=0.999, eps=1e-8):
 
 
 def run(optimizer, start, grads):
-    """The optimizer's parameters and state after the gradients, in float32 under jit."""
+    """Parameters and state after one step per gradient, in float32 under jit."""
 
     @jax.jit
     def all_steps(params, grads):
@@ -60,7 +60,7 @@ def test_adam_equals_a_loop_over_its_numbers(settings):
     grads = gradients(25)
     weights, first, second = loop(START, grads, **settings)
     rate = settings.get("rate", 1e-3)
-    optimizer = optim.adam(rate, **{k: v for k, v in settings.items() if k != "rate"})
+    optimizer = optim.zero_skipping_adam(rate, **{k: v for k, v in settings.items() if k != "rate"})
     params, state = run(optimizer, START, grads)
     # float32 against float64: the running means of 25 steps, and weights near 1.
     np.testing.assert_allclose(state[0].first, first, rtol=2e-5, atol=1e-6 * np.abs(first).max())
@@ -71,13 +71,13 @@ def test_adam_equals_a_loop_over_its_numbers(settings):
 
 
 def test_numbers_without_a_gradient_keep_their_bits_and_their_means():
-    optimizer = optim.adam(0.1)
+    optimizer = optim.zero_skipping_adam(0.1)
     params = jnp.array([0.1, -0.0, 3e-30, jnp.inf, 0.7], jnp.float32)
     state = optimizer.init(params)
     first = jnp.array([1.0, -2.0, 0.5, 1.0, 0.25], jnp.float32)
     updates, state = optimizer.update(first, state)
     before = optax.apply_updates(params, updates)
-    # The second step sees the last number alone.
+    # Only the last element has a gradient in the second step.
     updates, after_state = optimizer.update(jnp.array([0.0, -0.0, 0.0, 0.0, 1.0], jnp.float32), state)
     after = optax.apply_updates(before, updates)
     np.testing.assert_array_equal(np.asarray(after)[:4].view(np.int32), np.asarray(before)[:4].view(np.int32))
@@ -85,14 +85,14 @@ def test_numbers_without_a_gradient_keep_their_bits_and_their_means():
         np.testing.assert_array_equal(getattr(after_state[0], name)[:4], getattr(state[0], name)[:4])
         assert getattr(after_state[0], name)[4] != getattr(state[0], name)[4]
     assert after[4] != before[4]
-    # A negative zero stays one from the start.
+    # Elements that never had a gradient keep their bits, also negative zero.
     untouched, _ = optimizer.update(jnp.zeros(5), optimizer.init(params))
     same = optax.apply_updates(params, untouched)
     np.testing.assert_array_equal(np.asarray(same).view(np.int32), np.asarray(params).view(np.int32))
 
 
 def test_steps_without_a_gradient_still_count_for_the_correction():
-    optimizer = optim.adam(1.0)
+    optimizer = optim.zero_skipping_adam(1.0)
     params = jnp.zeros(1)
     state = optimizer.init(params)
     for _ in range(3):
@@ -103,29 +103,29 @@ def test_steps_without_a_gradient_still_count_for_the_correction():
     np.testing.assert_allclose(updates, expected, rtol=1e-6)  # a few roundings of float32
 
 
-def test_adam_is_optax_adam_where_every_gradient_is_larger_than_eps():
+def test_adam_equals_optax_adam_where_every_gradient_is_larger_than_eps():
     grads = gradients(10)
     grads[grads == 0] = 1.0
-    ours, _ = run(optim.adam(0.01), START, grads)
+    ours, _ = run(optim.zero_skipping_adam(0.01), START, grads)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         theirs, _ = run(optax.adam(0.01), START, grads)
     # eps 1e-8 against gradients of at least 1e-4; float32.
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_decay_may_be_traced():
+def test_decay_rates_may_be_traced():
     grads = gradients(5)
 
     def moved(b1, b2):
-        return run(optim.adam(0.1, b1=b1, b2=b2), START, grads)[0]
+        return run(optim.zero_skipping_adam(0.1, b1=b1, b2=b2), START, grads)[0]
 
     found, expected = jax.jit(moved)(0.5, 0.9), moved(0.5, 0.9)
     assert np.abs(expected - START).max() > 0.1
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # the decay's logarithm in float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # the logarithm of the decay rate in float32
 
 
-def test_gradient_of_nan_is_not_hidden():
-    optimizer = optim.adam(0.1)
+def test_nan_gradient_is_not_skipped():
+    optimizer = optim.zero_skipping_adam(0.1)
     updates, _ = optimizer.update(jnp.array([jnp.nan, 0.0]), optimizer.init(jnp.ones(2)))
     assert np.isnan(updates[0])
     assert updates[1] == 0
@@ -135,8 +135,8 @@ def test_factors_scale_the_steps_of_their_parameters():
     params = {"vertices": jnp.ones((4, 3)), "textures": {"a": jnp.ones(2), "b": jnp.ones(3)}, "fixed": jnp.ones(2)}
     rows = jnp.array([[1.0], [2.0], [0.0], [1.0]])
     factors = {"vertices": rows, "textures": 0.5, "fixed": 0}
-    optimizer = optax.chain(optim.adam(0.1), optim.scale_rates(factors))
-    plain = optim.adam(0.1)
+    optimizer = optax.chain(optim.zero_skipping_adam(0.1), optim.scale_rates(factors))
+    plain = optim.zero_skipping_adam(0.1)
     grads = jax.tree.map(lambda p: p * 3, params)
     scaled, _ = jax.jit(optimizer.update)(grads, optimizer.init(params))
     expected, _ = jax.jit(plain.update)(grads, plain.init(params))
@@ -146,10 +146,23 @@ def test_factors_scale_the_steps_of_their_parameters():
 
 
 @pytest.mark.validation
+def test_adam_is_a_deprecated_alias_with_equal_updates():
+    grads = gradients(5)
+    with pytest.warns(
+        DeprecationWarning, match=r"jnr\.optim\.adam is .*: use jnr\.optim\.zero_skipping_adam"
+    ) as caught:
+        alias = optim.adam(0.1, b1=0.5, b2=0.9, eps=1e-4)
+    assert [warning.filename for warning in caught] == [__file__]
+    expected = run(optim.zero_skipping_adam(0.1, b1=0.5, b2=0.9, eps=1e-4), START, grads)
+    for found, array in zip(jax.tree.leaves(run(alias, START, grads)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.validation
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        ({"vertices": 1.0}, r"factors must be a pytree like the parameters or their upper levels: "),
+        ({"vertices": 1.0}, r"factors must be a tree prefix of the parameters, got a mismatch: "),
         ({"vertices": jnp.ones(4), "textures": 1.0}, r"factors must broadcast .*, got shape \(4,\) for \(4, 3\)\."),
         ({"vertices": jnp.ones((2, 4, 3)), "textures": 1.0}, r"factors must broadcast .*, got shape \(2, 4, 3\) for"),
     ],
@@ -163,9 +176,9 @@ def test_factors_that_do_not_fit_are_an_error(factors, message):
 
 @pytest.mark.validation
 @pytest.mark.parametrize("name", ["b1", "b2"])
-def test_decay_outside_of_its_range_is_an_error(name):
+def test_decay_rate_out_of_range_is_an_error(name):
     with pytest.raises(ValueError, match=rf"^{name} must be at least 0 and less than 1, got 1\.0\.$"):
-        optim.adam(**{name: 1.0})
+        optim.zero_skipping_adam(**{name: 1.0})
 
 
 def test_missing_optax_is_an_error_that_says_how_to_install_it():
@@ -173,7 +186,7 @@ def test_missing_optax_is_an_error_that_says_how_to_install_it():
 import sys
 sys.modules["optax"] = None
 import jnr
-for make in (jnr.optim.adam, lambda: jnr.optim.scale_rates(1.0)):
+for make in (jnr.optim.zero_skipping_adam, lambda: jnr.optim.scale_rates(1.0)):
     try:
         make()
     except ImportError as error:

@@ -42,13 +42,13 @@ def area(vertices, faces):
 
 
 @pytest.mark.parametrize(("make", "euler"), [c[1:] for c in CLOSED], ids=[c[0] for c in CLOSED])
-def test_closed_shape_is_watertight_and_wound_one_way(make, euler):
+def test_closed_shape_is_watertight_and_consistently_oriented(make, euler):
     vertices, faces = arrays(make())
     edges = directed_edges(faces)
-    # Each edge once in each direction: no hole, no third face, no face turned against its neighbour.
+    # Each edge occurs once in each direction: no hole, no edge of three faces, no inconsistent orientation.
     assert len(np.unique(edges, axis=0)) == len(edges)
     np.testing.assert_array_equal(np.unique(edges, axis=0), np.unique(edges[:, ::-1], axis=0))
-    # Every vertex is used and there is one of each.
+    # Every vertex is used, and no two coincide.
     np.testing.assert_array_equal(np.unique(faces), np.arange(len(vertices)))
     assert len(np.unique(vertices.round(5), axis=0)) == len(vertices)
     assert len(vertices) - len(edges) // 2 + len(faces) == euler
@@ -57,13 +57,13 @@ def test_closed_shape_is_watertight_and_wound_one_way(make, euler):
 
 
 @pytest.mark.parametrize("make", [jnr.shapes.cube, lambda: jnr.shapes.icosphere(2), lambda: jnr.shapes.uv_sphere(5, 7)])
-def test_faces_of_convex_shape_face_away_from_its_centre(make):
+def test_faces_of_a_convex_shape_face_away_from_its_centre(make):
     vertices, faces = arrays(make())
     assert np.sum(doubled_normals(vertices, faces) * vertices[faces].mean(axis=1), axis=-1).min() > 0
 
 
 @pytest.mark.parametrize("subdivisions", [0, 1, 3])
-def test_icosphere_has_twenty_faces_split_in_four(subdivisions):
+def test_each_subdivision_of_the_icosphere_splits_faces_into_four(subdivisions):
     vertices, faces = arrays(jnr.shapes.icosphere(subdivisions))
     assert faces.shape == (20 * 4**subdivisions, 3)
     assert vertices.shape == (10 * 4**subdivisions + 2, 3)
@@ -71,14 +71,14 @@ def test_icosphere_has_twenty_faces_split_in_four(subdivisions):
     np.testing.assert_allclose(np.linalg.norm(vertices, axis=1), 1, rtol=2e-7)
 
 
-def test_icosphere_faces_are_nearly_equal():
+def test_faces_of_the_icosahedron_have_equal_areas():
     vertices, faces = arrays(jnr.shapes.icosphere(0))
     size = np.linalg.norm(doubled_normals(vertices, faces), axis=-1)
     # float32 coordinates
     np.testing.assert_allclose(size, size[0], rtol=1e-6)
 
 
-def test_uv_sphere_has_two_poles_and_rows_of_columns():
+def test_uv_sphere_has_two_poles_and_rings_at_equal_latitude_steps():
     vertices, faces = arrays(jnr.shapes.uv_sphere(5, 7))
     assert vertices.shape == (4 * 7 + 2, 3)
     assert faces.shape == (2 * 7 + 3 * 7 * 2, 3)
@@ -88,7 +88,7 @@ def test_uv_sphere_has_two_poles_and_rows_of_columns():
     np.testing.assert_allclose(heights, -np.cos(np.pi * np.arange(6) / 5), atol=1e-7)  # float32 coordinates
 
 
-def test_torus_lies_on_its_tube_around_the_y_axis():
+def test_torus_vertices_lie_on_a_tube_around_the_y_axis():
     vertices, faces = arrays(jnr.shapes.torus(0.8, 0.1, rows=5, columns=7))
     assert vertices.shape == (5 * 7, 3)
     assert faces.shape == (2 * 5 * 7, 3)
@@ -96,7 +96,7 @@ def test_torus_lies_on_its_tube_around_the_y_axis():
     np.testing.assert_allclose(from_ring, 0.1, atol=1e-7)  # float32 coordinates
 
 
-def test_torus_knot_vertices_keep_the_tubes_distance_from_the_knot():
+def test_torus_knot_vertices_lie_at_the_tube_radius_from_the_knot():
     rows, columns = 6, 96
     vertices, faces = arrays(jnr.shapes.torus_knot(2, 3, tube=0.1, rows=rows, columns=columns))
     assert vertices.shape == (rows * columns, 3)
@@ -133,7 +133,7 @@ def test_refined_shape_converges_to_its_analytic_volume_and_area(make, exact_vol
         missing = np.array([1 - measure(*mesh) / exact for mesh in meshes])
         assert np.all(missing > 0)  # chords lie inside
         assert missing[-1] < 0.02
-        # Chords are off by the square of their length: halved, a quarter. 0.22 to 0.28 leaves the next order room.
+        # The error of a chord is of second order in its length; the bounds leave room for the next order.
         assert np.all((missing[1:] / missing[:-1] > 0.22) & (missing[1:] / missing[:-1] < 0.28)), missing
 
 
@@ -145,7 +145,7 @@ def test_plane_is_a_square_of_side_one_that_faces_up_z():
     np.testing.assert_array_equal(vertices.max(axis=0), [0.5, 0.5, 0])
     normals = doubled_normals(vertices, faces)
     np.testing.assert_array_equal(normals[:, :2], 0)
-    # Cells are 1/2 by 1/3, each cut in two equal faces; float32 coordinates.
+    # Cells are 1/2 by 1/3, each of two equal faces; float32 coordinates.
     np.testing.assert_allclose(normals[:, 2], 1 / 6, rtol=1e-6)
 
 
@@ -178,13 +178,13 @@ def test_teapot_is_symmetric_in_z():
 def test_teapot_has_its_spout_towards_x_and_its_handle_behind():
     vertices, _ = arrays(jnr.shapes.teapot(6))
     right, left = vertices[vertices[:, 0] > 0.8], vertices[vertices[:, 0] < -0.8]
-    # The spout's mouth is as high as the rim, the handle's outermost part half way up.
+    # The mouth of the spout is at the height of the rim, the outermost part of the handle at half that height.
     assert right[:, 1].mean() > left[:, 1].mean() + 0.1
     # The handle is 0.6 wide and the mouth 0.5, of a teapot 6.43 long.
     assert np.ptp(left[:, 2]) > np.ptp(right[:, 2])
 
 
-def test_teapots_body_faces_outwards():
+def test_teapot_body_faces_outwards():
     vertices, faces = arrays(jnr.shapes.teapot(6))
     normals = doubled_normals(vertices, faces)
     middle = vertices[faces].mean(axis=1)
@@ -192,7 +192,7 @@ def test_teapots_body_faces_outwards():
     from_axis = middle * [1, 0, 1] - axis
     distance = np.linalg.norm(from_axis, axis=-1)
     height = middle[:, 1] - vertices[:, 1].min()
-    # Beside the tubes, whose half width is 0.21, above the base and below the rim there is only the body.
+    # Outside the half width 0.21 of the tubes, between base and rim, all faces belong to the body.
     body = (np.abs(middle[:, 2]) > 0.21) & (height > 0.01) & (height < 0.69)
     assert body.sum() > 100
     assert np.sum(normals * from_axis, axis=-1)[body].min() > 0
@@ -201,26 +201,26 @@ def test_teapots_body_faces_outwards():
     assert normals[base, 1].max() < 0
 
 
-def test_teapot_edges_are_wound_one_way():
+def test_teapot_is_consistently_oriented():
     _, faces = arrays(jnr.shapes.teapot(6))
     edges = directed_edges(faces)
-    # The parts are open and pierce each other, but no edge is walked twice in one direction.
+    # The parts are open and intersect each other, but no directed edge occurs twice.
     assert len(np.unique(edges, axis=0)) == len(edges)
 
 
 @pytest.mark.parametrize("side", [1, -1], ids=["spout", "handle"])
-def test_teapots_tube_faces_outwards(side):
+def test_teapot_spout_and_handle_face_outwards(side):
     vertices, faces = arrays(jnr.shapes.teapot(8))
     normals = doubled_normals(vertices, faces)
     middle = vertices[faces].mean(axis=1)
-    # Beside the body, and below the spout's lip, which turns inwards, a tube's flanks face away from z = 0.
+    # Outside the body, and below the lip of the spout, which turns inwards, the flanks of a tube face away from z = 0.
     flank = (side * middle[:, 0] > 0.72) & (middle[:, 1] < 0.2)
     flank &= np.abs(normals[:, 2]) > 0.5 * np.linalg.norm(normals, axis=-1)
     assert flank.sum() > 20
     assert np.all(normals[flank, 2] * middle[flank, 2] > 0)
 
 
-BAD_COUNTS = [
+INVALID_COUNTS = [
     ("subdivisions", 0, jnr.shapes.icosphere, -1),
     ("subdivisions", 0, jnr.shapes.icosphere, 1.0),
     ("subdivisions", 0, jnr.shapes.icosphere, True),
@@ -237,7 +237,7 @@ BAD_COUNTS = [
 
 
 @pytest.mark.validation
-@pytest.mark.parametrize(("name", "least", "make", "value"), BAD_COUNTS)
-def test_count_that_is_too_small_or_no_int_is_named_in_the_error(name, least, make, value):
+@pytest.mark.parametrize(("name", "least", "make", "value"), INVALID_COUNTS)
+def test_count_that_is_too_small_or_not_an_int_is_named_in_the_error(name, least, make, value):
     with pytest.raises(ValueError, match=rf"^{name} must be an int of at least {least}, got {value!r}\.$"):
         make(**{name: value})

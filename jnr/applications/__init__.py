@@ -1,6 +1,6 @@
-"""What Neural Renderer's paper does with a renderer and a network: 2D-to-3D style transfer and 3D DeepDream.
+"""The applications of the Neural Renderer paper: 2D-to-3D style transfer and 3D DeepDream.
 
-`pip install "jnr[examples]"` brings what they need besides jnr.
+They need further packages: `pip install "jnr[examples]"`.
 """
 
 from jnr.applications import features as features

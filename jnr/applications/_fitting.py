@@ -1,4 +1,4 @@
-"""What the applications share: random views, a mesh as parameters, and the loop."""
+"""Shared parts of the applications: random views, parameters of a mesh, and the optimization loop."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from jnr._mesh import Mesh
 from jnr._pytree import pytree
 from jnr._textures import UVTexture
 
-# How far new textures are from grey, before the sigmoid: what Chainer's default gives Neural Renderer's.
-_SPREAD = 0.05
+# Standard deviation of new textures before the sigmoid; the value of Chainer's default initializer in Neural Renderer.
+_TEXTURE_NOISE = 0.05
 
 
 class Fit(NamedTuple):
-    """What came of an application.
+    """Result of an application.
 
     Attributes:
-        mesh: The mesh with its texture cubes.
-        history: Each term of the loss at each step, before the step, and their sum as `"loss"`.
+        mesh: The optimized mesh with texture cubes.
+        history: Every term of the loss, and their sum as `"loss"`, as arrays `(steps,)`: the values before each step.
     """
 
     mesh: Mesh
     history: dict[str, np.ndarray]
 
 
-# Fields that programs are compiled for; a change of the others, which are plain numbers, compiles nothing anew.
+# Static fields: changing one recompiles. The other fields are numbers that compiled functions take as arguments.
 STATIC = ("image_size", "texture_size", "steps", "batch", "learning_rate", "b1", "antialias")
 
 
 @pytree(static=STATIC)
 class Config:
-    """Settings that the applications share."""
+    """Settings shared by the applications."""
 
     image_size: int = 224
     texture_size: int = 4
@@ -59,7 +59,7 @@ class Config:
 
 
 def as_argument(features: Callable) -> Callable:
-    """The function as `jit` takes it: a pytree of arrays as it is, any other as a constant."""
+    """Returns `features` as a pytree for `jit`: unchanged if its leaves are arrays, else with the function static."""
     if not callable(features):
         raise TypeError(f"features must be a function of images, got {type(features).__name__}.")
     if all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(features)):
@@ -68,7 +68,7 @@ def as_argument(features: Callable) -> Callable:
 
 
 def random_eyes(key: jax.Array, config: Config) -> Float[Array, "batch 3"]:
-    """Places to look from: any azimuth, an elevation of the range, and a distance with some noise."""
+    """Samples camera positions: uniform azimuth and elevation, normal distance."""
     azimuth, elevation, distance = jax.random.split(key, 3)
     shape = (config.batch,)
     low, high = config.elevation
@@ -80,13 +80,13 @@ def random_eyes(key: jax.Array, config: Config) -> Float[Array, "batch 3"]:
 
 
 def parameters(mesh: Mesh, config: Config, key: jax.Array) -> dict[str, jax.Array]:
-    """What the optimizer moves: vertices, and textures before the sigmoid that keeps colours in [0, 1]."""
+    """Returns the optimized parameters: vertices, and textures before the sigmoid that keeps colours in [0, 1]."""
     vertices = _checks.as_compute(mesh.vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
     faces = _checks.as_faces(mesh.faces, vertices.shape[0])
     if mesh.textures is None:
         size = _checks.as_count(config.texture_size, "texture_size")
-        textures = _SPREAD * jax.random.normal(key, (faces.shape[0], size, size, size, 3))
+        textures = _TEXTURE_NOISE * jax.random.normal(key, (faces.shape[0], size, size, size, 3))
     else:
         shape = () if isinstance(mesh.textures, UVTexture) else jnp.shape(mesh.textures)
         if len(shape) != 5 or shape[-1] != 3:
@@ -96,7 +96,7 @@ def parameters(mesh: Mesh, config: Config, key: jax.Array) -> dict[str, jax.Arra
             )
         cubes = _checks.as_compute(mesh.textures, "textures")
         _checks.check_shape(cubes, "textures", faces.shape[0], *shape[1:])
-        # Black and white would be infinitely far away.
+        # The logit of 0 and 1 is infinite.
         textures = jax.scipy.special.logit(jnp.clip(cubes, 0.01, 0.99))
     return {"vertices": vertices, "textures": textures}
 
@@ -110,12 +110,12 @@ def fit(
     *,
     progress: bool,
 ) -> Fit:
-    """Minimizes the sum of the terms that `loss(parameters, key, constants, config)` returns."""
+    """Minimizes the sum of the terms in the dict that `loss(parameters, key, constants, config)` returns."""
     textures, views = jax.random.split(key)
     params = parameters(mesh, config, textures)
     steps = _checks.as_count(config.steps, "steps")
     _checks.as_count(config.batch, "batch")
-    # What is compiled does not depend on the number of steps.
+    # `steps` is static but unused in compiled code; a fixed value avoids recompilation.
     config = dataclasses.replace(config, steps=0)
     state = _optimizer(config).init(params)
     history = []
@@ -137,15 +137,15 @@ def fit(
 def _optimizer(config):
     optax = require("optax", "optax", "Applications", extra="examples")
     rates = optim.scale_rates({"vertices": config.vertices_rate, "textures": config.textures_rate})
-    return optax.chain(optim.adam(config.learning_rate, config.b1), rates)
+    return optax.chain(optim.zero_skipping_adam(config.learning_rate, config.b1), rates)
 
 
 @partial(jax.jit, static_argnames="loss")
 def _step(params, state, key, constants, config, *, loss):
     def total(params):
         terms = loss(params, key, constants, config)
-        whole = sum(terms.values())
-        return whole, {**terms, "loss": whole}
+        value = sum(terms.values())
+        return value, {**terms, "loss": value}
 
     gradient, terms = jax.grad(total, has_aux=True)(params)
     updates, state = _optimizer(config).update(gradient, state, params)

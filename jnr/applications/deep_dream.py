@@ -1,4 +1,4 @@
-"""3D DeepDream: a mesh that shows, from all around, more of what a network looks for."""
+"""3D DeepDream: optimizes a mesh so that its renderings excite the features of a network."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from jnr.losses import edge_length_variance
 
 @pytree(static=_fitting.STATIC)
 class DeepDreamConfig(_fitting.Config):
-    """Settings of `deep_dream`; the defaults are the original's.
+    """Settings of `deep_dream`. The defaults are those of the original.
 
     Attributes:
-        image_size: Pixels each way.
-        texture_size: Texels along a side of new texture cubes.
-        steps: How many.
-        batch: Views a step.
-        elevation: Lowest and highest, in degrees.
-        distance: Of the views from the origin, on the mean.
-        distance_noise: Its standard deviation.
-        length_weight: Of the variance of the lengths of the faces' sides, times the number of faces.
-        vertices_rate: Factor on the learning rate for vertices.
-        textures_rate: Factor on the learning rate for textures.
-        learning_rate: Of Adam, a number or a schedule.
-        b1: Of Adam.
-        antialias: Samples a pixel each way.
+        image_size: Height and width of the renderings, in pixels.
+        texture_size: Texels along each side of new texture cubes.
+        steps: Number of optimization steps.
+        batch: Number of views per step.
+        elevation: Lowest and highest elevation of the views, in degrees.
+        distance: Mean distance of the views from the origin.
+        distance_noise: Standard deviation of the distance.
+        length_weight: Weight of the variance of the side lengths of faces, times the number of faces.
+        vertices_rate: Factor on the learning rate of vertices.
+        textures_rate: Factor on the learning rate of textures.
+        learning_rate: Learning rate of Adam: a number or an optax schedule.
+        b1: Decay rate of Adam's mean of the gradients.
+        antialias: Supersampling factor per axis.
     """
 
     elevation: tuple[float, float] = (-10.0, 30.0)
@@ -52,27 +52,27 @@ def deep_dream(
     key: jax.Array,
     progress: bool = False,
 ) -> _fitting.Fit:
-    """Moves a mesh's vertices and textures so that its pictures make the features of a network larger.
+    """Optimizes vertices and textures of a mesh to increase the features of a network in its renderings.
 
-    Pictures are taken from random sides, without shading, each before a grey of its own. The original compares them by
-    GoogLeNet's layer inception4c (`features.load_googlenet`).
+    The renderings show the unshaded mesh from random directions, each on a random grey background. The original uses
+    the layer inception4c of GoogLeNet, see `features.load_googlenet`.
 
     Args:
-        mesh: About as large as the unit cube (see `jnr.normalize`); its texture cubes are the start, grey noise where
-            it has no textures.
-        features: From images in [0, 1] to feature maps, as for `style_transfer`; of several the means are added.
+        mesh: A mesh of about the size of the cube [-1, 1]^3, see `jnr.normalize`. Its texture cubes are the initial
+            textures; None starts from grey noise.
+        features: Differentiable function from images in [0, 1] to feature maps, as for `style_transfer`.
         config: Settings; None is `DeepDreamConfig()`.
-        key: Of `jax.random`; the same key gives the same mesh on the same machine.
-        progress: Whether to show a bar.
+        key: Key of `jax.random`. Equal keys give equal results on the same machine.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The mesh with its texture cubes, and the terms at each step: `"features"`, less the mean of squared features,
-        and `"length"`, weighted.
+        The mesh with its texture cubes and the history of the weighted terms: `"features"`, minus the sum over feature
+        maps of the mean squared feature, and `"length"`.
 
     Raises:
-        ImportError: If optax, or tqdm for a bar, is missing; `pip install "jnr[examples]"` brings them.
-        TypeError: If the mesh's faces are traced.
-        ValueError: If a shape or setting is not allowed.
+        ImportError: If optax or, with `progress`, tqdm is missing; install them with `pip install "jnr[examples]"`.
+        TypeError: If `features` is not callable, or the mesh is traced or has arrays of the wrong kind.
+        ValueError: If a shape or setting is not valid.
 
     Example:
         >>> network = jnr.applications.features.load_googlenet("googlenet.npz")
@@ -85,10 +85,10 @@ def deep_dream(
     config = DeepDreamConfig() if config is None else config
     _checks.as_count(config.image_size, "image_size")
     if not _checks.is_concrete(mesh.faces):
-        raise TypeError("faces must be concrete to find their sides: call deep_dream outside jit.")
+        raise TypeError("faces must be concrete to find their sides, got a traced array. Call deep_dream outside jit.")
     faces = np.asarray(_checks.as_faces(mesh.faces, jnp.shape(mesh.vertices)[0]))
     faces = faces[np.all(faces >= 0, axis=1)]
-    # Sides and not edges: those between two faces count twice, as in the original.
+    # Sides, not unique edges: as in the original, an edge between two faces counts twice.
     sides = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2)
     constants = jnp.asarray(mesh.faces), _fitting.as_argument(features), jnp.asarray(sides)
     return _fitting.fit(_terms, mesh, constants, config, key, progress=progress)
@@ -97,12 +97,12 @@ def deep_dream(
 def _terms(params, key, constants, config):
     faces, features, sides = constants
     vertices, cubes = params["vertices"], jax.nn.sigmoid(params["textures"])
-    for_eyes, for_backgrounds = jax.random.split(key)
-    eyes = _fitting.random_eyes(for_eyes, config)
-    backgrounds = jax.random.uniform(for_backgrounds, (config.batch,))
+    eye_key, background_key = jax.random.split(key)
+    eyes = _fitting.random_eyes(eye_key, config)
+    backgrounds = jax.random.uniform(background_key, (config.batch,))
 
-    def draw(eye, background):
-        picture = render(
+    def render_rgb(eye, background):
+        rendering = render(
             vertices,
             faces,
             cubes,
@@ -112,10 +112,10 @@ def _terms(params, key, constants, config):
             background=background,
             antialias=config.antialias,
         )
-        return picture.rgb
+        return rendering.rgb
 
-    found = jax.tree.leaves(features(jax.vmap(draw)(eyes, backgrounds)))
+    feature_maps = jax.tree.leaves(features(jax.vmap(render_rgb)(eyes, backgrounds)))
     return {
-        "features": -sum(jnp.mean(maps * maps) for maps in found),
+        "features": -sum(jnp.mean(maps * maps) for maps in feature_maps),
         "length": config.length_weight * (sides.shape[0] / 3) * edge_length_variance(vertices, sides),
     }

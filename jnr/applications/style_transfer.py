@@ -1,4 +1,4 @@
-"""2D-to-3D style transfer: a mesh that looks, from all around, as if painted like a picture."""
+"""2D-to-3D style transfer: optimizes a mesh so that its renderings have the style of an image."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ from jnr._render import render
 from jnr.applications import _fitting
 from jnr.losses import total_variation
 
-# Of the light to the upward axis, in degrees.
-_LIGHT = 30.0
+# Angle between the light direction and the y axis, in degrees.
+_LIGHT_ANGLE = 30.0
 
 
 @pytree(static=(*_fitting.STATIC, "background"))
 class StyleTransferConfig(_fitting.Config):
-    """Settings of `style_transfer`; the defaults are the original's.
+    """Settings of `style_transfer`. The defaults are those of the original.
 
-    The weights are for features as large as those of the original VGG-16 in Caffe (`load_vgg(...,
-    normalization="caffe")`). Features s times as large make the style term s**4 times as large.
+    The default weights fit the feature magnitudes of the original VGG-16 in Caffe (`load_vgg(...,
+    normalization="caffe")`). Features scaled by s scale the style term by s**4.
 
     Attributes:
-        image_size: Pixels each way.
-        texture_size: Texels along a side of new texture cubes.
-        steps: How many.
-        batch: Views a step.
-        elevation: Lowest and highest, in degrees.
-        distance: Of the views from the origin, on the mean.
-        distance_noise: Its standard deviation.
-        style_weight: Of the squared differences of Gram matrices, summed over layers and meaned over views.
-        content_weight: Of the squared distances of vertices from where they began, summed.
-        variation_weight: Of the squared differences between neighbouring pixels of the mesh, summed over views.
-        vertices_rate: Factor on the learning rate for vertices.
-        textures_rate: Factor on the learning rate for textures.
-        learning_rate: Of Adam, a number or a schedule.
-        b1: Of Adam.
-        antialias: Samples a pixel each way.
-        background: `"random"`: a colour for each image; `"mean"`: that of the style image, as in the original's code.
+        image_size: Height and width of the renderings, in pixels.
+        texture_size: Texels along each side of new texture cubes.
+        steps: Number of optimization steps.
+        batch: Number of views per step.
+        elevation: Lowest and highest elevation of the views, in degrees.
+        distance: Mean distance of the views from the origin.
+        distance_noise: Standard deviation of the distance.
+        style_weight: Weight of the squared differences of Gram matrices, summed over layers and averaged over views.
+        content_weight: Weight of the squared distances of vertices from their initial positions, summed.
+        variation_weight: Weight of the squared differences between neighbouring pixels of the mesh, summed over views.
+        vertices_rate: Factor on the learning rate of vertices.
+        textures_rate: Factor on the learning rate of textures.
+        learning_rate: Learning rate of Adam: a number or an optax schedule.
+        b1: Decay rate of Adam's mean of the gradients.
+        antialias: Supersampling factor per axis.
+        background: `"random"`: a random colour per image; `"mean"`: the mean colour of the style image, as in the code
+            of the original.
     """
 
     steps: int = 5000
@@ -67,29 +68,31 @@ def style_transfer(
     key: jax.Array,
     progress: bool = False,
 ) -> _fitting.Fit:
-    """Fits a mesh's textures, and a little its vertices, until its pictures have the style of an image.
+    """Optimizes textures and, more slowly, vertices of a mesh so that its renderings have the style of an image.
 
-    Pictures are taken from random sides, under light from random directions 30 degrees off the vertical, and compared
-    with the image by the Gram matrices of a network's feature maps over the part that the mesh covers. Two more terms
-    hold the vertices where they were and smooth the pictures.
+    The renderings show the mesh from random directions, lit from random directions 30 degrees off the vertical. The
+    style term compares Gram matrices of a network's feature maps, weighted by the coverage of the mesh, with those of
+    the style image. A content term keeps vertices near their initial positions, and a variation term smooths the
+    renderings.
 
     Args:
-        mesh: About as large as the unit cube (see `jnr.normalize`); its texture cubes are the start, grey noise where
-            it has no textures.
-        style: An image in [0, 1], brought to the size of the pictures.
-        features: From images in [0, 1] to feature maps, (batch, rows, columns, channels) each: see
-            `jnr.applications.features`, or any function that JAX can differentiate. A pytree of arrays such as those
-            there is passed to `jit` as an argument, any other function compiled in.
+        mesh: A mesh of about the size of the cube [-1, 1]^3, see `jnr.normalize`. Its texture cubes are the initial
+            textures; None starts from grey noise.
+        style: The style image in [0, 1]; it is resized to the size of the renderings.
+        features: Differentiable function from images in [0, 1] to a pytree of feature maps, each (batch, rows, columns,
+            channels), such as a network of `jnr.applications.features`. A function that is a pytree of arrays is passed
+            to `jit` as an argument; any other function is static.
         config: Settings; None is `StyleTransferConfig()`.
-        key: Of `jax.random`; the same key gives the same mesh on the same machine.
-        progress: Whether to show a bar.
+        key: Key of `jax.random`. Equal keys give equal results on the same machine.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The mesh with its texture cubes, and the terms `"style"`, `"content"` and `"variation"` at each step, weighted.
+        The mesh with its texture cubes and the history of the weighted terms `"style"`, `"content"` and `"variation"`.
 
     Raises:
-        ImportError: If optax, or tqdm for a bar, is missing; `pip install "jnr[examples]"` brings them.
-        ValueError: If a shape or setting is not allowed.
+        ImportError: If optax or, with `progress`, tqdm is missing; install them with `pip install "jnr[examples]"`.
+        TypeError: If `features` is not callable, or an array is of the wrong kind.
+        ValueError: If a shape or setting is not valid.
 
     Example:
         >>> network = jnr.applications.features.load_vgg("vgg16.npz")
@@ -114,12 +117,22 @@ def style_transfer(
 def gram_matrix(
     features: Float[Array, "rows columns channels"], mask: Float[Array, "height width"] | None = None
 ) -> Float[Array, "channels channels"]:
-    """Products of channels, meaned over the places of a feature map and divided by the number of channels.
+    """Returns the Gram matrix of a feature map: mean product of two channels, divided by the number of channels.
+
+    Gradients: reach `features` and `mask`.
 
     Args:
         features: A feature map.
-        mask: Weights of an image's pixels, brought to the size of the map by the mean; None weighs all places alike.
-            Where all weights are zero so is the matrix.
+        mask: Weights of the pixels of an image, resized to the feature map: by the mean over blocks if its size is a
+            multiple, else by linear interpolation. None weights all locations equally. If all weights are zero, so is
+            the matrix.
+
+    Raises:
+        TypeError: If an argument is not an array of real numbers.
+        ValueError: If a shape is wrong.
+
+    References:
+        Gatys, Ecker and Bethge, Image style transfer using convolutional neural networks, CVPR 2016.
     """
     features = _checks.as_compute(features, "features")
     _checks.check_shape(features, "features", "rows", "columns", "channels")
@@ -128,13 +141,14 @@ def gram_matrix(
     if mask is not None:
         mask = _checks.as_compute(mask, "mask").astype(features.dtype)
         _checks.check_shape(mask, "mask", "height", "width")
-        weights = _pooled(mask, rows, columns)
+        weights = _resized(mask, rows, columns)
     total = jnp.sum(weights)
     products = jnp.einsum("hwc,hwd,hw->cd", features, features, weights, precision=lax.Precision.HIGHEST)
     return products / (channels * jnp.where(total > 0, total, 1))
 
 
-def _pooled(mask, rows, columns):
+def _resized(mask, rows, columns):
+    """Resizes a mask by block means if its size is a multiple, else by linear interpolation."""
     height, width = mask.shape
     if height % rows == 0 and width % columns == 0:
         return jnp.mean(mask.reshape(rows, height // rows, columns, width // columns), axis=(1, 3))
@@ -142,12 +156,12 @@ def _pooled(mask, rows, columns):
 
 
 def _targets(style, features, *, size):
-    """The style image as large as the pictures, and the Gram matrices of its features."""
+    """Returns the style image at the size of the renderings, and the Gram matrices of its features."""
 
     @jax.jit
     def targets(style, features):
         image = jnp.clip(jax.image.resize(style, (size, size, 3), "linear"), 0, 1)
-        return image, [gram_matrix(found[0]) for found in jax.tree.leaves(features(image[None]))]
+        return image, [gram_matrix(maps[0]) for maps in jax.tree.leaves(features(image[None]))]
 
     return targets(style, features)
 
@@ -155,17 +169,19 @@ def _targets(style, features, *, size):
 def _terms(params, key, constants, config):
     faces, features, start, targets, style = constants
     vertices, cubes = params["vertices"], jax.nn.sigmoid(params["textures"])
-    for_eyes, for_lights, for_backgrounds = jax.random.split(key, 3)
-    eyes = _fitting.random_eyes(for_eyes, config)
-    around = jax.random.uniform(for_lights, (config.batch,), maxval=2 * jnp.pi)
-    off, up = jnp.sin(jnp.deg2rad(_LIGHT)), jnp.cos(jnp.deg2rad(_LIGHT))
-    directions = jnp.stack([off * jnp.sin(around), jnp.full_like(around, up), off * jnp.cos(around)], axis=-1)
+    eye_key, light_key, background_key = jax.random.split(key, 3)
+    eyes = _fitting.random_eyes(eye_key, config)
+    azimuth = jax.random.uniform(light_key, (config.batch,), maxval=2 * jnp.pi)
+    horizontal, vertical = jnp.sin(jnp.deg2rad(_LIGHT_ANGLE)), jnp.cos(jnp.deg2rad(_LIGHT_ANGLE))
+    directions = jnp.stack(
+        [horizontal * jnp.sin(azimuth), jnp.full_like(azimuth, vertical), horizontal * jnp.cos(azimuth)], axis=-1
+    )
     if config.background == "random":
-        backgrounds = jax.random.uniform(for_backgrounds, (config.batch, 3))
+        backgrounds = jax.random.uniform(background_key, (config.batch, 3))
     else:
         backgrounds = jnp.broadcast_to(jnp.mean(style, axis=(0, 1)), (config.batch, 3))
 
-    def draw(eye, direction, background):
+    def render_view(eye, direction, background):
         return render(
             vertices,
             faces,
@@ -177,14 +193,14 @@ def _terms(params, key, constants, config):
             antialias=config.antialias,
         )
 
-    pictures = jax.vmap(draw)(eyes, directions, backgrounds)
-    mask = lax.stop_gradient(pictures.alpha)
-    found = jax.tree.leaves(features(pictures.rgb))
-    grams = [jax.vmap(gram_matrix)(maps, mask) for maps in found]
-    apart = [jnp.sum((gram - target) ** 2) for gram, target in zip(grams, targets, strict=True)]
-    whole = (mask == 1).astype(pictures.rgb.dtype)
+    renderings = jax.vmap(render_view)(eyes, directions, backgrounds)
+    mask = lax.stop_gradient(renderings.alpha)
+    feature_maps = jax.tree.leaves(features(renderings.rgb))
+    grams = [jax.vmap(gram_matrix)(maps, mask) for maps in feature_maps]
+    distances = [jnp.sum((gram - target) ** 2) for gram, target in zip(grams, targets, strict=True)]
+    covered = (mask == 1).astype(renderings.rgb.dtype)
     return {
-        "style": config.style_weight * sum(apart) / config.batch,
+        "style": config.style_weight * sum(distances) / config.batch,
         "content": config.content_weight * jnp.sum((vertices - start) ** 2),
-        "variation": config.variation_weight * config.batch * total_variation(pictures.rgb, whole),
+        "variation": config.variation_weight * config.batch * total_variation(renderings.rgb, covered),
     }

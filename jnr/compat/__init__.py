@@ -1,1 +1,1 @@
-"""Other renderers' interfaces on top of jnr."""
+"""Interfaces of other renderers, implemented with jnr."""

@@ -1,4 +1,4 @@
-"""Mesh files: OBJ, PLY and glTF with their textures, STL and OFF by trimesh."""
+"""Reading and writing of mesh files: OBJ, PLY and glTF with textures; STL and OFF through trimesh."""
 
 from __future__ import annotations
 
@@ -16,96 +16,100 @@ from jnr._textures import WRAPS, UVTexture, Wrap, check_uv, cubes_to_uv
 from jnr.io import _gltf, _obj, _parts, _ply
 from jnr.io._parts import Content, Files, Texture
 
-READ = (".obj", ".ply", ".stl", ".off", ".gltf", ".glb")
-WRITTEN = (".obj", ".ply", ".stl", ".off", ".glb")
-COLOURLESS = (".stl", ".off")
-# Trimesh makes a mesh of each solid in a textual STL file.
+READABLE = (".obj", ".ply", ".stl", ".off", ".gltf", ".glb")
+WRITABLE = (".obj", ".ply", ".stl", ".off", ".glb")
+WITHOUT_TEXTURES = (".stl", ".off")
+# Trimesh creates one mesh per solid of a text STL file; the limit bounds the time for hostile files.
 MAX_SOLIDS = 4096
 
 
 def load(path: str | os.PathLike, *, wrap: Wrap = "repeat", textures: bool = True, progress: bool = False) -> Mesh:
     """Loads a triangle mesh from an OBJ, PLY, STL, OFF or glTF file.
 
-    Vertices and faces come in the file's order, nothing is merged, split or moved; polygons become triangle fans. The
-    objects of a scene are put together, each placed where the scene has it. An STL file stores every triangle's
-    corners anew, so its mesh has three vertices a face.
+    Vertices and faces keep the order of the file. No vertices are merged, split or moved; polygons are split into
+    triangle fans. All objects of a scene are concatenated, with the transforms of the scene applied. STL files store
+    no shared vertices, so their meshes have three vertices per face.
 
-    Textures become one `UVTexture`, sampled bilinearly, with an image for each material in the file's order. A material
-    without an image gets one texel of its colour. An image takes the place of a material's colour in OBJ files and is
-    multiplied by it in glTF files. Faces without a material are grey, 0.5, in OBJ files and white in glTF files;
-    corners without a texture coordinate have (0, 0).
-    Vertex colours beside images are left out.
+    Materials become one `UVTexture` with bilinear filtering and one image per material, in the order of the file. A
+    material without an image has a 1 x 1 image of its colour. In OBJ files, an image replaces the colour of its
+    material; in glTF files, the two are multiplied. Faces without a material are grey (0.5) in OBJ files and white in
+    glTF files. Corners without texture coordinates get (0, 0). Vertex colours are ignored if there are images.
 
-    A file may come from anyone: files it names are opened only inside of its folder, and images of more than 2**27
-    pixels in all are refused.
+    Limits for untrusted files: the files that they name are opened only inside the folder of `path`, and images of more
+    than 2**27 pixels in total are rejected.
 
     Args:
-        path: The file; its ending names the format.
-        wrap: How images go on beyond their edges where the file does not say; one of `"repeat"`, `"mirror"`,
-            `"clamp"` and `"border"`.
-        textures: Whether to read materials, images and colours. Without them no file but this one is opened, save the
+        path: The file; its ending selects the format.
+        wrap: Continuation of images beyond their edges, for images whose file does not define it; one of `"repeat"`,
+            `"mirror"`, `"clamp"` and `"border"`.
+        textures: Whether to read materials, images and vertex colours. If False, no other file is opened except the
             buffers of a .gltf file.
-        progress: Whether to show a bar while an OBJ file is read that takes more than a second.
+        progress: Whether to show a progress bar for OBJ files that take more than one second.
 
     Returns:
-        The mesh; `textures` are a `UVTexture` or vertex colours in [0, 1] where the file has them, else None. PLY and
-        glTF files split texture coordinates by corner or vertex: `uv` has a row for each corner of a PLY file's
-        polygon and one for each vertex of a glTF file. Only what `save` wrote as .glb comes back as it was.
+        The mesh. `textures` is a `UVTexture`, vertex colours in [0, 1], or None, depending on the file. `uv` has one
+        row per polygon corner for PLY files and one row per vertex for glTF files; only .glb files written by `save`
+        restore the original rows.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ImportError: If Pillow, trimesh or tqdm is missing and needed; `pip install "jnr[io]"` brings them.
-        ValueError: If the ending is unknown, or the file cannot be read as a triangle mesh of finite vertices and
-            texture coordinates, or a file it names is missing, lies outside of its folder or is no image.
+        FileNotFoundError: If the file does not exist.
+        ImportError: If Pillow, trimesh or tqdm is needed and missing; install them with `pip install "jnr[io]"`.
+        ValueError: If the ending or `wrap` is unknown, if the file is not a valid triangle mesh with finite vertices
+            and texture coordinates, or if a file it names is missing, outside its folder or not an image.
 
     Example:
         >>> mesh = jnr.load("bunny.obj")
         >>> image = jnr.render(mesh.vertices, mesh.faces, mesh.textures).rgb
     """
-    path = _checked_path(path, READ)
+    path = _checked_path(path, READABLE)
     _checks.check_choice(wrap, "wrap", WRAPS)
     try:
-        there = path.is_file()
+        exists = path.is_file()
     except (OSError, ValueError) as error:
-        raise ValueError(f"path must be a name that can be looked up, got {str(path)[:80]!r}: {error}") from error
-    if not there:
+        raise ValueError(f"path must be a valid file name, got {str(path)[:80]!r}: {error}") from error
+    if not exists:
         raise FileNotFoundError(f"path must be an existing file, got {str(path)!r}.")
     try:
         with np.errstate(all="ignore"):
             content = _read(path, wrap, textures=textures, progress=progress)
     except ImportError:
         raise
-    except Exception as error:  # parsers meet whatever a broken file holds
+    except Exception as error:  # parsers raise many types of exceptions on invalid data
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-        raise ValueError(f"path must be a whole, valid mesh file, got {str(path)!r}: {reason[:400]}.") from error
+        raise ValueError(f"path must be a complete, valid mesh file, got {str(path)!r}: {reason[:400]}.") from error
     return _mesh(content, path)
 
 
 def save(path: str | os.PathLike, mesh: Mesh) -> None:
-    """Writes a mesh to an OBJ, PLY, STL, OFF or binary glTF file.
+    """Writes a mesh to an OBJ, PLY, STL, OFF or binary glTF (.glb) file.
 
-    Images are written as 8-bit PNG files: with `name.obj` come `name.mtl` and `name_0.png`, `name_1.png` and so on,
-    with `name.ply` comes `name.png`; a .glb file holds them. `load` brings back the vertices, faces, texture
-    coordinates, materials and texels exactly, but that PLY files have a row of `uv` for each corner.
+    Images are written as 8-bit PNG: `name.obj` comes with `name.mtl`, `name_0.png`, `name_1.png` and so on, `name.ply`
+    with `name.png`, and .glb files embed their images. `load` restores vertices, faces, texture coordinates, materials
+    and 8-bit texels exactly, with two exceptions: PLY files have one row of `uv` per face corner, and STL files have
+    three vertices per face.
 
     Args:
-        path: The file to write; its ending names the format.
-        mesh: What to write. Padding faces are left out; vertex colours are written as 8-bit numbers. Texture cubes are
-            turned into an image by `cubes_to_uv` with its 16 texels along a face's side. A `UVTexture` needs images of
-            3 or 4 channels; `"border"` cannot be written, nor `"mirror"` to OBJ, nor several images to PLY.
+        path: The file to write; its ending selects the format. Existing files are replaced.
+        mesh: The mesh. Padding faces are omitted. Vertex colours are rounded to 8 bits. Texture cubes are converted to
+            an image by `cubes_to_uv` with its default of 16 texels per face side. A `UVTexture` needs images of 3 or 4
+            channels. No format stores the wrap mode `"border"`, OBJ does not store `"mirror"`, PLY stores one image.
 
     Raises:
-        ImportError: If Pillow or trimesh is missing and needed; `pip install "jnr[io]"` brings them.
-        ValueError: If the ending is unknown, or the mesh has textures that the format cannot hold, or numbers that are
+        ImportError: If Pillow or trimesh is needed and missing; install them with `pip install "jnr[io]"`.
+        TypeError: If an array of the mesh has the wrong kind of numbers.
+        ValueError: If the ending is unknown, a shape is wrong, the format cannot store the textures, or a number is
             not finite.
+
+    Example:
+        >>> jnr.save("ball.glb", jnr.shapes.icosphere(2))
     """
-    path = _checked_path(path, WRITTEN)
+    path = _checked_path(path, WRITABLE)
     ending = path.suffix.lower()
     content = _content(mesh, ending)
-    if ending in COLOURLESS:
+    if ending in WITHOUT_TEXTURES:
         trimesh = _parts.require("trimesh", "trimesh", "STL and OFF files")
         out = trimesh.Trimesh(content.vertices, content.faces, process=False)
-        # Nine digits bring every float32 back.
+        # Nine significant digits identify every float32.
         out.export(path, **({"digits": 9} if ending == ".off" else {}))
         return
     write = {".obj": _obj.write, ".ply": _ply.write, ".glb": _gltf.write}[ending]
@@ -128,48 +132,48 @@ def _read(path, wrap, *, textures, progress) -> Content:
 def _read_by_trimesh(path) -> Content:
     trimesh = _parts.require("trimesh", "trimesh", "STL and OFF files")
     if path.suffix.lower() == ".off":
-        _check_off_is_whole(path)
+        _check_off_is_complete(path)
     else:
-        _check_stl_is_whole(path.read_bytes())
+        _check_stl_is_complete(path.read_bytes())
     try:
         with warnings.catch_warnings():
-            # NumPy's word for numbers that cannot be read, after which trimesh would go on with those before.
+            # NumPy warns of numbers it cannot parse, and trimesh would continue with those before.
             warnings.filterwarnings("error", "string or file could not be read")
             scene = trimesh.load_scene(path, process=False, maintain_order=True, skip_materials=True)
         meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh)]
-    except Exception as error:  # ImportError too: trimesh asks for more packages when a text is not UTF-8
-        raise ValueError(f"trimesh cannot read it, {error}") from error
+    except Exception as error:  # also ImportError: trimesh imports an optional package for text that is not UTF-8
+        raise ValueError(f"trimesh cannot read it: {error}") from error
     offsets = np.cumsum([0, *(len(m.vertices) for m in meshes)])
     vertices = np.concatenate([np.zeros((0, 3)), *(m.vertices for m in meshes)])
     faces = [m.faces + offset for m, offset in zip(meshes, offsets, strict=False)]
     return Content(vertices, np.concatenate([np.zeros((0, 3), np.int64), *faces]))
 
 
-def _check_stl_is_whole(content):
-    """Trimesh takes a binary file whose length is not the promised one for a text, and may find no triangle in it."""
+def _check_stl_is_complete(content):
+    """Rejects truncated binary STL files, which trimesh would parse as text with fewer triangles."""
     if content.count(b"endsolid") > MAX_SOLIDS:
         raise ValueError(f"it has more than {MAX_SOLIDS} solids")
-    if content.lstrip()[:5].lower() == b"solid":  # a text, or a binary file's header that looks like one
+    if content.lstrip()[:5].lower() == b"solid":  # text, or a binary file whose header looks like text
         return
-    promised = int.from_bytes(content[80:84], "little")
-    if len(content) != 84 + 50 * promised:
-        raise ValueError(f"it has {len(content)} bytes, and {84 + 50 * promised} were promised")
+    expected = 84 + 50 * int.from_bytes(content[80:84], "little")
+    if len(content) != expected:
+        raise ValueError(f"it has {len(content)} bytes where its header declares {expected}")
 
 
-def _check_off_is_whole(path):
-    """Trimesh takes the faces there are, however many the file's header promises."""
+def _check_off_is_complete(path):
+    """Rejects truncated OFF files, of which trimesh would read the faces that are left."""
     lines = [line.split("#")[0].split() for line in path.read_text(errors="replace").splitlines()]
     lines = [line for line in lines if line]
     if not lines or (len(lines) < 2 and len(lines[0]) < 3):
         raise ValueError("it has no line of counts")
     counts = lines[0][1:] or lines[1]
-    promised, there = int(counts[0]) + int(counts[1]), len(lines) - (1 if len(lines[0]) > 1 else 2)
-    if there < promised:
-        raise ValueError(f"it has {there} lines of the {promised} promised")
+    expected, found = int(counts[0]) + int(counts[1]), len(lines) - (1 if len(lines[0]) > 1 else 2)
+    if found < expected:
+        raise ValueError(f"it has {found} lines where its header declares {expected}")
 
 
 def _mesh(content, path) -> Mesh:
-    """The mesh of what a file holds, once it is known to be sound."""
+    """Checks the contents of a file and returns them as a mesh."""
     vertices, faces, colors, texture = content
     if not len(faces):
         raise ValueError(f"path must be a file with at least one triangle, got {str(path)!r}.")
@@ -190,9 +194,9 @@ def _uv_texture(texture, faces, num_vertices, path) -> UVTexture:
         _check_indices(uv_faces, len(uv), "faces", "texture coordinates", path)
         if len(uv) == num_vertices and np.array_equal(uv_faces, faces) and path.suffix.lower() == ".obj":
             uv_faces = None
-    # One array for all materials that share an image.
-    arrays = {id(image): jnp.asarray(image) for image in images}
-    arrays = [arrays[id(image)] for image in images]
+    # Materials that share an image share one JAX array.
+    by_id = {id(image): jnp.asarray(image) for image in images}
+    arrays = [by_id[id(image)] for image in images]
     return UVTexture(
         images=arrays[0] if len(arrays) == 1 else tuple(arrays),
         uv=jnp.asarray(uv),
@@ -219,7 +223,7 @@ def _check_indices(faces, count, what, indexed, path):
 
 
 def _content(mesh, ending) -> Content:
-    """What a format is to hold of a mesh, without padding."""
+    """Checks a mesh and returns its contents without padding, as the format of `ending` stores them."""
     vertices = _checks.as_float(mesh.vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
     all_faces = _checks.as_faces(mesh.faces, vertices.shape[0])
@@ -229,9 +233,9 @@ def _content(mesh, ending) -> Content:
     textures = mesh.textures
     if textures is None:
         return content
-    if ending in COLOURLESS:
-        fitting = ", ".join(other for other in WRITTEN if other not in COLOURLESS)
-        raise ValueError(f"textures cannot be saved as {ending}: use one of {fitting}, or pass none.")
+    if ending in WITHOUT_TEXTURES:
+        suitable = ", ".join(other for other in WRITABLE if other not in WITHOUT_TEXTURES)
+        raise ValueError(f"textures must be None to be saved as {ending}, got some: use one of {suitable} instead.")
     if not isinstance(textures, UVTexture):
         textures = _checks.as_float(textures, "textures")
         if textures.ndim not in (2, 5) or textures.shape[-1] != 3:
@@ -243,7 +247,7 @@ def _content(mesh, ending) -> Content:
             _checks.check_shape(textures, "textures", vertices.shape[0], 3)
             return content._replace(colors=_as_saved(textures, "textures"))
         _checks.check_shape(textures, "textures", all_faces.shape[0], *(textures.shape[1:2] * 3), 3)
-        # Without padding, whose squares would be lost in the file.
+        # Faces are selected first, because cubes_to_uv would reserve part of the image for padding faces.
         textures = cubes_to_uv(textures[jnp.asarray(np.flatnonzero(kept))])
         kept, all_faces = np.ones(len(faces), bool), jnp.asarray(faces, jnp.int32)
     return content._replace(texture=_texture(textures, all_faces, kept, vertices.shape[0]))
@@ -260,7 +264,9 @@ def _texture(texture, faces, kept, num_vertices) -> Texture:
     if texture.uv_faces is not None:
         uv_faces = np.asarray(checked.uv_faces)[kept].astype(np.int64)
         if uv_faces.min(initial=0) < 0:
-            raise ValueError("uv_faces must be rows of uv at every face that is not padding to be saved, got -1.")
+            raise ValueError(
+                "uv_faces must index uv at every corner of a face that is not padding to be saved, got -1."
+            )
     material = np.zeros(len(kept), np.int64) if checked.material is None else np.asarray(checked.material, np.int64)
     return Texture(images, list(checked.wraps), _as_saved(checked.uv, "uv"), uv_faces, material[kept])
 

@@ -1,4 +1,4 @@
-"""Wavefront OBJ files with their material libraries, in which texture coordinates have indices of their own."""
+"""Reader and writer of Wavefront OBJ files and their material libraries (MTL)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import numpy as np
 from jnr.io import _parts
 from jnr.io._parts import Content, Files, Texture
 
+# Limits for hostile files; those of a line and of a library are in bytes.
 MAX_LINE = 2**24
 MAX_LIBRARIES = 256
 MAX_LIBRARY = 2**26
-GREY = 0.5
+# Colour of faces without a known material.
+GRAY = 0.5
 SPACES = np.frombuffer(b" \t\n\r\v\f", np.uint8)
-# Arguments of the options that may stand before an image's name; -o, -s and -t have one to three numbers.
+# Options of map_Kd and their maximal number of arguments; -o, -s and -t take one to three numbers.
 OPTIONS = {"-blendu": 1, "-blendv": 1, "-boost": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-mm": 2, "-texres": 1}
 OPTIONS |= {"-bm": 1, "-type": 1, "-o": 3, "-s": 3, "-t": 3}
 
@@ -29,10 +31,11 @@ class _Material(NamedTuple):
 
 
 class _Reader:
-    """What the lines read so far hold."""
+    """Accumulates the contents of an OBJ file block by block."""
 
     def __init__(self):
         self.vertices, self.colors, self.uv = [], [], []
+        # Per face: number of corners, corners (position, uv) and index into `names`; -1 for none.
         self.counts, self.corners, self.materials = [], [], []
         self.num_vertices = self.num_uv = 0
         self.names: dict[bytes, int] = {}
@@ -40,21 +43,21 @@ class _Reader:
         self.material = -1
 
     def add(self, block: bytes) -> None:
-        """Reads whole lines."""
+        """Reads a block of complete lines."""
         if b"\0" in block:
-            raise ValueError("it holds NUL bytes, which no text does")
+            raise ValueError("it contains NUL bytes, so it is not a text file")
         block = block.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").replace(b"\r", b"\n").replace(b"\t", b" ")
         lines = [line.strip() for line in block.split(b"\n")]
-        heads = np.array([line[:2] for line in lines], "S2")
-        is_vertex, is_uv = heads == b"v ", heads == b"vt"
-        is_face = np.flatnonzero(heads == b"f ")
-        # Negative indices count back from the line they stand in.
-        vertices_before = self.num_vertices + np.cumsum(is_vertex)[is_face]
-        uv_before = self.num_uv + np.cumsum(is_uv)[is_face]
+        prefixes = np.array([line[:2] for line in lines], "S2")
+        is_vertex, is_uv = prefixes == b"v ", prefixes == b"vt"
+        face_lines = np.flatnonzero(prefixes == b"f ")
+        # Negative indices are relative to the number of vertices defined before their line.
+        vertices_before = self.num_vertices + np.cumsum(is_vertex)[face_lines]
+        uv_before = self.num_uv + np.cumsum(is_uv)[face_lines]
         self._add_vertices([lines[i] for i in np.flatnonzero(is_vertex)])
         self._add_uv([lines[i] for i in np.flatnonzero(is_uv)])
-        self._add_faces([lines[i] for i in is_face], vertices_before, uv_before)
-        self._add_materials(lines, np.flatnonzero((heads == b"us") | (heads == b"mt")), is_face)
+        self._add_faces([lines[i] for i in face_lines], vertices_before, uv_before)
+        self._add_materials(lines, np.flatnonzero((prefixes == b"us") | (prefixes == b"mt")), face_lines)
 
     def _add_vertices(self, lines):
         values, first, counts = _numbers(lines)
@@ -86,14 +89,14 @@ class _Reader:
             given = corners[:, column]
             index = np.where(given > 0, given - 1, given + np.repeat(before, counts))
             if np.any(index[given < 0] < 0):
-                raise ValueError(f"it has an index of {given.min()}, counted back beyond the first")
+                raise ValueError(f"it has the relative index {given.min()}, which points before the first entry")
             corners[:, column] = np.where(given == 0, -1, index)
         self.counts.append(counts)
         self.corners.append(corners)
 
-    def _add_materials(self, lines, where, is_face):
+    def _add_materials(self, lines, material_lines, face_lines):
         changes, materials = [], [self.material]
-        for i in where:
+        for i in material_lines:
             keyword, _, name = lines[i].partition(b" ")
             if keyword == b"usemtl":
                 changes.append(i)
@@ -103,57 +106,57 @@ class _Reader:
                 if len(self.libraries) > MAX_LIBRARIES:
                     raise ValueError(f"it has more than {MAX_LIBRARIES} material libraries")
         self.material = materials[-1]
-        self.materials.append(np.array(materials)[np.searchsorted(changes, is_face)])
+        self.materials.append(np.array(materials)[np.searchsorted(changes, face_lines)])
 
     def content(self, files: Files, wrap: str, *, textures: bool) -> Content:
-        """The mesh, once all lines are read."""
-        counts = _joined(self.counts)
-        corners = _joined(self.corners, 2)
-        vertices = _joined(self.vertices, 3, float)
+        """Returns the mesh after all lines have been read."""
+        counts = _concatenated(self.counts)
+        corners = _concatenated(self.corners, 2)
+        vertices = _concatenated(self.vertices, 3, float)
         triangles, polygon = _parts.fan(counts)
         faces = corners[:, 0][triangles]
         if not textures:
             return Content(vertices, faces)
-        texture = self._texture(files, corners[:, 1][triangles], _joined(self.materials)[polygon], wrap)
-        colors = _joined(self.colors, 3, float)
+        texture = self._texture(files, corners[:, 1][triangles], _concatenated(self.materials)[polygon], wrap)
+        colors = _concatenated(self.colors, 3, float)
         has_colors = texture is None and 0 < len(colors) == len(vertices)
-        return Content(vertices, faces, _unit(colors) if has_colors else None, texture)
+        return Content(vertices, faces, _to_unit_range(colors) if has_colors else None, texture)
 
     def _texture(self, files, uv_faces, names, wrap) -> Texture | None:
+        """Returns the texture, or None if no face has a known material. `names` indexes `self.names`, -1 for none."""
         known = _libraries(list(self.libraries), files)
         order = {name: k for k, name in enumerate(known)}
-        # Names without a material, and faces before the first name, come last as grey.
-        grey = len(known)
-        numbers = np.array([*(order.get(name, grey) for name in self.names), grey])
-        material = numbers[names]
-        if np.all(material == grey):
+        # Faces with an unknown material or none get one additional, grey material.
+        gray = len(known)
+        material = np.array([*(order.get(name, gray) for name in self.names), gray])[names]
+        if np.all(material == gray):
             return None
         images, wraps = [], []
-        for name, own in known.items():
-            if own.image is None:
-                images.append(np.asarray(own.color, np.float32).reshape(1, 1, 3))
+        # A 1 x 1 image of a material's colour is clamped in place of "border", so that no border colour is seen.
+        plain_wrap = "clamp" if wrap == "border" else wrap
+        for name, entry in known.items():
+            if entry.image is None:
+                images.append(np.asarray(entry.color, np.float32).reshape(1, 1, 3))
             else:
-                images.append(files.image(own.image, f"material {_text(name)[:80]!r}"))
-            # One colour has no edge at which a border could begin.
-            plain = "clamp" if wrap == "border" else wrap
-            wraps.append("clamp" if own.clamp else plain if own.image is None else wrap)
-        if np.any(material == grey):
-            images.append(np.full((1, 1, 3), GREY, np.float32))
-            wraps.append("clamp" if wrap == "border" else wrap)
-        uv = _joined(self.uv, 2, float)
+                images.append(files.image(entry.image, f"material {_text(name)[:80]!r}"))
+            wraps.append("clamp" if entry.clamp else plain_wrap if entry.image is None else wrap)
+        if np.any(material == gray):
+            images.append(np.full((1, 1, 3), GRAY, np.float32))
+            wraps.append(plain_wrap)
+        uv = _concatenated(self.uv, 2, float)
         if uv_faces.max(initial=-1) >= len(uv):
-            raise ValueError(f"it has {len(uv)} texture coordinates and a face that has number {uv_faces.max() + 1}")
+            raise ValueError(f"it has {len(uv)} texture coordinates and a face with texture index {uv_faces.max() + 1}")
         if np.any(uv_faces < 0):
             uv_faces = np.where(uv_faces < 0, len(uv), uv_faces)
             uv = np.concatenate([uv, np.zeros((1, 2))])
-        return Texture(_parts.alike(images), wraps, uv, uv_faces, material)
+        return Texture(_parts.with_equal_channels(images), wraps, uv, uv_faces, material)
 
 
 def read(path: Path, files: Files, wrap: str, *, textures: bool, progress: bool) -> Content:
     """Reads an OBJ file and its materials."""
     reader = _Reader()
     with path.open("rb") as file, _bar(path, progress) as bar:
-        while block := _whole_lines(file):
+        while block := _complete_lines(file):
             reader.add(block)
             if bar is not None:
                 bar.update(len(block))
@@ -167,10 +170,11 @@ def _bar(path, progress):
     return tqdm.tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1)
 
 
-def _whole_lines(file) -> bytes:
+def _complete_lines(file) -> bytes:
+    """Reads about one block, up to the end of a line; empty at the end of the file."""
     parts = [file.read(_parts.BLOCK)]
     left = MAX_LINE
-    # A backslash at its end carries a line on to the next.
+    # A backslash at the end of a line continues it on the next one.
     while parts[-1] and (not parts[-1].endswith(b"\n") or parts[-1].endswith((b"\\\n", b"\\\r\n"))):
         parts.append(file.readline(left + 1))
         left -= len(parts[-1])
@@ -180,16 +184,16 @@ def _whole_lines(file) -> bytes:
 
 
 def _tokens(lines, keyword):
-    """The words of lines behind their keyword, and how many each line has."""
+    """Returns the words of all lines without their first `keyword` bytes, and the number of words of each line."""
     text = b"\n".join([line[keyword:] for line in lines])
     if b"#" in text:
         text = b"\n".join([line[keyword:].partition(b"#")[0] for line in lines])
-    letters = np.frombuffer(text, np.uint8)
-    is_space = np.isin(letters, SPACES)
+    characters = np.frombuffer(text, np.uint8)
+    is_space = np.isin(characters, SPACES)
     begins = np.flatnonzero(~is_space & np.concatenate([[True], is_space[:-1]]))
-    ends = np.flatnonzero(letters == 10)
+    ends = np.flatnonzero(characters == 10)
     counts = (
-        np.diff(np.searchsorted(begins, np.concatenate([[0], ends, [len(letters)]])))
+        np.diff(np.searchsorted(begins, np.concatenate([[0], ends, [len(characters)]])))
         if lines
         else np.zeros(0, np.int64)
     )
@@ -197,67 +201,69 @@ def _tokens(lines, keyword):
 
 
 def _numbers(lines):
-    """All numbers of lines, and for each line where they begin and how many there are."""
+    """Returns the numbers of all lines, and per line the index of its first number and their count."""
     tokens, counts = _tokens(lines, 2)
     return _parts.numbers(tokens, np.float64), np.cumsum(counts) - counts, counts
 
 
 def _corners(tokens) -> np.ndarray:
-    """Numbers of position and texture coordinate at each corner, 0 where a corner has no texture coordinate."""
+    """Returns 1-based indices `(corners, 2)` of position and texture coordinate, 0 for no texture coordinate."""
     slashes = np.fromiter((token.count(b"/") for token in tokens), np.int64, len(tokens))
     if slashes.max(initial=0) > 2:
-        raise ValueError("it has a corner of more than three indices")
+        raise ValueError("it has a face corner of more than three indices")
     corners = np.zeros((len(tokens), 2), np.int64)
     for count in np.unique(slashes):
-        own = np.flatnonzero(slashes == count)
-        chosen = tokens if len(own) == len(tokens) else [tokens[i] for i in own]
+        same_count = np.flatnonzero(slashes == count)
+        chosen = tokens if len(same_count) == len(tokens) else [tokens[i] for i in same_count]
         pieces = b"/".join(chosen).split(b"/")
-        corners[own, 0] = _parts.numbers(pieces[:: count + 1], np.int64)
+        corners[same_count, 0] = _parts.numbers(pieces[:: count + 1], np.int64)
         if count:
             given = pieces[1 :: count + 1]
-            corners[own, 1] = _parts.numbers([piece or b"0" for piece in given], np.int64)
-            if np.any((corners[own, 1] == 0) & np.fromiter(map(bool, given), bool, len(given))):
-                raise ValueError("it has a texture coordinate of number 0, where 1 is the first")
+            corners[same_count, 1] = _parts.numbers([piece or b"0" for piece in given], np.int64)
+            if np.any((corners[same_count, 1] == 0) & np.fromiter(map(bool, given), bool, len(given))):
+                raise ValueError("it has the texture coordinate index 0; indices start at 1")
     if np.any(corners[:, 0] == 0):
-        raise ValueError("it has a vertex of number 0, where 1 is the first")
+        raise ValueError("it has the vertex index 0; indices start at 1")
     return corners
 
 
-def _joined(arrays, columns: int | None = None, dtype: type = np.int64) -> np.ndarray:
+def _concatenated(arrays, columns: int | None = None, dtype: type = np.int64) -> np.ndarray:
+    """Concatenates arrays of equal columns; the result of none is empty."""
     empty = np.zeros(0 if columns is None else (0, columns), dtype)
     return np.concatenate([empty, *arrays])
 
 
-def _unit(colors):
-    # Some programs write 8-bit numbers.
+def _to_unit_range(colors):
+    # Some programs write colours in [0, 255].
     return np.clip(colors / 255 if colors.max(initial=0) > 1 else colors, 0, 1)
 
 
 def _libraries(names, files) -> dict[bytes, _Material]:
-    """The materials of all libraries, in their order."""
+    """Returns the materials of all libraries by name, in the order of definition."""
     materials = {}
     for path in dict.fromkeys(chain.from_iterable(_paths(name, files) for name in names)):
         if path.stat().st_size > MAX_LIBRARY:
-            raise ValueError(f"its material library {path.name!r} is larger than {MAX_LIBRARY} bytes")
+            raise ValueError(f"its material library {path.name!r} has more than {MAX_LIBRARY} bytes")
         _read_materials(path.read_bytes(), materials)
     return materials
 
 
 def _paths(name, files):
-    """The libraries of one line: its whole text is a name, or else each word is."""
+    """Returns the files of one mtllib line: its whole text if that is a file, else each of its words."""
     names = [_text(name)] if name and files.find(_text(name)) else [_text(word) for word in name.split()]
     paths = []
     for library in names:
         path = files.find(library)
         if path is None:
             raise ValueError(
-                f"its material library {library[:80]!r} is not there; textures=False reads the mesh without"
+                f"its material library {library[:80]!r} does not exist; textures=False loads the mesh without materials"
             )
         paths.append(path)
     return paths
 
 
 def _read_materials(content, materials):
+    """Adds the materials of a library to the dict `materials`."""
     current = None
     for line in content.replace(b"\r", b"\n").replace(b"\t", b" ").split(b"\n"):
         keyword, _, rest = line.strip().partition(b" ")
@@ -277,15 +283,15 @@ def _read_materials(content, materials):
 def _color(text):
     words = text.partition(b"#")[0].split()
     if words and words[0].lower() in (b"xyz", b"spectral"):
-        raise ValueError(f"it has a material whose colour is given as {_text(words[0])}, not as RGB")
+        raise ValueError(f"it has a material with a colour in the format {_text(words[0])}, not RGB")
     color = _parts.numbers(words[:3], np.float64)
     if color.size not in (1, 3) or not np.all(np.isfinite(color)):
-        raise ValueError(f"it has a material whose colour is {_text(text)[:80]!r}, not three numbers")
+        raise ValueError(f"it has a material with the colour {_text(text)[:80]!r}, not three finite numbers")
     return np.clip(np.broadcast_to(color, 3), 0, 1)
 
 
 def _image(text):
-    """The image's name, which may hold spaces, and whether it is clamped. Its other options change nothing here."""
+    """Returns the image name of map_Kd, which may contain spaces, and whether it has -clamp on; skips other options."""
     clamp = False
     while True:
         option, _, rest = text.partition(" ")
@@ -294,14 +300,14 @@ def _image(text):
             break
         if option.lower() == "-clamp":
             clamp = rest.split(" ")[0].lower() == "on"
-        for taken in range(arguments):
+        for position in range(arguments):
             word, _, after = rest.lstrip().partition(" ")
-            if taken and option.lower() in ("-o", "-s", "-t") and not _is_number(word):
+            if position and option.lower() in ("-o", "-s", "-t") and not _is_number(word):
                 break
             rest = after
         text = rest.lstrip()
     if not text:
-        raise ValueError("it has a material with map_Kd but no image's name")
+        raise ValueError("it has a material whose map_Kd has no image name")
     return text, clamp
 
 
@@ -318,7 +324,7 @@ def _text(name: bytes) -> str:
 
 
 def write(path: Path, content: Content) -> dict[Path, bytes]:
-    """The OBJ file, its material library and its images."""
+    """Returns the contents of the OBJ file, its material library and its images, by path."""
     vertices, faces, colors, texture = content
     if colors is not None:
         colors = _parts.eight_bits(colors) / np.float32(255)
@@ -326,10 +332,10 @@ def write(path: Path, content: Content) -> dict[Path, bytes]:
     if texture is None:
         return {path: _rows("v %.9g %.9g %.9g\n", vertices) + _faces(faces)}
     name = path.stem
-    if name != name.strip() or name.startswith("-") or any(ord(letter) < 32 for letter in name):
+    if name != name.strip() or name.startswith("-") or any(ord(character) < 32 for character in name):
         raise ValueError(
-            f"path must have a name without a minus or space at an end and without control characters to be saved "
-            f"with textures, got {name!r}."
+            f"path must have a name without a leading minus, without spaces at its ends and without control characters "
+            f"to be saved with textures, got {name!r}."
         )
     files, library = {}, []
     for k, (image, wrap) in enumerate(zip(texture.images, texture.wraps, strict=True)):
@@ -360,5 +366,6 @@ def _faces(faces):
 
 
 def _rows(row, array):
+    """Formats the rows of an array by the pattern `row`, in pieces of bounded memory."""
     parts = (array[start : start + 2**16] for start in range(0, len(array), 2**16))
     return b"".join((row * len(part) % tuple(part.ravel().tolist())).encode() for part in parts)

@@ -1,4 +1,4 @@
-"""What the readers and writers of all formats share: numbers in text, polygons, images and the files a mesh names."""
+"""Shared parts of all readers and writers: numbers in text, polygons, images, and files that a mesh file names."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import numpy as np
 
 from jnr._extras import require as require
 
+# Limits for hostile files.
 MAX_PIXELS = 2**27
 MAX_IMAGES = 4096
-# Longer than any number in a mesh file; an array of bytes is as wide as its longest.
+# In characters; longer than any number in a mesh file. A NumPy array of bytes is as wide as its longest entry.
 MAX_NUMBER = 64
 MAX_NAME = 1024
 BLOCK = 2**22
-# Decoders of other formats that Pillow knows run programs or are seldom used.
+# Pillow's decoders of other formats run external programs or are rarely needed.
 IMAGES = ("PNG", "JPEG", "BMP", "TGA", "TIFF", "GIF", "WEBP")
 
 
 class Texture(NamedTuple):
-    """A UV texture as arrays of NumPy."""
+    """A UV texture as NumPy arrays, with one image and one wrap mode per material."""
 
     images: list[np.ndarray]
     wraps: list[str]
@@ -33,7 +34,7 @@ class Texture(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a mesh file holds."""
+    """Contents of a mesh file as NumPy arrays."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -42,7 +43,7 @@ class Content(NamedTuple):
 
 
 class Files:
-    """The files that a mesh file names: only those inside of its folder, and so many pixels in all."""
+    """Access to the files that a mesh file names: only inside its folder, and at most MAX_PIXELS pixels in total."""
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
@@ -50,33 +51,33 @@ class Files:
         self.images: dict[Path, np.ndarray] = {}
 
     def find(self, name: str) -> Path | None:
-        """Where a file lies, None where it is not there."""
+        """Returns the path of a file, or None if it does not exist. Names outside the folder raise ValueError."""
         if len(name) > MAX_NAME:
-            raise ValueError(f"it names a file by {len(name)} letters, more than {MAX_NAME}")
+            raise ValueError(f"it names a file by {len(name)} characters, more than {MAX_NAME}")
         for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
             try:
                 path = (self.folder / spelling).resolve()
                 inside = not Path(spelling).is_absolute() and path.is_relative_to(self.folder)
                 found = inside and path.is_file()
-            except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, NUL bytes
-                raise ValueError(f"it names a file {name[:80]!r}, which cannot be looked up: {error}") from error
+            except (OSError, RuntimeError, ValueError) as error:  # name too long, cycle of links, NUL bytes
+                raise ValueError(f"it names a file {name[:80]!r}, which is not a valid file name: {error}") from error
             if not inside:
-                raise ValueError(f"it names a file {name[:80]!r} outside of its folder")
+                raise ValueError(f"it names a file {name[:80]!r} outside its folder")
             if found:
                 return path
         return None
 
     def image(self, name: str, owner: str) -> np.ndarray:
-        """An image by its name."""
+        """Returns the texels of the image file `name`; `owner` is what refers to it, for the message."""
         path = self.find(name)
         if path is None:
-            raise ValueError(f"the image {name[:80]!r} of {owner} is not there")
+            raise ValueError(f"the image {name[:80]!r} of {owner} does not exist")
         if path not in self.images:
             self.images[path] = self.decode(path, repr(name[:80]))
         return self.images[path]
 
     def decode(self, source: Path | bytes, name: str) -> np.ndarray:
-        """Texels `(rows, columns, 3)`, or 4 where the image has alpha, in [0, 1]."""
+        """Returns float32 texels in [0, 1], `(rows, columns, 3)`, or 4 channels if the image has alpha."""
         pil = require("PIL.Image", "pillow", "Textures")
         try:
             with warnings.catch_warnings():
@@ -84,27 +85,27 @@ class Files:
                 with pil.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGES) as image:
                     self.count(image.width * image.height)
                     return _texels(image)
-        except Exception as error:  # Pillow raises whatever its decoders meet
-            raise ValueError(f"the image {name} cannot be read: {error}") from error
+        except Exception as error:  # Pillow's decoders raise many types of exceptions on invalid data
+            raise ValueError(f"the image {name} cannot be decoded: {error}") from error
 
     def count(self, pixels: int) -> None:
-        """Raises when there are too many pixels in all."""
+        """Adds to the number of pixels; raises ValueError when the total exceeds MAX_PIXELS."""
         self.pixels += pixels
         if self.pixels > MAX_PIXELS:
             raise ValueError(f"images must have at most {MAX_PIXELS} pixels in all, got {self.pixels}")
 
 
 def _texels(image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey
-        grey = np.clip(np.asarray(image, np.float32) / np.float32(65535), 0, 1)
-        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode.startswith("I"):  # 16-bit grayscale
+        gray = np.clip(np.asarray(image, np.float32) / np.float32(65535), 0, 1)
+        return np.repeat(gray[..., None], 3, axis=-1)
     if image.mode == "F":
-        raise ValueError("its texels are floating point numbers, not 8 or 16 bits")
+        raise ValueError("its texels are floating point numbers, not 8-bit or 16-bit integers")
     return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"), np.float32) / np.float32(255)
 
 
 def png(image: np.ndarray) -> bytes:
-    """An image as an 8-bit PNG file."""
+    """Encodes an image as an 8-bit PNG file."""
     pil = require("PIL.Image", "pillow", "Textures")
     file = io.BytesIO()
     pil.fromarray(eight_bits(image)).save(file, "PNG")
@@ -112,12 +113,12 @@ def png(image: np.ndarray) -> bytes:
 
 
 def eight_bits(values: np.ndarray) -> np.ndarray:
-    """Numbers in [0, 1] as those of 8 bits."""
+    """Converts values in [0, 1] to 8-bit integers, clipped and rounded to nearest."""
     return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
-def alike(images: list[np.ndarray]) -> list[np.ndarray]:
-    """The images with alpha, which is 1 where they have none, if one of them has it."""
+def with_equal_channels(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Adds an alpha channel of 1 to images without one if any image has alpha."""
     if len({image.shape[-1] for image in images}) == 1:
         return images
     return [
@@ -127,28 +128,28 @@ def alike(images: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def numbers(tokens: list[bytes], dtype: type) -> np.ndarray:
-    """Numbers from their text."""
+    """Parses numbers from words."""
     if not tokens:
         return np.zeros(0, dtype)
     if max(map(len, tokens)) > MAX_NUMBER:
-        raise ValueError(f"it has text of more than {MAX_NUMBER} letters where a number must be")
-    # In pieces: one long word makes all beside it as wide.
+        raise ValueError(f"it has a number of more than {MAX_NUMBER} characters")
+    # In pieces, because the longest word sets the width of an array entry.
     try:
         return np.concatenate([np.array(tokens[k : k + 2**18]).astype(dtype) for k in range(0, len(tokens), 2**18)])
     except OverflowError as error:
-        raise ValueError("it has a number beyond 64 bits") from error
+        raise ValueError("it has an integer that does not fit into 64 bits") from error
 
 
 def all_numbers(text: bytes) -> np.ndarray:
-    """The numbers of a whole text, which would fill many times its space as words."""
+    """Parses all numbers of a text, block by block: a list of all words would take many times the memory."""
     values, start = [np.zeros(0)], 0
     while start < len(text):
         block = text[start : start + BLOCK]
         if start + BLOCK < len(text) and not block[-1:].isspace():
-            # The last word may go on in the next block.
+            # The last word may continue in the next block.
             word = block[-MAX_NUMBER - 1 :].split()[-1]
             if len(word) > MAX_NUMBER:
-                raise ValueError(f"it has text of more than {MAX_NUMBER} letters where a number must be")
+                raise ValueError(f"it has a number of more than {MAX_NUMBER} characters")
             block = block[: -len(word)]
         values.append(numbers(block.split(), np.float64))
         start += len(block)
@@ -156,7 +157,14 @@ def all_numbers(text: bytes) -> np.ndarray:
 
 
 def fan(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The triangles of polygons of so many corners, as numbers of corners, and the polygon each is of."""
+    """Splits polygons into triangle fans.
+
+    Args:
+        counts: Number of corners of each polygon; corners are numbered consecutively over all polygons.
+
+    Returns:
+        The corner indices of each triangle, `(triangles, 3)`, and the polygon of each triangle, `(triangles,)`.
+    """
     if counts.size and counts.min() < 3:
         raise ValueError(f"it has a face of {counts.min()} corners")
     triangles = counts - 2
@@ -167,7 +175,7 @@ def fan(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def runs(material: np.ndarray) -> list[tuple[int, int, int]]:
-    """Where each run of faces of one material begins and ends, and the material."""
+    """Returns (start, end, material) of each run of consecutive faces with the same material."""
     if not len(material):
         return []
     edges = [0, *(np.flatnonzero(np.diff(material)) + 1).tolist(), len(material)]

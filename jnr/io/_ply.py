@@ -1,4 +1,4 @@
-"""PLY files, with one texture coordinate a corner of a face as MeshLab writes them."""
+"""Reader and writer of PLY files, with one texture coordinate per face corner as in MeshLab's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "t
 class _Property(NamedTuple):
     name: str
     dtype: np.dtype
-    count: np.dtype | None  # of a list
+    count: np.dtype | None  # dtype of the length of a list; None for a scalar property
 
 
 class _Element(NamedTuple):
@@ -29,24 +29,24 @@ class _Element(NamedTuple):
     length: int
     properties: list[_Property]
 
-    def smallest(self, *, text: bool) -> int:
-        """Bytes that a row has at least."""
+    def min_row_size(self, *, text: bool) -> int:
+        """Lower bound of the bytes of a row."""
         if text:
             return 2 * len(self.properties)
-        return sum((own.count or own.dtype).itemsize for own in self.properties)
+        return sum((prop.count or prop.dtype).itemsize for prop in self.properties)
 
 
 class _Column(NamedTuple):
-    values: np.ndarray
-    counts: np.ndarray | None  # of a list
+    values: np.ndarray  # of all rows, concatenated
+    counts: np.ndarray | None  # length of each list; None for a scalar property
 
 
 class _Header(NamedTuple):
-    order: str | None  # of bytes; None where the file is text
+    order: str | None  # byte order, "<" or ">"; None for text
     elements: list[_Element]
     images: list[str]
     wrap: str | None
-    size: int
+    size: int  # in bytes
 
 
 def read(path: Path, files: Files, wrap: str, *, textures: bool) -> Content:
@@ -55,9 +55,9 @@ def read(path: Path, files: Files, wrap: str, *, textures: bool) -> Content:
     header = _header(content)
     body = memoryview(content)[header.size :]
     for element in header.elements:
-        # The last number of a text needs no space behind it.
-        if element.length * element.smallest(text=header.order is None) > len(body) + 1:
-            raise ValueError(f"it promises {element.length} rows of {element.name}, more than it holds")
+        # + 1: no space is needed after the last number of a text.
+        if element.length * element.min_row_size(text=header.order is None) > len(body) + 1:
+            raise ValueError(f"it declares {element.length} rows of {element.name}, more than it contains")
     if header.order is None:
         source = _parts.all_numbers(bytes(body))
         tables = _tables(header.elements, lambda element, at: _text_table(element, source, at))
@@ -85,7 +85,7 @@ def _header(content) -> _Header:
                 elements.append(_Element(name, int(length), []))
             case ["property", "list", count, kind_of, name] if elements and {count, kind_of} <= TYPES.keys():
                 if TYPES[count][0] == "f":
-                    raise ValueError(f"its list {name!r} has a length of type {count}")
+                    raise ValueError(f"its list {name!r} has lengths of type {count}")
                 elements[-1].properties.append(_Property(name, np.dtype(TYPES[kind_of]), np.dtype(TYPES[count])))
             case ["property", kind_of, name] if elements and kind_of in TYPES:
                 elements[-1].properties.append(_Property(name, np.dtype(TYPES[kind_of]), None))
@@ -98,9 +98,9 @@ def _header(content) -> _Header:
             case _:
                 raise ValueError(f"its header has the line {line[:80]!r}")
     for element in elements:
-        names = [own.name for own in element.properties]
+        names = [prop.name for prop in element.properties]
         if len(set(names)) < len(names):
-            raise ValueError(f"its element {element.name!r} has two properties of one name")
+            raise ValueError(f"its element {element.name!r} has two properties of the same name")
     orders = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
     if kind not in orders:
         raise ValueError(f"its format is {kind!r}, not one of {', '.join(orders)}")
@@ -108,6 +108,7 @@ def _header(content) -> _Header:
 
 
 def _tables(elements, read_table) -> dict[str, dict[str, _Column]]:
+    """Reads the elements in turn; the result maps the name of an element to its columns by property name."""
     tables, at = {}, 0
     for element in elements:
         if element.length and element.properties:
@@ -117,80 +118,80 @@ def _tables(elements, read_table) -> dict[str, dict[str, _Column]]:
 
 
 def _binary_table(element, source, at, order):
-    def values_at(own, number, at):
-        end = at + number * own.dtype.itemsize
+    def values_at(prop, number, at):
+        end = at + number * prop.dtype.itemsize
         if end > len(source):
-            raise ValueError(f"it ends within {own.name}")
-        return np.frombuffer(source, own.dtype.newbyteorder(order), number, at), end
+            raise ValueError(f"it ends within {prop.name}")
+        return np.frombuffer(source, prop.dtype.newbyteorder(order), number, at), end
 
-    # The lists of most files have one length, seen in the first row.
+    # Fast path: in most files all lists of a property have the length of the first row.
     lengths, end = _first_lengths(element, values_at, at)
     if (end - at) * element.length > len(source) - at:
-        return _ragged(element, values_at, at)
+        return _ragged_table(element, values_at, at)
     fields = []
-    for own, length in zip(element.properties, lengths, strict=True):
-        if own.count is not None:
-            fields.append((f"number of {own.name}", own.count.newbyteorder(order)))
-        fields.append((own.name, own.dtype.newbyteorder(order), () if length is None else (length,)))
+    for prop, length in zip(element.properties, lengths, strict=True):
+        if prop.count is not None:
+            fields.append((f"number of {prop.name}", prop.count.newbyteorder(order)))
+        fields.append((prop.name, prop.dtype.newbyteorder(order), () if length is None else (length,)))
     rows = np.frombuffer(source, np.dtype(fields), element.length, at)
     table = {}
-    for own, length in zip(element.properties, lengths, strict=True):
-        if length is not None and not np.all(rows[f"number of {own.name}"] == length):
-            return _ragged(element, values_at, at)
+    for prop, length in zip(element.properties, lengths, strict=True):
+        if length is not None and not np.all(rows[f"number of {prop.name}"] == length):
+            return _ragged_table(element, values_at, at)
         counts = None if length is None else np.full(element.length, length)
-        table[own.name] = _Column(rows[own.name].reshape(-1), counts)
+        table[prop.name] = _Column(rows[prop.name].reshape(-1), counts)
     return table, at + (end - at) * element.length
 
 
 def _first_lengths(element, values_at, at):
-    """The length of each list in the first row, None for what is no list, and where the row ends."""
+    """Returns the length of each list in the first row, None for scalar properties, and the end of the row."""
     lengths = []
-    for own in element.properties:
+    for prop in element.properties:
         length = None
-        if own.count is not None:
-            count, at = values_at(own._replace(dtype=own.count), 1, at)
+        if prop.count is not None:
+            count, at = values_at(prop._replace(dtype=prop.count), 1, at)
             length = _length(count[0])
-        _, at = values_at(own, 1 if length is None else length, at)
+        _, at = values_at(prop, 1 if length is None else length, at)
         lengths.append(length)
     return lengths, at
 
 
 def _text_table(element, source, at):
-    def values_at(own, number, at):
+    def values_at(prop, number, at):
         if at + number > len(source):
-            raise ValueError(f"it ends within {own.name}")
+            raise ValueError(f"it ends within {prop.name}")
         return source[at : at + number], at + number
 
     lengths, end = _first_lengths(element, values_at, at)
     width = end - at
     if width * element.length > len(source) - at:
-        return _ragged(element, values_at, at)
+        return _ragged_table(element, values_at, at)
     rows = source[at : at + width * element.length].reshape(-1, width)
     table, column = {}, 0
-    for own, length in zip(element.properties, lengths, strict=True):
+    for prop, length in zip(element.properties, lengths, strict=True):
         counts = None
         if length is not None:
             if not np.all(rows[:, column] == length):
-                return _ragged(element, values_at, at)
+                return _ragged_table(element, values_at, at)
             counts, column = np.full(element.length, length), column + 1
         values = rows[:, column : column + (1 if length is None else length)]
-        table[own.name], column = _Column(values.reshape(-1), counts), column + values.shape[1]
+        table[prop.name], column = _Column(values.reshape(-1), counts), column + values.shape[1]
     return table, at + width * element.length
 
 
-def _ragged(element, values_at, at):
-    """A table of lists of different lengths, row by row."""
-    values = {own.name: [] for own in element.properties}
-    counts = {own.name: [] for own in element.properties if own.count is not None}
+def _ragged_table(element, values_at, at):
+    """Reads a table of lists of different lengths, row by row."""
+    values = {prop.name: [] for prop in element.properties}
+    counts = {prop.name: [] for prop in element.properties if prop.count is not None}
     for _ in range(element.length):
-        for own in element.properties:
+        for prop in element.properties:
             number = 1
-            if own.count is not None:
-                count, at = values_at(own._replace(dtype=own.count), 1, at)
+            if prop.count is not None:
+                count, at = values_at(prop._replace(dtype=prop.count), 1, at)
                 number = _length(count[0])
-                counts[own.name].append(number)
-            row, at = values_at(own, number, at)
-            values[own.name].append(row)
+                counts[prop.name].append(number)
+            row, at = values_at(prop, number, at)
+            values[prop.name].append(row)
     table = {
         name: _Column(np.concatenate(rows), np.array(counts[name]) if name in counts else None)
         for name, rows in values.items()
@@ -209,16 +210,16 @@ def _content(tables, header, files, wrap, *, textures) -> Content:
     vertices = _columns(vertex, ("x", "y", "z"))
     index = face.get("vertex_indices", face.get("vertex_index"))
     if vertices is None or index is None or index.counts is None:
-        raise ValueError("it has no vertices of x, y and z or no faces of vertex_indices")
+        raise ValueError("it has no vertices with x, y and z or no faces with vertex_indices")
     triangles, polygon = _parts.fan(index.counts)
     if not np.all(index.values == np.floor(index.values)):
-        raise ValueError("it has a vertex index that is not a whole number")
+        raise ValueError("it has a vertex index that is not an integer")
     faces = np.clip(index.values, -1, 2**31).astype(np.int64)[triangles]
     if not textures:
         return Content(vertices, faces)
     colors = _columns(vertex, ("red", "green", "blue"))
     dtype = next(
-        (own.dtype for e in header.elements if e.name == "vertex" for own in e.properties if own.name == "red"), None
+        (prop.dtype for e in header.elements if e.name == "vertex" for prop in e.properties if prop.name == "red"), None
     )
     if colors is not None and dtype is not None and dtype.kind != "f":
         colors = colors / np.float32(np.iinfo(dtype).max)
@@ -236,37 +237,38 @@ def _content(tables, header, files, wrap, *, textures) -> Content:
 def _texture(header, files, wrap, uv, uv_faces, face, polygon):
     if len(header.images) > _parts.MAX_IMAGES:
         raise ValueError(f"it has more than {_parts.MAX_IMAGES} images")
-    images = _parts.alike([files.image(name, "comment TextureFile") for name in header.images])
-    number = face.get("texnumber")
+    images = _parts.with_equal_channels([files.image(name, "comment TextureFile") for name in header.images])
+    texnumber = face.get("texnumber")
     material = np.zeros(len(polygon), np.int64)
-    if number is not None and number.counts is None:
-        if not np.all((number.values >= 0) & (number.values < len(images))):
-            raise ValueError(f"it has {len(images)} images and a face whose texnumber is not one of theirs")
-        material = number.values.astype(np.int64)[polygon]
+    if texnumber is not None and texnumber.counts is None:
+        if not np.all((texnumber.values >= 0) & (texnumber.values < len(images))):
+            raise ValueError(f"it has {len(images)} images and a face whose texnumber is out of range")
+        material = texnumber.values.astype(np.int64)[polygon]
     elif len(images) > 1:
-        raise ValueError(f"it has {len(images)} images but no texnumber that says which a face has")
+        raise ValueError(f"it has {len(images)} images but no texnumber that assigns them to faces")
     return Texture(images, [header.wrap or wrap] * len(images), uv, uv_faces, material)
 
 
 def _wedges(wedges, corners):
-    """One texture coordinate a corner; (0, 0) at faces that have none."""
-    has = wedges.counts > 0
-    if np.any(wedges.counts[has] != 2 * corners[has]):
-        raise ValueError("it has a face whose texcoord does not have two numbers a corner")
+    """Returns one texture coordinate per corner; (0, 0) for faces without."""
+    has_uv = wedges.counts > 0
+    if np.any(wedges.counts[has_uv] != 2 * corners[has_uv]):
+        raise ValueError("it has a face whose texcoord does not have two numbers per corner")
     uv = np.zeros((corners.sum(), 2))
-    uv[np.repeat(has, corners)] = wedges.values.reshape(-1, 2)
+    uv[np.repeat(has_uv, corners)] = wedges.values.reshape(-1, 2)
     return uv
 
 
-def _columns(table, *names):
-    for own in names:
-        if all(name in table and table[name].counts is None for name in own):
-            return np.stack([table[name].values for name in own], axis=-1)
+def _columns(table, *alternatives):
+    """Stacks the scalar properties of the first alternative that the table has; None if it has none of them."""
+    for names in alternatives:
+        if all(name in table and table[name].counts is None for name in names):
+            return np.stack([table[name].values for name in names], axis=-1)
     return None
 
 
 def write(path: Path, content: Content) -> dict[Path, bytes]:
-    """The PLY file and its image."""
+    """Returns the contents of the PLY file and its image, by path."""
     vertices, faces, colors, texture = content
     files = {}
     header = ["ply", "format binary_little_endian 1.0"]
@@ -275,14 +277,14 @@ def write(path: Path, content: Content) -> dict[Path, bytes]:
     if texture is not None:
         if len(texture.images) > 1:
             raise ValueError(
-                f"images must be one to be saved as .ply, got {len(texture.images)}: use .obj or .glb for several."
+                f"images must be a single one to be saved as .ply, got {len(texture.images)}: use .obj or .glb instead."
             )
         if texture.wraps[0] == "border":
             raise ValueError("wrap must be 'repeat', 'mirror' or 'clamp' to be saved as .ply, got 'border'.")
         image = path.with_suffix(".png")
-        if image.name != image.name.strip() or any(ord(letter) < 32 for letter in image.name):
+        if image.name != image.name.strip() or any(ord(character) < 32 for character in image.name):
             raise ValueError(
-                f"path must have a name without a space at an end and without control characters to be saved with "
+                f"path must have a name without spaces at its ends and without control characters to be saved with "
                 f"textures, got {path.name!r}."
             )
         files[image] = _parts.png(texture.images[0])

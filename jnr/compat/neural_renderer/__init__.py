@@ -1,7 +1,7 @@
-"""Neural Renderer's interface on top of jnr: `import jnr.compat.neural_renderer as nr`.
+"""Neural Renderer's interface, implemented with jnr: `import jnr.compat.neural_renderer as nr`.
 
-The names here are those of the PyTorch port; `jnr.compat.neural_renderer.chainer` has those of the Chainer original.
-docs/migration.md says what differs.
+This module has the names of the PyTorch port, `jnr.compat.neural_renderer.chainer` those of the Chainer original. "The
+originals" are the two. docs/migration.md lists the differences.
 """
 
 from jnr.compat.neural_renderer import optimizers as optimizers

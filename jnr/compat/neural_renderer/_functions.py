@@ -1,4 +1,4 @@
-"""Neural Renderer's functions between vertices and its rasterizer."""
+"""Neural Renderer's functions from vertices to the input of its rasterizer."""
 
 from __future__ import annotations
 
@@ -21,16 +21,28 @@ FLIP_Z = np.diag(np.array([1, 1, -1, 1], np.float32))
 
 
 def cross(a: Float[Array, "rows 3"], b: Float[Array, "rows 3"]) -> Float[Array, "rows 3"]:
-    """Vector products, row by row."""
+    """Returns the cross product of each row of `a` and `b`.
+
+    Gradients: reach both arguments.
+    """
     return jnp.cross(_checks.as_compute(a, "a"), _checks.as_compute(b, "b"))
 
 
 def get_points_from_angles(
     distance: ArrayLike, elevation: ArrayLike, azimuth: ArrayLike, degrees: bool = True
 ) -> Float[Array, "*batch 3"]:
-    """Points around the origin for `eye`; azimuth 0 is the side of -z, where the default eye is.
+    """Returns points around the origin, for `eye`.
 
-    One array, also of single numbers, of which the originals make a tuple.
+    Azimuth 0 is the direction of -z, where the default eye is; elevation is measured from the xz plane upwards. The
+    result is always an array, whereas the originals return a tuple for scalars.
+
+    Gradients: reach distance, elevation and azimuth.
+
+    Args:
+        distance: Distance from the origin.
+        elevation: Angle towards +y.
+        azimuth: Angle around the y axis.
+        degrees: Whether angles are in degrees, else in radians.
     """
     return jnr.points_from_angles(distance, elevation, azimuth, degrees=degrees, handedness="left")
 
@@ -41,13 +53,24 @@ def look_at(
     at: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 0, 0),
     up: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 1, 0),
 ) -> Float[Array, "batch vertices 3"]:
-    """Vertices as a camera at `eye` that looks at a point sees them: x right, y up, z forward.
+    """Transforms vertices to the space of a camera at `eye` that looks at the point `at`.
+
+    Camera space has x to the right, y up and z forward.
 
     Gradients: reach all arguments.
+
+    Args:
+        vertices: Positions in world space.
+        eye: Position of the camera.
+        at: Point in the centre of the view.
+        up: Direction that is up in the image; must not be parallel to the viewing direction.
+
+    Raises:
+        ValueError: If a shape is wrong, or `eye` equals `at`.
     """
 
     def one(vertices, eye, at, up):
-        return _seen(jnr.LookAt(eye, at, up, handedness="left"), vertices)
+        return _to_camera_space(jnr.LookAt(eye, at, up, handedness="left"), vertices)
 
     return over_batch(one, as_vertices(vertices), eye=(eye, 1), at=(at, 1), up=(up, 1))
 
@@ -58,13 +81,24 @@ def look(
     direction: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 0, 1),
     up: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 1, 0),
 ) -> Float[Array, "batch vertices 3"]:
-    """Vertices as a camera at `eye` that looks in a direction sees them: x right, y up, z forward.
+    """Transforms vertices to the space of a camera at `eye` that looks along `direction`.
+
+    Camera space has x to the right, y up and z forward.
 
     Gradients: reach all arguments.
+
+    Args:
+        vertices: Positions in world space.
+        eye: Position of the camera.
+        direction: Viewing direction, of any length but zero.
+        up: Direction that is up in the image; must not be parallel to the viewing direction.
+
+    Raises:
+        ValueError: If a shape is wrong, or `direction` is zero.
     """
 
     def one(vertices, eye, direction, up):
-        return _seen(jnr.LookAlong(eye, direction, up, handedness="left"), vertices)
+        return _to_camera_space(jnr.LookAlong(eye, direction, up, handedness="left"), vertices)
 
     return over_batch(one, as_vertices(vertices), eye=(eye, 1), direction=(direction, 1), up=(up, 1))
 
@@ -72,12 +106,12 @@ def look(
 def perspective(
     vertices: Float[Array, "batch vertices 3"], angle: ArrayLike | Float[Array, " batch"] = 30.0
 ) -> Float[Array, "batch vertices 3"]:
-    """Camera-space points to the screen: x and y divided by z and the tangent of half the field of view; z stays.
+    """Projects camera-space points to the screen: x and y are divided by `z * tan(angle)`, z is kept.
 
     Gradients: reach both arguments.
 
     Args:
-        vertices: In front of a camera that looks along +z.
+        vertices: Positions in the space of a camera that looks along +z.
         angle: Half the field of view, in degrees.
     """
 
@@ -97,18 +131,20 @@ def projection(
     orig_size: int,
     eps: float = 1e-9,
 ) -> Float[Array, "batch vertices 3"]:
-    """World points to the screen by a calibrated camera: x and y in [-1, 1] across the image, y up, and depth.
+    """Projects world points to the screen of a calibrated camera.
 
-    Gradients: reach vertices, calibration, pose and distortion.
+    The result has x and y in [-1, 1] across the image, y up, and the depth along the optical axis.
+
+    Gradients: reach `vertices`, `K`, `R`, `t` and `dist_coeffs`.
 
     Args:
-        vertices: In the world.
-        K: Calibration in pixels of a square image, whose first pixel reaches from 0 to 1.
-        R: World to camera rotation, OpenCV's axes (x right, y down, z forward).
-        t: The world's origin in the camera's coordinates.
-        dist_coeffs: k1, k2, p1, p2, k3 of OpenCV's model, None for a lens without.
-        orig_size: Width and height of that image.
-        eps: Taken for a depth of exactly zero.
+        vertices: Positions in world space.
+        K: Calibration matrix in pixels of a square image whose first pixel extends from 0 to 1.
+        R: Rotation from world to camera, in OpenCV's axes (x right, y down, z forward).
+        t: World origin in camera coordinates.
+        dist_coeffs: k1, k2, p1, p2, k3 of OpenCV's distortion model; None for no distortion.
+        orig_size: Width and height of that image, in pixels.
+        eps: Replaces a depth of exactly zero in the division.
     """
 
     def one(vertices, K, R, t, dist_coeffs):
@@ -120,20 +156,20 @@ def projection(
 
 
 def calibration(K, R, t, dist_coeffs) -> dict[str, tuple]:
-    """A calibrated camera's arrays as `over_batch` takes them."""
+    """Returns the arrays of a calibrated camera as settings of `over_batch`."""
     if t is not None and jnp.ndim(t) == 3:
         t = jnp.reshape(t, (-1, 3))
-    # No distortion is the default, and finding out how far one goes costs time.
+    # Zeros are the default; None saves the computation of the distortion model and of its valid range.
     if dist_coeffs is not None and _checks.is_concrete(dist_coeffs) and not np.any(np.asarray(dist_coeffs)):
         dist_coeffs = None
     return {"K": (K, 2), "R": (R, 2), "t": (t, 1), "dist_coeffs": (dist_coeffs, 1)}
 
 
 def calibrated(K, R, t, dist_coeffs, orig_size, near: ArrayLike = 0.1, far: ArrayLike = 100) -> jnr.Camera:
-    """One item's calibrated camera."""
+    """Returns the calibrated camera of one batch item."""
     for name, value in (("K", K), ("R", R), ("t", t)):
         if value is None:
-            raise ValueError(f"{name} must be given where camera_mode is 'projection', got None.")
+            raise ValueError(f"{name} must be given if camera_mode is 'projection', got None.")
     size = (orig_size, orig_size)
     return jnr.Camera.from_opencv(K, R, t, size, distortion=dist_coeffs, near=near, far=far, pixel_center=0.5)
 
@@ -141,7 +177,10 @@ def calibrated(K, R, t, dist_coeffs, orig_size, near: ArrayLike = 0.1, far: Arra
 def vertices_to_faces(
     vertices: Float[Array, "batch vertices 3"], faces: Int[Array, "batch faces 3"]
 ) -> Float[Array, "batch faces 3 3"]:
-    """The corners of each face; zeros for padding (index -1)."""
+    """Returns the corners of each face; zeros for padding (index -1).
+
+    Gradients: reach `vertices`.
+    """
     vertices = as_vertices(vertices)
     return jax.vmap(lambda v, f: corner_values(v, f).swapaxes(0, 1))(vertices, as_faces(faces, vertices))
 
@@ -155,20 +194,24 @@ def lighting(
     color_directional: ArrayLike | Sequence[float] = (1, 1, 1),
     direction: ArrayLike | Sequence[float] = (0, 1, 0),
 ) -> Float[Array, "batch faces t t t channels"]:
-    """Texture cubes times the light on each face, as new arrays.
+    """Returns texture cubes multiplied by the light on each face. The arguments are not modified.
 
-    A face is lit on the side from which it is clockwise in right-handed space, the one that a mirrored picture shows.
+    The lit side of a face is the one from which its corners are clockwise in right-handed coordinates. This is the
+    front in a mirrored image, as `look` and `look_at` produce it.
 
-    Gradients: reach all arguments; faces through their normals.
+    Gradients: reach all arguments; `faces` through the normals.
 
     Args:
-        faces: Corners of the faces in the world, from `vertices_to_faces`.
+        faces: Corners of the faces in world space, from `vertices_to_faces`.
         textures: Texture cubes.
         intensity_ambient: Factor on `color_ambient`.
         intensity_directional: Factor on `color_directional`.
-        color_ambient: One number a channel, or (batch, channels).
-        color_directional: One number a channel, or (batch, channels).
-        direction: Where the light comes from, used as it is; (3,) or (batch, 3).
+        color_ambient: One value per channel, or (batch, channels).
+        color_directional: One value per channel, or (batch, channels).
+        direction: Direction towards the light, not normalized; (3,) or (batch, 3).
+
+    Raises:
+        ValueError: If a shape is wrong, or `textures` is None.
     """
     faces = as_soup(faces)
     cubes = as_textures(textures, faces)
@@ -188,11 +231,11 @@ def lighting(
     return over_batch(one, faces, cubes, **colors, direction=(direction, 1))
 
 
-def _seen(pose, vertices):
+def _to_camera_space(pose, vertices):
     x, y, z, _ = transform(pose.camera_from_world(), vertices).T
     return jnp.stack([x, y, -z], axis=-1)
 
 
 def corners(faces: Float[Array, "faces 3 3"]) -> Int[Array, "faces 3"]:
-    """Vertex indices of faces that share no vertices."""
+    """Returns the vertex indices of faces that share no vertices: 0, 1, 2; 3, 4, 5; and so on."""
     return jnp.asarray(np.arange(3 * faces.shape[0], dtype=np.int32).reshape(-1, 3))

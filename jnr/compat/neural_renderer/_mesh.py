@@ -1,4 +1,4 @@
-"""Neural Renderer's mesh files and its class of a mesh to be optimised."""
+"""Neural Renderer's mesh files and its class for meshes that are optimized."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ def load_obj(
 
     Args:
         filename_obj: The file.
-        normalization: Whether the mesh is moved and scaled to reach from -1 to 1 along its longest side.
+        normalization: Whether the mesh is centred and scaled to [-1, 1] along its longest side.
         texture_size: Texels along each side of a texture cube.
         load_texture: Whether to read materials and images.
-        texture_wrapping: How images go on: `"REPEAT"`, `"MIRRORED_REPEAT"`, `"CLAMP_TO_EDGE"` or `"CLAMP_TO_BORDER"`.
+        texture_wrapping: Continuation of images beyond their edges: `"REPEAT"`, `"MIRRORED_REPEAT"`, `"CLAMP_TO_EDGE"`
+            or `"CLAMP_TO_BORDER"`.
         use_bilinear: Whether images are sampled bilinearly, else at the nearest texel.
 
     Returns:
         Vertices (vertices, 3) and int32 faces (faces, 3); with `load_texture` also texture cubes
-        (faces, t, t, t, 3), grey (0.5) where the file has no material.
+        (faces, t, t, t, 3). Faces without a material are grey (0.5).
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, see `jnr.load`, or a name is unknown.
+        FileNotFoundError: If the file does not exist.
+        ImportError: If Pillow is needed and missing.
+        ValueError: If `texture_wrapping` is unknown or the file invalid, see `jnr.load`.
     """
     _checks.check_choice(texture_wrapping, "texture_wrapping", tuple(WRAPS))
     mesh = jnr.load(filename_obj, wrap=WRAPS[texture_wrapping], textures=load_texture)
@@ -62,7 +64,7 @@ def load_obj(
     if not use_bilinear:
         texture = dataclasses.replace(texture, filter="nearest")
     cubes = jnr.uv_to_cubes(texture, mesh.faces, texture_size)
-    # Transparency is not drawn.
+    # Neural Renderer has no transparency: alpha is dropped.
     return mesh.vertices, mesh.faces, cubes[..., :3]
 
 
@@ -72,10 +74,17 @@ def save_obj(
     faces: Int[Array, "faces 3"],
     textures: Float[Array, "faces t t t 3"] | None = None,
 ) -> None:
-    """Writes an OBJ file; with textures also an MTL file and a PNG file with 16 x 16 texels a face.
+    """Writes an OBJ file; with textures also an MTL file and a PNG file with 16 x 16 texels per face.
+
+    Args:
+        filename: The file, ending in .obj.
+        vertices: Positions.
+        faces: Vertex indices of each face.
+        textures: Texture cubes, or None.
 
     Raises:
-        ValueError: If a shape or number cannot be written, or the name does not end in .obj.
+        ImportError: If there are textures and Pillow is missing.
+        ValueError: If `filename` does not end in .obj, a shape is wrong or a number not finite.
     """
     if Path(filename).suffix.lower() != ".obj":
         raise ValueError(f"filename must end in .obj, got {str(filename)!r}.")
@@ -84,17 +93,17 @@ def save_obj(
 
 @jax.tree_util.register_pytree_node_class
 class Mesh:
-    """A mesh whose vertices and textures are to be optimised.
+    """A mesh whose vertices and textures are optimized.
 
-    To JAX it is a tree of these two arrays, so `jax.grad` by a mesh and optax's updates of it are meshes; faces and
-    learning rates are constants.
+    It is a pytree with the leaves `vertices` and `textures`, so its gradient by `jax.grad` and its optax updates are
+    meshes too. Faces and learning rate factors are static.
 
     Attributes:
-        vertices: (vertices, 3).
+        vertices: Positions (vertices, 3).
         faces: int32 NumPy array (faces, 3).
-        textures: Texture cubes (faces, t, t, t, 3).
-        lr_vertices: Factor on the learning rate of vertices, for `optimizers.Adam`.
-        lr_textures: Factor on that of textures.
+        textures: Texture cubes (faces, t, t, t, channels) before the sigmoid of `get_batch`.
+        lr_vertices: Factor on the learning rate of `vertices`, for `optimizers.Adam`.
+        lr_textures: Factor on the learning rate of `textures`.
 
     Example:
         >>> mesh = nr.Mesh.fromobj("bunny.obj")
@@ -110,7 +119,15 @@ class Mesh:
         *,
         seed: int = 0,
     ):
-        """Makes a mesh; textures that are not given are normal noise of deviation 0.05."""
+        """Creates a mesh.
+
+        Args:
+            vertices: Positions.
+            faces: Vertex indices of each face; must be concrete.
+            textures: Texture cubes before the sigmoid; None is normal noise of standard deviation 0.05.
+            texture_size: Texels along each side of new texture cubes.
+            seed: Seed of that noise.
+        """
         self.vertices = _checks.as_compute(vertices, "vertices")
         _checks.check_shape(self.vertices, "vertices", "vertices", 3)
         _checks.as_faces(faces, self.vertices.shape[0])
@@ -130,25 +147,25 @@ class Mesh:
         load_texture: bool = False,
         texture_size: int = 4,
     ) -> Mesh:
-        """A mesh from an OBJ file, see `load_obj`."""
+        """Returns the mesh of an OBJ file; arguments as for `load_obj`."""
         return Mesh(*load_obj(filename_obj, normalization, texture_size, load_texture), texture_size=texture_size)
 
     def get_batch(self, batch_size: int) -> tuple[Array, Array, Array]:
-        """Vertices, faces and the sigmoid of the textures, each so many times, for `Renderer`."""
+        """Returns vertices, faces and the sigmoid of the textures, each repeated along a batch axis, for `Renderer`."""
         arrays = self.vertices, jnp.asarray(self.faces), jax.nn.sigmoid(self.textures)
         vertices, faces, textures = (jnp.broadcast_to(a, (batch_size, *a.shape)) for a in arrays)
         return vertices, faces, textures
 
     def set_lr(self, lr_vertices: float, lr_textures: float) -> None:
-        """Sets the factors on the learning rate."""
+        """Sets the factors on the learning rates of vertices and textures."""
         self.lr_vertices, self.lr_textures = lr_vertices, lr_textures
 
     def to_gpu(self) -> Self:
-        """Does nothing: JAX puts arrays where its default device is."""
+        """Returns the mesh unchanged: JAX places arrays on its default device."""
         return self
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
-        """The two arrays, and the constants."""
+        """Returns the leaves and the static fields."""
         return (self.vertices, self.textures), (_Faces(self.faces), self.lr_vertices, self.lr_textures)
 
     @classmethod
@@ -162,7 +179,7 @@ class Mesh:
 
 
 class _Faces:
-    """An array that can be compared and hashed, as JAX demands of constants."""
+    """An array with equality and hash, which JAX requires of static fields."""
 
     def __init__(self, array):
         self.array = array

@@ -1,4 +1,4 @@
-"""Neural Renderer's rasterizer of faces on the screen: x and y in [-1, 1] across the image, z the distance."""
+"""Neural Renderer's rasterizer of screen-space faces: x and y in [-1, 1] across the image, z is the depth."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from jnr.compat.neural_renderer._functions import FLIP_Z, corners
 
 
 @pytree()
-class Divided(jnr.Perspective):
-    """x and y are the screen's already, but in between corners all is interpolated as under perspective.
+class ScreenSpacePerspective(jnr.Perspective):
+    """Projection of points whose x and y are screen coordinates already, with perspective-correct interpolation.
 
-    The originals' rasterizer knows no other interpolation, parallel projection included.
+    The originals' rasterizer always interpolates perspectively, also for parallel projection.
     """
 
     def distort(self, points: Float[Array, "points 3"]) -> Float[Array, "points 3"]:
-        """Points that a perspective of 90 degrees puts at the same x and y on the screen."""
+        """Returns the points that a field of view of 90 degrees projects to the same x and y."""
         return jnp.concatenate([points[:, :2] * -points[:, 2:], points[:, 2:]], axis=-1)
 
 
 def screen(near: ArrayLike, far: ArrayLike) -> jnr.Camera:
-    """The camera that sees points of the screen where they are."""
-    return jnr.Camera(jnr.Pose(jnp.asarray(FLIP_Z)), Divided(90.0, near, far))
+    """Returns the camera that projects screen-space points to themselves."""
+    return jnr.Camera(jnr.Pose(jnp.asarray(FLIP_Z)), ScreenSpacePerspective(90.0, near, far))
 
 
 def rasterize_rgbad(
@@ -43,26 +43,31 @@ def rasterize_rgbad(
     return_alpha: bool = True,
     return_depth: bool = True,
 ) -> dict[str, Array | None]:
-    """Draws faces of the screen that are counter-clockwise there.
+    """Renders screen-space faces. Faces that are clockwise in the image are culled.
 
-    Gradients: `rgb` reaches the textures; `rgb` and `alpha` together reach x and y of the faces by Neural Renderer's
-    gradient of visibility; `depth` reaches x, y and z.
+    Gradients: `rgb` reaches `textures`. `rgb` and `alpha` together reach x and y of `faces` by the edge sweep, Neural
+    Renderer's visibility gradient. `depth` reaches x, y and z of `faces`. Reverse mode only, because of the edge sweep.
 
     Args:
-        faces: Corners: x to the right and y upwards in [-1, 1] across the image, z the distance from the camera.
-        textures: Texture cubes, None for white.
-        image_size: Height and width.
+        faces: Corners: x to the right and y up in [-1, 1] across the image, z the depth from the camera.
+        textures: Texture cubes; None renders white faces.
+        image_size: Height and width in pixels.
         anti_aliasing: Whether each pixel is the mean of 2 x 2 samples.
-        near: Distance before which nothing is drawn.
-        far: Distance beyond which nothing is drawn, and the background's depth.
-        eps: Of the gradient, see `jnr.edge_sweep`.
-        background_color: (channels,) or (batch, channels).
-        return_rgb: Whether the result has `"rgb"`; if not it is None there, as for the others.
-        return_alpha: Whether it has `"alpha"`.
-        return_depth: Whether it has `"depth"`.
+        near: Depth of the near plane; nothing nearer is rendered.
+        far: Depth of the far plane, beyond which nothing is rendered; also the depth of the background.
+        eps: Regularization of the edge sweep, see `jnr.edge_sweep`.
+        background_color: One value per channel, (channels,) or (batch, channels).
+        return_rgb: Whether to return `"rgb"`, else None in its place.
+        return_alpha: Whether to return `"alpha"`, else None in its place.
+        return_depth: Whether to return `"depth"`, else None in its place.
 
     Returns:
-        `"rgb"` (batch, channels, height, width), `"alpha"` and `"depth"` (batch, height, width), row 0 at the top.
+        A dict of `"rgb"` (batch, channels, height, width), `"alpha"` and `"depth"` (batch, height, width), row 0 at the
+        top.
+
+    Raises:
+        TypeError: If an argument is not an array of the right kind of numbers.
+        ValueError: If a shape or setting is not valid.
     """
     faces = as_soup(faces)
 
@@ -80,11 +85,11 @@ def rasterize_rgbad(
             eps=eps,
         )
 
-    picture = over_batch(one, faces, as_textures(textures, faces), background_color=(background_color, 1))
+    rendering = over_batch(one, faces, as_textures(textures, faces), background_color=(background_color, 1))
     return {
-        "rgb": jnp.moveaxis(picture.rgb, -1, 1) if return_rgb else None,
-        "alpha": picture.alpha if return_alpha else None,
-        "depth": picture.depth if return_depth else None,
+        "rgb": jnp.moveaxis(rendering.rgb, -1, 1) if return_rgb else None,
+        "alpha": rendering.alpha if return_alpha else None,
+        "depth": rendering.depth if return_depth else None,
     }
 
 
@@ -98,9 +103,9 @@ def rasterize(
     eps: float = 1e-4,
     background_color: ArrayLike | Sequence[float] = (0, 0, 0),
 ) -> Float[Array, "batch channels height width"]:
-    """`"rgb"` of `rasterize_rgbad`."""
+    """Returns `"rgb"` of `rasterize_rgbad`, which describes arguments and gradients."""
     images = rasterize_rgbad(faces, textures, image_size, anti_aliasing, near, far, eps, background_color)
-    return _given(images["rgb"])
+    return _not_none(images["rgb"])
 
 
 def rasterize_silhouettes(
@@ -111,8 +116,8 @@ def rasterize_silhouettes(
     far: ArrayLike = 100,
     eps: float = 1e-4,
 ) -> Float[Array, "batch height width"]:
-    """`"alpha"` of `rasterize_rgbad`."""
-    return _given(rasterize_rgbad(faces, None, image_size, anti_aliasing, near, far, eps)["alpha"])
+    """Returns `"alpha"` of `rasterize_rgbad`, which describes arguments and gradients."""
+    return _not_none(rasterize_rgbad(faces, None, image_size, anti_aliasing, near, far, eps)["alpha"])
 
 
 def rasterize_depth(
@@ -123,15 +128,15 @@ def rasterize_depth(
     far: ArrayLike = 100,
     eps: float = 1e-4,
 ) -> Float[Array, "batch height width"]:
-    """`"depth"` of `rasterize_rgbad`; has no gradient of visibility, so `eps` changes nothing."""
-    return _given(rasterize_rgbad(faces, None, image_size, anti_aliasing, near, far, eps)["depth"])
+    """Returns `"depth"` of `rasterize_rgbad`. It has no visibility gradient, so `eps` has no effect."""
+    return _not_none(rasterize_rgbad(faces, None, image_size, anti_aliasing, near, far, eps)["depth"])
 
 
 def use_unsafe_rasterizer(flag: bool) -> None:
-    """Does nothing: the originals' faster and their safe rasterizer are one here, fast and deterministic."""
+    """Does nothing: jnr has one rasterizer, which is deterministic. The originals have a fast and a safe one."""
     del flag
 
 
-def _given(image):
+def _not_none(image):
     assert image is not None
     return image

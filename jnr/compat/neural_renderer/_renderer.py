@@ -1,4 +1,4 @@
-"""Neural Renderer's class, as the PyTorch port has it."""
+"""Neural Renderer's class `Renderer` with the interface of the PyTorch port."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jnr
 from jnr import _checks
 from jnr.compat.neural_renderer._batch import as_faces, as_textures, as_vertices, over_batch
 from jnr.compat.neural_renderer._functions import calibrated, calibration
-from jnr.compat.neural_renderer._rasterize import Divided
+from jnr.compat.neural_renderer._rasterize import ScreenSpacePerspective
 
 Vertices = Float[Array, "batch vertices 3"]
 Faces = Int[Array, "batch faces 3"]
@@ -29,41 +29,42 @@ CAMERA_MODES = ("projection", "look", "look_at")
 
 
 class Renderer:
-    """Draws batches of meshes with a camera and lights that are attributes.
+    """Renders batches of meshes; camera and lights are attributes.
 
-    Attributes can be set at any time; a function under `jax.jit` keeps those it was traced with, so set what changes
-    inside of it. `eye`, `camera_direction`, `background_color`, the light's colours and its direction, and K, R, t
-    and dist_coeffs are one for all or one a batch item. They may be traced, as may `near`, `far`, `viewing_angle` and
-    the light's intensities.
+    Attributes can be set at any time. A function under `jax.jit` uses the values of its trace, so set attributes that
+    change inside the function. `eye`, `camera_direction`, `background_color`, colours and direction of the light, `K`,
+    `R`, `t` and `dist_coeffs` are shared by the batch or have one value per batch item. These attributes may be traced,
+    as may `near`, `far`, `viewing_angle` and the intensities of the light.
 
-    Gradients: those of `jnr.render`, to the arguments and to every attribute that is an array.
+    Gradients: those of `jnr.render`, to the arguments and to every attribute that may be traced.
 
     Attributes:
-        image_size: Height and width of the images.
+        image_size: Height and width of the images, in pixels.
         anti_aliasing: Whether each pixel is the mean of 2 x 2 samples.
-        background_color: (channels,) or (batch, channels).
-        fill_back: Whether both sides of a face are drawn; if not, those that are counter-clockwise in the image.
+        background_color: One value per channel, (channels,) or (batch, channels).
+        fill_back: Whether both sides of faces are rendered; if False, faces that are clockwise in the image are culled.
         camera_mode: `"projection"` (K, R, t, dist_coeffs, orig_size), `"look_at"` (from `eye` to the origin) or
             `"look"` (from `eye` along `camera_direction`).
-        K: Calibration in pixels of an image of `orig_size`, (3, 3) or (batch, 3, 3).
-        R: World to camera rotation, OpenCV's axes, (3, 3) or (batch, 3, 3).
-        t: The world's origin in the camera's coordinates, (3,), (batch, 3) or (batch, 1, 3).
-        dist_coeffs: k1, k2, p1, p2, k3 of OpenCV's model, (5,) or (batch, 5); zeros by default.
-        orig_size: Width and height of the image that K is for.
-        perspective: Whether the other two modes divide by depth.
-        viewing_angle: Half the field of view of these, in degrees.
-        eye: Where the camera of these is, (3,) or (batch, 3); by default where an object of radius 1 fills the image.
-        camera_direction: (3,) or (batch, 3).
-        near: Distance before which nothing is drawn.
-        far: Distance beyond which nothing is drawn, and the background's depth.
+        K: Calibration matrix in pixels of an image of `orig_size`, (3, 3) or (batch, 3, 3).
+        R: Rotation from world to camera, in OpenCV's axes, (3, 3) or (batch, 3, 3).
+        t: World origin in camera coordinates, (3,), (batch, 3) or (batch, 1, 3).
+        dist_coeffs: k1, k2, p1, p2, k3 of OpenCV's distortion model, (5,) or (batch, 5); zeros by default.
+        orig_size: Width and height, in pixels, of the image that `K` refers to.
+        perspective: Whether `"look_at"` and `"look"` divide by depth.
+        viewing_angle: Half the field of view of `"look_at"` and `"look"`, in degrees.
+        eye: Camera position of `"look_at"` and `"look"`, (3,) or (batch, 3). By default the distance is
+            `1 / tan(viewing_angle) + 1`, at which an object of radius 1 fills the image.
+        camera_direction: Viewing direction of `"look"`, (3,) or (batch, 3).
+        near: Depth of the near plane; nothing nearer is rendered.
+        far: Depth of the far plane, beyond which nothing is rendered; also the depth of the background.
         light_intensity_ambient: Factor on `light_color_ambient`.
         light_intensity_directional: Factor on `light_color_directional`.
-        light_color_ambient: (channels,) or (batch, channels).
-        light_color_directional: (channels,) or (batch, channels).
-        light_direction: Where the light comes from, used as it is, (3,) or (batch, 3). Images of `"projection"` are not
-            mirrored, and the originals light such faces from the other side, as if it were negated.
-        rasterizer_eps: Of the gradient of `render` and `render_rgb`, see `jnr.edge_sweep`.
-        silhouettes_eps: Of the gradient of `render_silhouettes`, a constant in the originals.
+        light_color_ambient: One value per channel, (channels,) or (batch, channels).
+        light_color_directional: One value per channel, (channels,) or (batch, channels).
+        light_direction: Direction towards the light, not normalized, (3,) or (batch, 3). As in the originals, its sign
+            is reversed in `"projection"` mode, whose images are not mirrored.
+        rasterizer_eps: Regularization of the edge sweep of `render` and `render_rgb`, see `jnr.edge_sweep`.
+        silhouettes_eps: Regularization of the edge sweep of `render_silhouettes`; a constant in the originals.
 
     Example:
         >>> renderer = nr.Renderer(image_size=64, camera_mode="look_at")
@@ -129,22 +130,25 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> Any:
-        """`render`, `render_rgb`, `render_silhouettes` or `render_depth`, by `mode`.
+        """Calls `render`, `render_rgb`, `render_silhouettes` or `render_depth`, depending on `mode`.
 
         Args:
-            vertices: Positions in the world.
+            vertices: Positions in world space.
             faces: Vertex indices of each face.
-            textures: Texture cubes, None for white.
-            mode: None, `"rgb"`, `"silhouettes"` or `"depth"`.
-            K: In place of the attribute, as for those below.
-            R: See the class.
-            t: See the class.
-            dist_coeffs: See the class.
-            orig_size: See the class.
+            textures: Texture cubes; None renders white faces.
+            mode: `"rgb"`, `"silhouettes"` or `"depth"`; None calls `render`.
+            K: Replaces the attribute for this call if not None.
+            R: Replaces the attribute for this call if not None.
+            t: Replaces the attribute for this call if not None.
+            dist_coeffs: Replaces the attribute for this call if not None.
+            orig_size: Replaces the attribute for this call if not None.
+
+        Returns:
+            The result of that method.
 
         Raises:
-            ValueError: If a shape, size, index or name is not allowed, or a calibration is missing.
             TypeError: If an argument is not an array of the right kind of numbers.
+            ValueError: If a shape, index or setting is not valid, or a calibration is missing in `"projection"` mode.
         """
         _checks.check_choice(mode, "mode", (None, "rgb", "silhouettes", "depth"))
         camera = (K, R, t, dist_coeffs, orig_size)
@@ -167,9 +171,9 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> Any:
-        """RGB (batch, channels, height, width), depth and alpha (batch, height, width); arguments as for a call."""
-        picture = self._picture(vertices, faces, textures, (K, R, t, dist_coeffs, orig_size))
-        return jnp.moveaxis(picture.rgb, -1, 1), picture.depth, picture.alpha
+        """Returns RGB (batch, channels, height, width), depth and alpha (batch, height, width); see `__call__`."""
+        rendering = self._rendering(vertices, faces, textures, (K, R, t, dist_coeffs, orig_size))
+        return jnp.moveaxis(rendering.rgb, -1, 1), rendering.depth, rendering.alpha
 
     def render_rgb(
         self,
@@ -182,9 +186,9 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> RGB:
-        """RGB alone; arguments as for a call."""
-        picture = self._picture(vertices, faces, textures, (K, R, t, dist_coeffs, orig_size))
-        return jnp.moveaxis(picture.rgb, -1, 1)
+        """Returns RGB (batch, channels, height, width); see `__call__`."""
+        rendering = self._rendering(vertices, faces, textures, (K, R, t, dist_coeffs, orig_size))
+        return jnp.moveaxis(rendering.rgb, -1, 1)
 
     def render_silhouettes(
         self,
@@ -196,10 +200,10 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> Images:
-        """Alpha alone, with a gradient of its own `silhouettes_eps`; arguments as for a call."""
+        """Returns alpha (batch, height, width), with the edge sweep of `silhouettes_eps`; see `__call__`."""
 
-        def one(vertices, faces, **numbers):
-            return jnr.render_silhouette(vertices, faces, eps=self.silhouettes_eps, **self._options(numbers))
+        def one(vertices, faces, **settings):
+            return jnr.render_silhouette(vertices, faces, eps=self.silhouettes_eps, **self._options(settings))
 
         return self._over_batch(one, vertices, faces, (K, R, t, dist_coeffs, orig_size))
 
@@ -213,21 +217,21 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> Images:
-        """Depth alone, `far` on background; arguments as for a call."""
+        """Returns depth (batch, height, width), `far` in the background; see `__call__`."""
 
-        def one(vertices, faces, **numbers):
-            return jnr.render_depth(vertices, faces, **self._options(numbers))
+        def one(vertices, faces, **settings):
+            return jnr.render_depth(vertices, faces, **self._options(settings))
 
         return self._over_batch(one, vertices, faces, (K, R, t, dist_coeffs, orig_size))
 
-    def _picture(self, vertices, faces, textures, camera) -> jnr.Rendering:
-        def one(vertices, faces, textures, background_color, **numbers):
-            options = self._options(numbers)
+    def _rendering(self, vertices, faces, textures, camera) -> jnr.Rendering:
+        def one(vertices, faces, textures, background_color, **settings):
+            options = self._options(settings)
             return jnr.render(
                 vertices,
                 faces,
                 textures,
-                lights=self._lights(options["camera"], numbers),
+                lights=self._lights(options["camera"], settings),
                 background=background_color,
                 eps=self.rasterizer_eps,
                 **options,
@@ -245,54 +249,55 @@ class Renderer:
             light_direction=(self.light_direction, 1),
         )
 
-    def _over_batch(self, one, vertices, faces, camera, textures=(), **numbers):
+    def _over_batch(self, one, vertices, faces, camera, textures=(), **settings):
+        """Maps `one` over the batch; entries of `camera` that are not None replace the attributes."""
         self._check_camera_mode()
         vertices = as_vertices(vertices)
         faces = as_faces(faces, vertices)
         textures = [as_textures(value, faces) for value in textures]
         given = zip(camera, (self.K, self.R, self.t, self.dist_coeffs, self.orig_size), strict=True)
-        *arrays, orig_size = (own if value is None else value for value, own in given)
-        numbers |= {"eye": (self.eye, 1), "camera_direction": (self.camera_direction, 1)} | calibration(*arrays)
+        *arrays, orig_size = (attribute if value is None else value for value, attribute in given)
+        settings |= {"eye": (self.eye, 1), "camera_direction": (self.camera_direction, 1)} | calibration(*arrays)
 
-        def one_of_size(*item, **numbers):
-            return one(*item, orig_size=orig_size, **numbers)
+        def one_of_size(*item, **settings):
+            return one(*item, orig_size=orig_size, **settings)
 
-        return over_batch(one_of_size, vertices, faces, *textures, **numbers)
+        return over_batch(one_of_size, vertices, faces, *textures, **settings)
 
-    def _options(self, numbers) -> dict[str, Any]:
-        """What all pictures of one item are drawn with."""
+    def _options(self, settings) -> dict[str, Any]:
+        """Returns the options that all rendering functions of jnr share, for one batch item."""
         return {
-            "camera": self._camera(numbers),
+            "camera": self._camera(settings),
             "image_size": self.image_size,
             "antialias": 2 if self.anti_aliasing else 1,
             "cull": None if self.fill_back else "back",
         }
 
-    def _camera(self, numbers) -> jnr.Camera:
+    def _camera(self, settings) -> jnr.Camera:
         if self.camera_mode == "projection":
             names = ("K", "R", "t", "dist_coeffs", "orig_size")
-            return calibrated(*(numbers[name] for name in names), near=self.near, far=self.far)
+            return calibrated(*(settings[name] for name in names), near=self.near, far=self.far)
         if self.camera_mode == "look_at":
-            pose = jnr.LookAt(numbers["eye"], handedness="left")
+            pose = jnr.LookAt(settings["eye"], handedness="left")
         else:
-            pose = jnr.LookAlong(numbers["eye"], numbers["camera_direction"], handedness="left")
+            pose = jnr.LookAlong(settings["eye"], settings["camera_direction"], handedness="left")
         return jnr.Camera(pose, self._projection())
 
     def _projection(self) -> jnr.Perspective:
         if not self.perspective:
-            return Divided(90.0, self.near, self.far)
+            return ScreenSpacePerspective(90.0, self.near, self.far)
         return jnr.Perspective(2 * self.viewing_angle, self.near, self.far)
 
-    def _lights(self, camera, numbers) -> tuple[jnr.AmbientLight, jnr.DirectionalLight]:
-        # The originals' normals point to the viewer of a mirrored picture, and away from that of another.
+    def _lights(self, camera, settings) -> tuple[jnr.AmbientLight, jnr.DirectionalLight]:
+        # The originals' normals point to the viewer in mirrored images and away from the viewer in others.
         matrix = lax.stop_gradient(camera.clip_from_world())
         side = jnp.where(jnp.linalg.det(matrix[:3, :3]) > 0, 1, -1)
-        direction = _checks.as_compute(numbers["light_direction"], "light_direction")
+        direction = _checks.as_compute(settings["light_direction"], "light_direction")
         return (
-            jnr.AmbientLight(self.light_intensity_ambient, numbers["light_color_ambient"]),
+            jnr.AmbientLight(self.light_intensity_ambient, settings["light_color_ambient"]),
             jnr.DirectionalLight(
                 self.light_intensity_directional,
-                numbers["light_color_directional"],
+                settings["light_color_directional"],
                 direction * side.astype(direction.dtype),
             ),
         )

@@ -1,7 +1,7 @@
-"""Neural Renderer's interface as the Chainer original has it.
+"""Neural Renderer's interface of the Chainer original: `import jnr.compat.neural_renderer.chainer as neural_renderer`.
 
-`import jnr.compat.neural_renderer.chainer as neural_renderer`. The class without arguments, whose `render` returns RGB
-alone, and the mesh that reads its file; all else is that of `jnr.compat.neural_renderer`.
+`Renderer` takes no arguments and its `render` returns RGB alone; `Mesh` takes the name of an OBJ file. Everything else
+is that of `jnr.compat.neural_renderer`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from jnr.compat.neural_renderer._functions import FLIP_Z
 
 
 class Renderer(port.Renderer):
-    """As `jnr.compat.neural_renderer.Renderer`, with every setting an attribute.
+    """`jnr.compat.neural_renderer.Renderer` with the interface of the Chainer original: all settings are attributes.
 
-    `camera_mode` is `"look_at"` at first; any name but that and `"look"` takes vertices as seen by the camera, x right,
-    y up, z forward.
+    `camera_mode` is `"look_at"` by default. For any name other than `"look_at"` and `"look"`, vertices are in camera
+    space: x to the right, y up, z forward.
     """
 
     def __init__(self):
@@ -52,21 +52,28 @@ class Renderer(port.Renderer):
         textures: Float[Array, "batch faces t t t channels"] | None = None,
         *camera: Any,
     ) -> Float[Array, "batch channels height width"]:
-        """RGB (batch, channels, height, width)."""
+        """Returns RGB (batch, channels, height, width)."""
         return self.render_rgb(vertices, faces, textures, *camera)
 
-    def _camera(self, numbers):
+    def _camera(self, settings):
         if self.camera_mode in ("look_at", "look"):
-            return super()._camera(numbers)
+            return super()._camera(settings)
         return jnr.Camera(jnr.Pose(jnp.asarray(FLIP_Z)), self._projection())
 
     def _check_camera_mode(self):
-        """Any name will do."""
+        """Accepts any name."""
 
 
 @jax.tree_util.register_pytree_node_class
 class Mesh(port.Mesh):
-    """As `jnr.compat.neural_renderer.Mesh`, of an OBJ file, with textures of normal noise."""
+    """`jnr.compat.neural_renderer.Mesh` of an OBJ file, with normal noise as textures.
+
+    Args:
+        filename_obj: The file.
+        texture_size: Texels along each side of the texture cubes.
+        normalization: Whether the mesh is centred and scaled to [-1, 1] along its longest side.
+        seed: Seed of the noise.
+    """
 
     def __init__(
         self, filename_obj: str | os.PathLike, texture_size: int = 4, normalization: bool = True, *, seed: int = 0
