@@ -13,7 +13,7 @@ from test_edge_sweep import check
 
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
-import ptx
+import ptx_emulator
 
 from jnr._xla.edge_sweep import edge_sweep_bwd as edge_sweep_bwd_xla
 from jnr._xla.rasterize import rasterize as rasterize_xla
@@ -29,7 +29,7 @@ def launches(monkeypatch):
     skip_unless_launched_from_jax()
     # Fewer programs than there is work for.
     monkeypatch.setattr(rasterize, "PROGRAMS", 3)
-    with ptx.emulated_gpu() as launches:
+    with ptx_emulator.emulated_gpu() as launches:
         yield launches
 
 
@@ -101,7 +101,7 @@ def test_code_is_for_assemblers_that_may_be_older_than_triton_s(launches):
 
 
 def program(text, threads=64):
-    return ptx.Launch(
+    return ptx_emulator.Launch(
         "k",
         ".visible .entry k(\n.param .u64 .ptr k_param_0,\n.param .u64 .ptr k_param_1,\n.param .u64 .ptr k_param_2\n)\n"
         f".reqntid {threads}\n{{\n{text}\nret;\n}}",
@@ -131,5 +131,5 @@ def test_emulated_gpu_finds_faults(text, fault):
     start = """mov.u32 %r1, %tid.x; shl.b32 %r2, %r1, 2; xor.b32 %r4, %r2, 128; setp.lt.u32 %p1, %r1, 7;
         ld.param.b64 %rd1, [k_param_0]; mad.wide.u32 %rd2, %r1, 4, %rd1;"""
     lines = re.sub(r"([;:]) ", r"\1\n", f"{start} {text}")
-    with contextlib.nullcontext() if fault is None else pytest.raises(ptx.GpuError, match=fault):
-        ptx.run(program(lines), [], [np.zeros(64, np.int32)])
+    with contextlib.nullcontext() if fault is None else pytest.raises(ptx_emulator.GpuError, match=fault):
+        ptx_emulator.run(program(lines), [], [np.zeros(64, np.int32)])

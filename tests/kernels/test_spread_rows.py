@@ -8,7 +8,7 @@ from scenes import SCENES, skip_unless_launched_from_jax
 
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
-import ptx
+import ptx_emulator
 
 import jnr
 from jnr._xla import resolve as xla_resolve, rows as xla_rows
@@ -24,7 +24,7 @@ def device(request):
     """Where the kernels run."""
     if request.param == "emulator":
         skip_unless_launched_from_jax()
-    with launch.interpreted() if request.param == "interpreter" else ptx.emulated_gpu():
+    with launch.interpreted() if request.param == "interpreter" else ptx_emulator.emulated_gpu():
         yield
 
 
