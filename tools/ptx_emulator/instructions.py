@@ -404,9 +404,9 @@ def _memory(words):
     return operator.attrgetter("shared_memory" if "shared" in words else "global_memory")
 
 
-def _check_vector_address(address, size):
+def _check_alignment(address, size):
     if (address % size).any():
-        raise GpuError("a vector's address is not a multiple of its size")
+        raise GpuError(f"an address is not a multiple of {size}, the size of the value or vector")
 
 
 def _load(words, operands):
@@ -422,7 +422,7 @@ def _load(words, operands):
 
     def execute(machine, active):
         first = address(machine, active)
-        _check_vector_address(first, len(writes) * dtype.itemsize)
+        _check_alignment(first, len(writes) * dtype.itemsize)
         for i, write in enumerate(writes):
             values = memory(machine).read(machine, active, first + i * dtype.itemsize, dtype.itemsize)
             write(machine, active, values)
@@ -437,7 +437,7 @@ def _store(words, operands):
 
     def execute(machine, active):
         first = address(machine, active)
-        _check_vector_address(first, len(reads) * size)
+        _check_alignment(first, len(reads) * size)
         for i, read in enumerate(reads):
             memory(machine).write(machine, active, first + i * size, read(machine, active))
 
@@ -446,9 +446,9 @@ def _store(words, operands):
 
 def _load_matrix(words, operands):
     """Lanes 8 i to 8 i + 7 hold the addresses of the rows of matrix i; each lane gets one word of every matrix."""
-    known = [*words[1:4], *words[-2:]] == ["sync", "aligned", "m8n8", "shared", "b16"]
-    _require(known, f"the operation {'.'.join(words)}")
     writes, address = [_destination(part) for part in _parts(operands[0])], _address(operands[1])
+    known = ["ldmatrix", "sync", "aligned", "m8n8", f"x{len(writes)}", "shared", "b16"]
+    _require(words == known, f"the operation {'.'.join(words)}")
 
     def execute(machine, active):
         rows = machine.by_warp(active, address(machine, active))
