@@ -14,10 +14,10 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kernels")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import jax.numpy as jnp
-import ptx
+import ptx_emulator
 
 import jnr
 from jnr._camera import transform
@@ -35,7 +35,7 @@ def main():
     mesh = jnr.shapes.icosphere(options.level)
     clip = transform(jnr.Camera().clip_from_world(1.0), mesh.vertices)[None]
     rasterize.PROGRAMS = 64  # each has to be emulated, if only to find nothing to do
-    with ptx.emulated_gpu() as launches:
+    with ptx_emulator.emulated_gpu() as launches:
         size = {"height": options.size, "width": options.size}
         face_index = rasterize.rasterize(clip, mesh.faces[None], **size, cull=None)
         alpha = (face_index >= 0).astype(jnp.float32)[..., None]
@@ -47,10 +47,10 @@ def main():
         f"{mesh.faces.shape[0]} faces, {options.size} x {options.size}, {float((face_index >= 0).mean()):.0%} covered"
     )
     print("| kernel | instructions | floor, us | most often |\n|---|---|---|---|")
-    for told, executed in launches:
+    for launch, executed in launches:
         total = executed.total()
         often = ", ".join(f"{name} {count / total:.0%}" for name, count in _short(executed).most_common(5))
-        print(f"| {told.name} | {total:,} | {1e6 * total / ISSUES_PER_SECOND:.2f} | {often} |")
+        print(f"| {launch.name} | {total:,} | {1e6 * total / ISSUES_PER_SECOND:.2f} | {often} |")
 
 
 def _short(executed):

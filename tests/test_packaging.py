@@ -104,4 +104,4 @@ def test_sdist_makes_a_wheel_with_all_modules_also_without_a_compiler(tmp_path):
     assert {"LICENSE", "README.md", "pyproject.toml", "jnr/py.typed"} <= source
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert sorted(line.split()[1].partition(">")[0] for line in needed) == ["jax", "numpy"]
-    assert not any(name.startswith(("tests", "examples", "benchmarks", "docs")) for name in installed)
+    assert not any(name.startswith(("tests", "tools", "examples", "benchmarks", "docs")) for name in installed)

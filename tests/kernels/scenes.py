@@ -1,4 +1,4 @@
-"""Small scenes on which a kernel and the plain-JAX op are compared."""
+"""Small scenes for the comparison of kernels with the plain-JAX ops."""
 
 import golden as reference
 import numpy as np
@@ -13,7 +13,7 @@ NEEDS = {
 
 
 def on(backend, *values):
-    """A test's parameters for one kind of kernels: Triton's, slowly, or those in C++."""
+    """Parameters of a test that runs on one backend: Triton's interpreter (slow) or the C++ kernels."""
     return pytest.param(backend, *values, marks=NEEDS[backend])
 
 
@@ -21,7 +21,7 @@ KERNELS = [on("interpret"), on("cpu")]
 
 
 def skip_unless_launched_from_jax():
-    """Skips, with the versions found, where jax-triton cannot be used with the jax or triton at hand."""
+    """Skips a test, with the installed versions, where jax-triton does not work with the installed jax or triton."""
     from jnr.triton_kernels import launch
 
     try:
@@ -45,7 +45,7 @@ def _soup(num_faces, seed, size=0.5):
 
 
 def _strip():
-    """A grid whose inner edges are shared, and whose edges meet pixel centres of an 8 x 8 image."""
+    """A grid with shared inner edges, some of which pass through pixel centres of an 8 x 8 image."""
     x, y = np.meshgrid(np.linspace(-0.75, 0.75, 4), np.linspace(-0.75, 0.75, 4))
     clip = np.stack([x, y, 0 * x, 0 * x + 1], axis=-1).reshape(-1, 4)
     faces = [f for i in range(3) for j in range(3) for f in _quad(4 * i + j, 4)]
@@ -106,14 +106,14 @@ NAMES = list(SCENES)
 
 
 def padded(scene, num_vertices=48, num_faces=64):
-    """A scene whose arrays have sizes that many scenes share, so that plain JAX is compiled once for them."""
+    """A scene padded to a common number of vertices and faces, so that plain JAX compiles once for many scenes."""
     clip, faces, *_ = SCENES[scene]
     faces = np.pad(faces, ((0, num_faces - len(faces)), (0, 0)), constant_values=-1)
     return np.pad(clip, ((0, num_vertices - len(clip)), (0, 0))), faces
 
 
 def golden_soup(case):
-    """A golden case's clip positions, faces and arrays, as one triangle soup an item of the batch."""
+    """Clip positions, faces and arrays of a golden case, with one triangle soup per batch item."""
     data = reference.load(case)
     xyz = data["faces_xyz"]
     batch, num_faces = xyz.shape[:2]

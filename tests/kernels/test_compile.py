@@ -1,4 +1,4 @@
-"""Every kernel variant, compiled to machine code for GPUs that need not be here."""
+"""Every kernel variant, compiled to machine code for several GPU architectures; needs no GPU."""
 
 import re
 import subprocess
@@ -20,8 +20,9 @@ POINTERS = {
 }  # fmt: skip
 MESH = {"TILE": rasterize.TILE, "BLOCK_FACES": rasterize.BLOCK_FACES, "PAIRS": rasterize.PAIRS}
 SWEEP = {"BLOCK": edge_sweep.BLOCK, "SWEEPS": edge_sweep.SWEEPS, "PIXELS": edge_sweep.PIXELS}
-# A multiprocessor has 65,536 registers: 9 warps of the sweep, 24 of the depth test, more of the others fit. Triton 3.9
-# gives the sweep 160, Triton 3.6 up to 223.
+# Kernel, warps, constants, and the most registers per thread and bytes of shared memory. A multiprocessor has 65,536
+# registers, which suffice for 9 warps of the sweep, 24 of the depth test, and more of the others. The sweep takes 160
+# registers with Triton 3.9 and up to 223 with Triton 3.6.
 VARIANTS = [
     *((rasterize.rasterize_setup_kernel, 4, {**MESH, "CULL": cull}, 64, 1024) for cull in (0, 1)),
     (rasterize.rasterize_offsets_kernel, 4, {"BLOCK": rasterize.BLOCK_OFFSETS}, 72, 8192),
@@ -50,7 +51,7 @@ VARIANTS = [
             64,
             0,
         )
-        # Barycentrics, attributes of corners, many features of vertices.
+        # Barycentrics; attributes per corner; many features per vertex.
         for channels, terms, each, weighted in ((3, 1, 1, 0), (3, 1, 3, 1), (64, 3, 1, 1))
     ),
 ]
@@ -69,7 +70,7 @@ def test_kernel_fits_its_budget(kernel, warps, constants, registers, shared, cap
     signature = {name: "constexpr" if name in constants else POINTERS.get(name, "i32") for name in kernel.arg_names}
     if "MODE" in constants:
         signature["grad_ptr"] = ("*fp32", "*i32", "*u32")[constants["MODE"]]
-    # XLA aligns its buffers.
+    # XLA aligns its buffers to at least 16 bytes.
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name.endswith("_ptr")}
     compiled = triton.compile(
         ASTSource(kernel, signature, constexprs=constants, attrs=aligned),
@@ -84,4 +85,4 @@ def test_kernel_fits_its_budget(kernel, warps, constants, registers, shared, cap
     (used,) = re.findall(r"REG:(\d+)", usage)
     assert int(used) <= registers
     code = subprocess.run([tool, "-sass", cubin], capture_output=True, text=True, check=True).stdout
-    assert not re.findall(r"\b(?:STL|LDL)\b", code)  # spills
+    assert not re.findall(r"\b(?:STL|LDL)\b", code)  # register spills

@@ -21,7 +21,7 @@ def run(*operands, backend, eps=1e-3, deterministic=False):
 
 
 def check(out, expected):
-    # float32 sums in another order, with terms as large as 1/eps of which some cancel
+    # The order of the float32 sums differs, and terms as large as 1 / eps partly cancel.
     scale = np.abs(expected).max(initial=0)
     np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-4 * scale)
     assert np.linalg.norm(out - expected) <= 1e-4 * np.linalg.norm(expected)
@@ -44,14 +44,14 @@ def compare(clip, faces, height, width, channels, **options):
 def test_kernel_agrees_with_plain_jax(backend, scene, channels):
     clip, faces = padded(scene)
     if scene in ("shared_edges", "ties"):
-        # Where an edge passes a pixel centre the term is 1/eps with the sign of a rounding error.
+        # An edge through a pixel centre contributes 1 / eps with the sign of a rounding error, so edges are moved off.
         clip[:, :2] += np.random.default_rng(1).uniform(-0.02, 0.02, (len(clip), 2)).astype(np.float32)
     compare(clip, faces, 12, 18, channels, backend=backend)
 
 
 @pytest.mark.parametrize("scene", ["no_faces", "one_pixel", "odd_sizes", "wider_than_a_block"])
 @pytest.mark.parametrize("backend", KERNELS)
-def test_kernel_agrees_with_plain_jax_at_awkward_sizes(backend, scene):
+def test_kernel_agrees_with_plain_jax_at_unusual_sizes(backend, scene):
     compare(*SCENES[scene], channels=2, backend=backend)
 
 
@@ -62,7 +62,7 @@ def test_fixed_point_sums_agree_with_plain_jax(scene):
 
 
 @NEEDS["interpret"]
-def test_fixed_point_sums_are_within_a_rounding_of_the_terms():
+def test_fixed_point_sums_are_converted_to_float32_to_rounding():
     from jnr.triton_kernels.edge_sweep import _from_fixed_point
 
     terms = np.array([3.0, -1e-6, 2e-38, -5e37, 1.5], np.float32)
@@ -72,7 +72,7 @@ def test_fixed_point_sums_are_within_a_rounding_of_the_terms():
     words = np.trunc(terms / unit * 2.0**bits).astype(np.int64)
     sums = words.view(np.uint32).reshape(-1, 2)
     np.testing.assert_allclose(_from_fixed_point(jnp.asarray(sums), jnp.asarray(largest), bits), terms, rtol=2e-7)
-    # A sum that cancels to a few units of the last place.
+    # Sums that cancelled down to a few units of the last place.
     small = np.array([-3, 5], np.int64).view(np.uint32).reshape(-1, 2)
     one = np.array([1.0, 1.0], np.float32).view(np.int32)
     np.testing.assert_array_equal(
@@ -83,8 +83,8 @@ def test_fixed_point_sums_are_within_a_rounding_of_the_terms():
 
 
 @pytest.mark.parametrize("backend", ["xla", *KERNELS])
-def test_corner_on_a_line_of_pixels_is_pulled_once_whichever_corner_it_is(backend):
-    # One pixel sees the face, and a corner is at its centre.
+def test_corner_on_a_pixel_row_contributes_once_in_any_order_of_corners(backend):
+    # The face is visible in one pixel, whose centre is one of its corners.
     clip = jnp.array([[0, 0, 0, 1], [0, 1 / 64, 0, 1], [1 / 16, 1 / 16, 0, 1]], jnp.float32)
     image = jnp.zeros((1, 16, 16, 1)).at[0, 7, 8].set(1)
     cotangent = -jnp.ones_like(image)
@@ -93,7 +93,7 @@ def test_corner_on_a_line_of_pixels_is_pulled_once_whichever_corner_it_is(backen
         run(image, cotangent, clip[None], jnp.array([[face]], jnp.int32), face_index, backend=backend)[0]
         for face in ([0, 1, 2], [1, 2, 0], [2, 0, 1])
     ]
-    # Of the 7 pixels on its right each pulls by 1 / (distance + eps), of the 8 on its left too, the other way.
+    # Each of the 7 pixels on its right contributes 1 / (distance + eps), each of the 8 on its left the negative.
     ndc = 2 / 16 * np.arange(1, 9)
     assert grads[0][2, 0] == pytest.approx(np.sum(1 / (ndc + 1e-3)) - np.sum(1 / (ndc[:7] + 1e-3)), rel=1e-4)
     for grad in grads[1:]:
@@ -101,8 +101,8 @@ def test_corner_on_a_line_of_pixels_is_pulled_once_whichever_corner_it_is(backen
 
 
 @pytest.mark.parametrize("backend", ["xla", *KERNELS])
-def test_a_loss_that_wants_everything_brighter_equals_the_oracle(backend):
-    # Pixels without a cotangent are passed over, those with one below zero are not.
+def test_gradient_of_a_loss_that_falls_with_brighter_pixels_equals_the_oracle(backend):
+    # Sweeps skip pixels with a zero cotangent, but not those with a negative one.
     clip, faces, height, width = SCENES["odd_sizes"]
     face_index = np.asarray(rasterize(clip[None], faces[None], height=height, width=width, cull=None))
     rng = np.random.default_rng(0)
@@ -125,7 +125,7 @@ def test_zero_cotangents_give_zero(backend):
 
 @pytest.mark.parametrize("shared", ["faces", "image", "nothing"])
 @pytest.mark.parametrize("backend", KERNELS)
-def test_batch_is_one_item_after_the_other(backend, shared):
+def test_batch_equals_a_loop_over_its_items(backend, shared):
     (clip, faces, *_), height, width = SCENES["odd_sizes"], 6, 14
     rng = np.random.default_rng(0)
     clips = np.stack([clip, clip * np.array([-1, 1, 1, 1], np.float32)])
@@ -137,7 +137,7 @@ def test_batch_is_one_item_after_the_other(backend, shared):
     out = run(image, cotangent, clips, many_faces, face_index, backend=backend)
     for i in range(2):
         item = (a[min(i, len(a) - 1)][None] for a in (image, cotangent, clips, many_faces, face_index))
-        # The order of additions is the programs', hence the same.
+        # Both add their terms in the same order.
         np.testing.assert_allclose(out[i], run(*item, backend=backend)[0], rtol=1e-5, atol=1e-4)
 
 
@@ -149,13 +149,13 @@ LARGE = [name for name in reference_data.KERNEL_CASES if not name.startswith("il
 
 @pytest.mark.parametrize(
     ("backend", "case", "outputs"),
-    # Other numbers of channels: interpreted above, and compiled in test_ptx.py.
+    # Other numbers of channels run interpreted in the tests above, and compiled in test_ptx.py.
     [on("interpret", case, "rgba") for case in SMALL]
     + [on("cpu", case, outputs) for case in SMALL + LARGE for outputs in ("alpha", "rgb", "rgba")],
 )
 def test_golden_gradient(backend, case, outputs):
     clip, faces, data = golden_soup(case)
-    # The items are images of their own; two show what the batch axis does. Rows of golden maps go upwards.
+    # Items are independent images, so two suffice to cover the batch axis. Rows of golden maps run upwards.
     kept = slice(2)
     names = {"alpha": ["alpha"], "rgb": ["rgb"], "rgba": ["rgb", "alpha"]}[outputs]
 
@@ -165,15 +165,15 @@ def test_golden_gradient(backend, case, outputs):
 
     face_index = np.ascontiguousarray(data["face_index_map"][kept, ::-1])
     out = run(stack("{}_map"), stack("g_{}"), clip[kept], faces, face_index, backend=backend, eps=float(data["eps"]))
-    # Clip x is x * z: the gradient by NDC x is that by clip x times z.
+    # Clip x is x * z, so the gradient by NDC x is the gradient by clip x times z.
     depth = data["faces_xyz"][kept, ..., 2:]
     out = out[..., :2].reshape(*depth.shape[:-1], 2) * depth
     expected = data[f"grad_faces_{outputs}"][kept, ..., :2]
-    # README.md of the golden data, section 5: quirks 3 and 7 are not copied.
+    # Quirks 3 and 7 of the original (README.md of the golden data, section 5) are not reproduced.
     usable = (depth > 0).all(axis=(2, 3)) & ~data.get("trunc_quirk_faces", np.zeros(depth.shape[:2], bool))[kept]
     assert usable.any()
     assert np.abs(expected[usable]).max() > 0 or case == "backfacing"
-    # README.md of the golden data, section 6
+    # Tolerance: README.md of the golden data, section 6.
     assert reference_data.relative_l2(out[usable], expected[usable]) <= 2e-3
 
 
@@ -193,5 +193,5 @@ def test_kernels_run_inside_jit_vmap_and_grad(backend):
     expected_value, expected_grad = step("xla")
     np.testing.assert_allclose(value, expected_value, rtol=1e-6)
     assert np.abs(expected_grad).max() > 0
-    # through the camera's matrix products
+    # The camera's matrix products add rounding errors.
     np.testing.assert_allclose(grad, expected_grad, rtol=1e-3, atol=1e-3 * float(np.abs(expected_grad).max()))

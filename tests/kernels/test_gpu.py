@@ -1,4 +1,4 @@
-"""The compiled kernels on a GPU against plain JAX, through the public ops."""
+"""The Triton kernels on a GPU against plain JAX, through the public ops."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs an NVIDIA GPU"),
 ]
-# Edges and depths that meet pixel centres flip there by a rounding.
+# In these scenes edges or ties of depth coincide with pixel centres, where a rounding error decides.
 ALIGNED = ("shared_edges", "ties")
 
 
@@ -42,13 +42,13 @@ def test_kernels_agree_with_plain_jax(scene, channels, deterministic):
     differs = fragments.face_index != expected.face_index
     assert differs.mean() <= (0.02 if scene in ALIGNED else 0.005)
     if not differs.any() and scene not in ALIGNED:
-        # float32 sums in another order, with terms as large as 1/eps of which some cancel
+        # The order of the float32 sums differs, and terms as large as 1 / eps partly cancel.
         assert np.linalg.norm(grad - expected_grad) <= 1e-3 * np.linalg.norm(expected_grad)
     assert np.isfinite(grad).all()
 
 
 @pytest.mark.parametrize("scene", NAMES)
-def test_sums_through_barycentrics_agree_with_plain_jax(scene):
+def test_gradients_through_barycentrics_agree_with_plain_jax(scene):
     clip, faces, height, width = SCENES[scene]
     rng = np.random.default_rng(0)
     attributes = rng.normal(size=(len(clip), 3)).astype(np.float32)
@@ -67,7 +67,7 @@ def test_sums_through_barycentrics_agree_with_plain_jax(scene):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale)
 
 
-def test_forward_is_the_same_bits_every_time():
+def test_rendering_is_deterministic():
     mesh = jnr.shapes.icosphere(4)
     render = jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=512, backend="triton"))
     first = jax.tree.map(np.asarray, render(mesh.vertices))
@@ -75,7 +75,7 @@ def test_forward_is_the_same_bits_every_time():
         jax.tree.map(np.testing.assert_array_equal, render(mesh.vertices), first)
 
 
-def test_fixed_point_gradient_is_the_same_bits_every_time():
+def test_fixed_point_gradient_is_deterministic():
     mesh = jnr.shapes.icosphere(4)
 
     @jax.jit
@@ -96,7 +96,7 @@ def test_fixed_point_gradient_is_the_same_bits_every_time():
         np.testing.assert_array_equal(gradient(clip.T), first)
 
 
-def test_named_and_chosen_backend_are_the_same_program():
+def test_default_backend_renders_the_same_image_as_triton():
     mesh = jnr.shapes.icosphere(2)
     images = [jnr.render(mesh.vertices, mesh.faces, image_size=64, backend=b).alpha for b in (None, "triton")]
     np.testing.assert_array_equal(*images)

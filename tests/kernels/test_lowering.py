@@ -1,4 +1,4 @@
-"""The whole step lowered for CUDA on a machine without a GPU."""
+"""A training step lowered for CUDA; needs no GPU."""
 
 import re
 import types
@@ -43,12 +43,12 @@ def lowered(function, *args):
 
 @pytest.mark.parametrize("backend", [None, "triton"])
 @pytest.mark.parametrize("size", [1, 7])
-def test_step_is_three_launches_forward_and_two_backward_whatever_the_batch(backend, size):
+def test_step_has_three_launches_forward_and_two_backward_for_every_batch_size(backend, size):
     text = lowered(step(backend), batch(size))
     assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 5
 
 
-def test_deterministic_backward_is_four_launches_whatever_the_batch():
+def test_deterministic_backward_pass_has_four_launches_for_every_batch_size():
     mesh = jnr.shapes.icosphere(0)
     gradient = jnr.gradients.EdgeSweep(deterministic=True)
 
@@ -59,7 +59,7 @@ def test_deterministic_backward_is_four_launches_whatever_the_batch():
     assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 7
 
 
-def test_sums_of_a_textured_step_are_launches_too_whatever_the_batch():
+def test_scatter_adds_of_a_textured_step_are_launches_for_every_batch_size():
     mesh = jnr.shapes.icosphere(0)
 
     def loss(vertices, texels):
@@ -68,12 +68,12 @@ def test_sums_of_a_textured_step_are_launches_too_whatever_the_batch():
 
     step = jax.jit(jax.vmap(jax.grad(loss, (0, 1))))
     texts = [lowered(step, batch(size), jnp.zeros((size, 20, 2, 2, 2, 3))) for size in (1, 6)]
-    # Texels, barycentrics, light, normals; depth at corners and at vertices.
+    # Six scatter-adds: texels, barycentrics, light, normals, depth at corners, depth at vertices.
     assert [len(re.findall("custom_call @triton_kernel_call", text)) for text in texts] == [3 + 2 + 6] * 2
     assert not any("stablehlo.scatter" in text for text in texts)
 
 
-def test_forward_is_three_launches():
+def test_forward_pass_has_three_launches():
     mesh = jnr.shapes.icosphere(0)
     text = lowered(jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=24).rgb), mesh.vertices)
     assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 3
@@ -87,7 +87,7 @@ def test_step_can_be_exported():
     assert [out.shape for out in exported.out_avals] == [(2,), (2, 12, 3)]
 
 
-def test_float64_positions_fall_back_or_raise():
+def test_float64_positions_fall_back_to_plain_jax_unless_triton_is_named():
     with jax.enable_x64(True):
         vertices = jnp.zeros((2, 12, 3), jnp.float64)
         assert "triton_kernel_call" not in lowered(step(), vertices)
@@ -95,19 +95,19 @@ def test_float64_positions_fall_back_or_raise():
             lowered(step("triton"), vertices)
 
 
-def test_without_a_gpu_the_message_says_how_to_compile_for_another(monkeypatch):
+def test_without_a_gpu_the_message_names_compile_for(monkeypatch):
     with_gpus(monkeypatch)
     with pytest.raises(NotImplementedError, match=r"it has none.*compile_for"):
         step().trace(batch(1)).lower(lowering_platforms=("cuda",))
 
 
-def test_gpus_of_two_kinds_are_an_error(monkeypatch):
+def test_gpus_of_different_compute_capabilities_are_an_error(monkeypatch):
     with_gpus(monkeypatch, "9.0", "8.0")
     with pytest.raises(NotImplementedError, match=r"this machine has 8\.0 and 9\.0"):
         step().trace(batch(3)).lower(lowering_platforms=("cuda",))
 
 
-def test_kernels_are_compiled_for_the_machine_s_gpus(monkeypatch):
+def test_kernels_are_compiled_for_the_gpus_of_the_machine(monkeypatch):
     with_gpus(monkeypatch, "8.0", "8.0")
     text = step().trace(batch(4)).lower(lowering_platforms=("cuda",)).as_text()
     assert text == step_for(80, batch(4))
@@ -115,7 +115,7 @@ def test_kernels_are_compiled_for_the_machine_s_gpus(monkeypatch):
 
 
 def with_gpus(monkeypatch, *capabilities):
-    """Makes launching believe in these GPUs."""
+    """Replaces the local devices that the launch functions find."""
     devices = [types.SimpleNamespace(compute_capability=capability) for capability in capabilities]
     monkeypatch.setattr(launch.jax, "local_devices", lambda backend: devices)
 
@@ -125,7 +125,7 @@ def step_for(capability, vertices):
         return step().trace(vertices).lower(lowering_platforms=("cuda",)).as_text()
 
 
-def test_shard_map_launches_on_each_device_s_part():
+def test_shard_map_launches_on_the_shard_of_each_device():
     mesh = jax.sharding.Mesh(jax.devices("cpu")[:1], "batch")
     spec = jax.sharding.PartitionSpec("batch")
     sharded = jax.jit(jax.shard_map(step(), mesh=mesh, in_specs=spec, out_specs=spec))
@@ -133,7 +133,7 @@ def test_shard_map_launches_on_each_device_s_part():
 
 
 @pytest.mark.parametrize("flag", ["deterministic_ops", "exclude_nondeterministic_ops"])
-def test_xla_s_flag_for_the_same_bits_holds_for_the_kernels_too(flag, monkeypatch):
+def test_xla_flag_for_determinism_applies_to_the_kernels(flag, monkeypatch):
     clip, faces = jnp.zeros((1, 3, 4)), jnp.zeros((1, 1, 3), jnp.int32)
     image, face_index = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4), jnp.int32)
     launched = []
@@ -155,5 +155,5 @@ def test_xla_s_flag_for_the_same_bits_holds_for_the_kernels_too(flag, monkeypatc
 
     assert launches("") == (2, 2)
     assert launches(f"--xla_gpu_{flag}=false") == (2, 2)
-    # In fixed point, which takes a launch more each way; and by XLA.
+    # The sweep in fixed point takes one more launch per axis, and XLA does the scatter-adds.
     assert launches(f"--xla_gpu_autotune_level=0 --xla_gpu_{flag}=true") == (4, 0)

@@ -18,7 +18,7 @@ def run(clip, faces, *, backend, **options):
 
 
 def near_an_edge(clip, faces, height, width, tolerance=1e-3):
-    """Pixels closer to some face's edge than `tolerance` pixels, where two correct implementations may differ."""
+    """Pixels within `tolerance` pixels of an edge of any face, where two correct implementations may differ."""
     clip = np.nan_to_num(clip.astype(np.float64), nan=1, posinf=1, neginf=1)
     x = ((clip[:, 0] + clip[:, 3]) * width - clip[:, 3]) / 2
     y = ((clip[:, 3] - clip[:, 1]) * height - clip[:, 3]) / 2
@@ -35,7 +35,7 @@ def near_an_edge(clip, faces, height, width, tolerance=1e-3):
 
 
 def near_a_tie(clip, faces, height, width):
-    """Pixels whose nearest faces are equally deep up to rounding."""
+    """Pixels whose two nearest faces have equal depths up to rounding errors."""
     depths = []
     for i in range(len(faces)):
         alone = jnp.asarray(reference(clip[None], faces[None, i : i + 1], height=height, width=width, cull=None)[0])
@@ -63,7 +63,7 @@ def test_kernel_agrees_with_plain_jax(backend, scene, cull):
     if differs.any():
         differs &= ~near_an_edge(clip, faces, height, width) & ~near_a_tie(clip, faces, height, width)
     assert not differs.any()
-    # An edge through pixel centres is a band of them.
+    # An edge that passes through pixel centres makes all of these pixels exceptions.
     assert (out != expected).mean() <= 0.02
 
 
@@ -77,7 +77,7 @@ def test_shared_edges_leave_no_gap_and_ties_go_to_the_lowest_face(backend):
 
 @pytest.mark.parametrize("backend", ["xla", *KERNELS])
 def test_face_covers_its_three_edges_and_its_corners(backend):
-    # Corners at the centres of pixels (1, 1), (1, 6) and (6, 1): every edge passes through six of them.
+    # The corners are the centres of pixels (1, 1), (1, 6) and (6, 1), so every edge passes through six pixel centres.
     ndc = (2 * np.array([[1, 6], [1, 1], [6, 1]]) + 1) / 8 - 1
     clip = np.concatenate([ndc * [1, -1], [[0, 1]] * 3], axis=1).astype(np.float32)
     out = run(clip[None], np.array([[[0, 1, 2]]], np.int32), backend=backend, height=8, width=8, cull=None)[0]
@@ -86,8 +86,8 @@ def test_face_covers_its_three_edges_and_its_corners(backend):
 
 
 @pytest.mark.parametrize("backend", ["xla", *KERNELS])
-def test_part_of_a_face_is_drawn_though_no_corner_is_both_beyond_near_and_in_front_of_the_camera(backend):
-    # As under an oblique near plane: one corner is beyond it and behind the camera, two are in front and before it.
+def test_face_is_visible_although_no_corner_is_both_beyond_the_near_plane_and_in_front_of_the_camera(backend):
+    # An oblique near plane allows this: one corner is beyond it and behind the camera, two are before it and in front.
     clip = np.array([[-0.53, -0.04, 1.13, -0.14], [-0.14, -0.33, -1.72, 1.06], [0.52, 0.10, -0.98, 0.20]], np.float32)
     faces = np.array([[0, 1, 2]], np.int32)
     seen = oracle.rasterize(clip, faces, 16, 16)
@@ -98,7 +98,7 @@ def test_part_of_a_face_is_drawn_though_no_corner_is_both_beyond_near_and_in_fro
 
 @pytest.mark.parametrize("shared", ["faces", "clip_positions", "nothing"])
 @pytest.mark.parametrize("backend", KERNELS)
-def test_batch_is_one_item_after_the_other(backend, shared):
+def test_batch_equals_a_loop_over_its_items(backend, shared):
     clip, faces, height, width = SCENES["odd_sizes"]
     rng = np.random.default_rng(0)
     clips = np.stack([clip, clip[rng.permutation(len(clip))], clip * [[-1, 1, 1, 1]]]).astype(np.float32)
@@ -128,13 +128,13 @@ LARGE = [name for name in reference_data.KERNEL_CASES if not name.startswith("il
 def test_golden_faces(backend, case):
     clip, faces, data = golden_soup(case)
     height = int(data["image_size"])
-    # The rows of golden maps go upwards.
+    # Rows of golden maps run upwards.
     out = run(clip, faces, backend=backend, height=height, width=height, cull="back")[:, ::-1]
     if case == "nearfar":
-        # Negative depths are interpolated blindly there, see README.md of the golden data, section 5, quirk 7.
+        # The original interpolates negative depths too (README.md of the golden data, section 5, quirk 7).
         usable = (data["faces_xyz"][..., 2] > 0).all(axis=(1, 2))
         out, expected = out[usable], data["face_index_map"][usable]
     else:
         expected = data["face_index_map"]
-    # Coordinates are recomputed through clip space: at most 0.05 % of the pixels, or one, may flip.
+    # Coordinates take a detour through clip space, so one pixel, or 0.05 % of them, may differ by rounding.
     assert (out != expected).sum() <= max(1, 5e-4 * expected.size)

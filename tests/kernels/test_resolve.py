@@ -11,7 +11,7 @@ pytestmark = NEEDS["cpu"]
 
 
 def scene_of(name):
-    """Clip positions, faces, the faces that pixels see, and a cotangent of what they resolve to."""
+    """Clip positions, faces, the face index of every pixel, and a cotangent of the barycentrics."""
     clip, faces, height, width = SCENES[name]
     face_index = jnr.rasterize(clip, faces, (height, width), backend="xla").face_index
     cotangent = np.random.default_rng(0).normal(size=(height, width, 3)).astype(np.float32)
@@ -27,7 +27,7 @@ def test_kernel_agrees_with_plain_jax(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_kernels_gradient_agrees_with_plain_jaxs(name):
+def test_gradient_of_kernel_agrees_with_plain_jax(name):
     clip, faces, face_index, cotangent = scene_of(name)
     with jax.enable_x64(True):
         operands = [jnp.asarray(x, jnp.float64)[None] for x in (cotangent, clip)]
@@ -38,7 +38,7 @@ def test_kernels_gradient_agrees_with_plain_jaxs(name):
         assert np.isfinite(found).all()
 
 
-def test_float32_gradient_is_that_of_float64_to_rounding():
+def test_float32_gradient_equals_float64_gradient_to_rounding():
     clip, faces, face_index, cotangent = scene_of("odd_sizes")
 
     def gradient(clip, cotangent):
@@ -52,12 +52,12 @@ def test_float32_gradient_is_that_of_float64_to_rounding():
 
 
 @pytest.mark.parametrize("size", [20, 600])
-def test_batch_is_a_loop_bit_for_bit_and_shared_positions_get_the_sum(size):
+def test_batch_equals_a_loop_bit_for_bit_and_shared_positions_receive_the_sum(size):
     mesh = jnr.shapes.icosphere(2)
     camera = jnr.Camera()
     clip = jnp.stack([camera.clip_positions(mesh.vertices * scale) for scale in (0.7, 1.0, 1.2)])
-    draw = jax.vmap(lambda c: jnr.rasterize(c, mesh.faces, size, backend="cpu").face_index)
-    face_index = draw(clip)
+    rasterize = jax.vmap(lambda c: jnr.rasterize(c, mesh.faces, size, backend="cpu").face_index)
+    face_index = rasterize(clip)
     cotangent = jnp.asarray(np.random.default_rng(1).normal(size=(3, size, size, 3)), jnp.float32)
     operands = cotangent, clip, mesh.faces[None], face_index
     together = barycentrics_p.bind(*operands[1:], backend="cpu")
@@ -71,7 +71,7 @@ def test_batch_is_a_loop_bit_for_bit_and_shared_positions_get_the_sum(size):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
-def test_derivatives_of_any_order_and_mode_agree_with_plain_jaxs():
+def test_derivatives_of_any_order_and_mode_agree_with_plain_jax():
     clip, faces, face_index, cotangent = scene_of("odd_sizes")
     rng = np.random.default_rng(2)
     with jax.enable_x64(True):
@@ -92,7 +92,7 @@ def test_derivatives_of_any_order_and_mode_agree_with_plain_jaxs():
             np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
-def test_unwanted_indices_are_background():
+def test_out_of_range_indices_are_background():
     clip, faces, face_index, cotangent = scene_of("odd_sizes")
     face_index = face_index.at[0, :3].set(jnp.array([-7, len(faces), 2**31 - 1]))
     broken = faces.at[int(face_index.max(where=face_index < len(faces), initial=-1))].set(len(clip) + 5)
