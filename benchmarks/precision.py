@@ -62,7 +62,7 @@ def render_view(vertices, faces, colors, eye, target, size, backend):
     return Result(
         fragments.face_index,
         fragments.barycentric,
-        fragments.depth,
+        fragments.clip_w,
         shaded((vertices, colors))[2].rgb,
         jax.grad(silhouette)(vertices),
         jax.grad(lambda v: shaded((v, colors))[0])(vertices),

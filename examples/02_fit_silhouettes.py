@@ -57,7 +57,7 @@ def main():
 
     sphere = jnr.shapes.icosphere(4)
     base = sphere.vertices * 0.7
-    edges, pairs = jnr.losses.unique_edges(sphere.faces)
+    edges, pairs = jnr.unique_edges(sphere.faces)
 
     def silhouette(mesh, azimuth, elevation):
         return jnr.render_silhouette(

@@ -85,7 +85,7 @@ def main():
     elevations = jnp.resize(jnp.array([30.0, -20.0, 60.0]), (options.views,))
     targets = render_all(reference, azimuths, elevations).rgb
 
-    optimizer = jnr.optim.adam(0.1, b1=0.5)
+    optimizer = jnr.optim.zero_skipping_adam(0.1, b1=0.5)
 
     def loss(values, chosen):
         images = render_all(textures(values), azimuths[chosen], elevations[chosen]).rgb

@@ -61,7 +61,7 @@ def main():
     start = time.perf_counter()
     reference = painted(jnr.shapes.teapot(12) if options.mesh is None else jnr.load(options.mesh, textures=False))
     sphere = jnr.shapes.icosphere(4)
-    edges, pairs = jnr.losses.unique_edges(sphere.faces)
+    edges, pairs = jnr.unique_edges(sphere.faces)
     params = {
         "vertices": 0.7 * sphere.vertices,
         "colors": jnp.zeros_like(sphere.vertices),
@@ -89,7 +89,7 @@ def main():
 
     rates = {"vertices": 1.0, "colors": 5.0, "lamp": 1.0, "ambient": 1.0}
     schedule = optax.cosine_decay_schedule(0.01, options.steps, alpha=0.1)
-    optimizer = optax.chain(jnr.optim.adam(schedule), jnr.optim.scale_rates(rates))
+    optimizer = optax.chain(jnr.optim.zero_skipping_adam(schedule), jnr.optim.scale_rates(rates))
 
     @jax.jit
     def step(params, state, key):

@@ -32,7 +32,7 @@ import jnr
 
 VIEWS = 24
 SPHERE = jnr.shapes.icosphere(3)
-EDGES, PAIRS = jnr.losses.unique_edges(SPHERE.faces)
+EDGES, PAIRS = jnr.unique_edges(SPHERE.faces)
 MIRROR = jnp.array([-1.0, 1.0, 1.0])
 # Index of each vertex's mirror image.
 OPPOSITE = jnp.argmin(jnp.sum((SPHERE.vertices[:, None] * MIRROR - SPHERE.vertices) ** 2, axis=-1), axis=1)

@@ -22,7 +22,7 @@ import jnr
 
 SPHERE = jnr.shapes.icosphere(3)
 START = SPHERE.vertices * 0.5
-EDGES, PAIRS = jnr.losses.unique_edges(SPHERE.faces)
+EDGES, PAIRS = jnr.unique_edges(SPHERE.faces)
 OPTIMIZER = optax.adam(optax.exponential_decay(0.02, 100, 0.5))
 KINDS = (
     jnr.shapes.teapot(3),

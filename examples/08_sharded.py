@@ -43,7 +43,7 @@ def main():
     target = jnr.shapes.teapot()
     sphere = jnr.shapes.icosphere(4)
     base = 0.7 * sphere.vertices
-    edges, pairs = jnr.losses.unique_edges(sphere.faces)
+    edges, pairs = jnr.unique_edges(sphere.faces)
 
     def silhouettes(mesh, eyes):
         def one(eye):

@@ -115,7 +115,7 @@ def align(gradient, offsets, seeds, steps, size):
 def fit_sphere(gradient, steps, size, views):
     """Returns the mean IoU over the views after fitting a sphere to silhouettes of the teapot."""
     sphere, mesh = jnr.shapes.icosphere(3), jnr.shapes.teapot(4)
-    edges, _ = jnr.losses.unique_edges(sphere.faces)
+    edges, _ = jnr.unique_edges(sphere.faces)
     angles = 2 * jnp.pi * jnp.arange(views) / views
 
     def silhouette(vertices, faces, angle):

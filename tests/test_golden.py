@@ -35,7 +35,7 @@ def _render_soup(xyz, textures, num_faces, background, *, size, near, far):
     fixed = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
     rgb = jnp.where(covered[..., None], sample_cubes(textures, fixed), background)
     alpha = covered[..., None].astype(clip.dtype)
-    depth = jnp.where(covered, fragments.depth, far)
+    depth = jnp.where(covered, fragments.clip_w, far)
     return clip, faces, fragments, rgb, alpha, depth
 
 

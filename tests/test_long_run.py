@@ -17,7 +17,7 @@ import jax, jax.numpy as jnp, numpy as np, optax, orbax.checkpoint, jnr
 
 folder, first, last, saves = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "save"
 sphere = jnr.shapes.icosphere(2)
-edges, _ = jnr.losses.unique_edges(sphere.faces)
+edges, _ = jnr.unique_edges(sphere.faces)
 target = jnr.shapes.teapot(3)
 target = jnr.normalize(target)
 

@@ -69,7 +69,7 @@ def _rasterize_with_gradients(mesh, backend):
         moved = fragments_of(clip)
         # Symmetric in the corners, so that the result is independent of which comes first.
         return jnp.sum(
-            mesh.cotangent[..., 0] * jnp.sum(moved.barycentric**2, axis=-1) + mesh.cotangent[..., 1] * moved.depth
+            mesh.cotangent[..., 0] * jnp.sum(moved.barycentric**2, axis=-1) + mesh.cotangent[..., 1] * moved.clip_w
         )
 
     return Result(*fragments, jax.grad(swept)(mesh.clip), jax.grad(smooth)(mesh.clip))
