@@ -1,13 +1,15 @@
-"""Times pictures on this machine: forward, and forward with the gradient.
+"""Measures the run time of rendering on a CPU: forward, and forward with gradient.
 
     python benchmarks/cpu.py [--repeats 30] [--threads 1] [--backend xla] [--memory] [--json cpu.json]
 
-Silhouettes with the loss sum((alpha - reference)^2) and its gradient to the vertices; "rgb" are vertex colours under
-jnr's default light, with the gradient to the colours too. The reference is the same mesh, turned and stretched. Medians
-after warm-up. Other renderers that can be imported (pip install deodr) do the same work in turn with jnr, call by call.
-"floor" is the time that the numbers which must be moved and computed would take at the rates that the same processors
-reach in a copy and in a product of matrices, whichever is longer, see `floor_ms`. With --memory each does it once more
-in a process of its own, whose peak memory is that of all it loads and does.
+Workloads render silhouettes with the loss sum((alpha - reference)^2) and its gradient with respect to the vertices.
+Workloads with "rgb" in their names render vertex colours under jnr's default light and include the gradient with
+respect to the colours. The reference is the same mesh, turned and stretched. Times are medians after warm-up. Other
+renderers that can be imported (pip install deodr) run the same workloads, alternating with jnr call by call.
+
+"floor" is a lower bound of the time: the bytes that must be moved at the rate of a copy, or the arithmetic at the rate
+of a matrix product, whichever takes longer, both measured on the same processors (see `floor_ms`). With --memory each
+workload runs once more in its own process, and the peak memory of that whole process is printed.
 """
 
 import argparse
@@ -30,18 +32,18 @@ WARM_UP = 0.5  # seconds
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--threads", type=int, help="processors to run on (default: all)")
-    parser.add_argument("--backend", choices=["xla", "cpu"], help="default: the kernels, if they are there")
-    parser.add_argument("--only", default="", help="workloads that have this in their names")
+    parser.add_argument("--threads", type=int, help="number of processors (default: all)")
+    parser.add_argument("--backend", choices=["xla", "cpu"], help="default: the C++ kernels where they are built")
+    parser.add_argument("--only", default="", help="run only workloads whose names contain this text")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too; Linux only")
-    parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--arrays", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def workloads(jnr):
-    """Name, mesh, image size, batch, whether in colour."""
+    """Yields (name, mesh, image size, batch, in colour) per workload."""
     ball = jnr.shapes.icosphere
     teapot = jnr.shapes.teapot(6)
     yield "teapot, 256 x 256", teapot, 256, None, False
@@ -58,7 +60,7 @@ def workloads(jnr):
 
 
 def measure(functions, repeats):
-    """Median milliseconds of a call of each, called in turn."""
+    """Returns the median milliseconds per call of each function. Calls alternate between the functions."""
     import jax
 
     start = time.perf_counter()
@@ -75,13 +77,13 @@ def measure(functions, repeats):
 
 
 def build(jnr, mesh, size, batch, in_colour, backend):
-    """Functions of vertices and colours, batched if there is a batch: forward, and forward with the gradient."""
+    """Returns jitted forward and value-and-gradient functions, their arguments, clip positions and reference image."""
     import jax
     import jax.numpy as jnp
 
     camera = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))  # 2.732 from the origin
 
-    def picture(vertices, colors):
+    def image(vertices, colors):
         settings = {"camera": camera, "image_size": size, "backend": backend}
         if in_colour:
             return jnr.render(vertices, mesh.faces, colors, **settings).rgb
@@ -92,19 +94,19 @@ def build(jnr, mesh, size, batch, in_colour, backend):
         colors = jnp.asarray(np.random.default_rng(0).uniform(size=mesh.vertices.shape), jnp.float32)
     if batch:
         vertices = jnp.stack([vertices * (0.9 + 0.02 * i) for i in range(batch)])
-        picture = jax.vmap(picture, in_axes=(0, None))
-    reference = jax.jit(picture)(jnp.roll(vertices, 1, axis=-1) * jnp.array([1.1, 0.8, 1.0]), colors)
+        image = jax.vmap(image, in_axes=(0, None))
+    reference = jax.jit(image)(jnp.roll(vertices, 1, axis=-1) * jnp.array([1.1, 0.8, 1.0]), colors)
 
     def loss(vertices, colors):
-        return jnp.sum((picture(vertices, colors) - reference) ** 2)
+        return jnp.sum((image(vertices, colors) - reference) ** 2)
 
     gradient = jax.value_and_grad(loss, argnums=(0, 1) if in_colour else 0)
     clip = jax.vmap(camera.clip_positions)(vertices if batch else vertices[None])
-    return jax.jit(picture), jax.jit(gradient), (vertices, colors), clip, reference
+    return jax.jit(image), jax.jit(gradient), (vertices, colors), clip, reference
 
 
 def rates(threads):
-    """Bytes a second of copies of 4 MiB, one a thread, and operations a second of a product of matrices."""
+    """Returns bytes per second of 4 MiB copies, one per thread, and operations per second of a matrix product."""
     import jax
     import jax.numpy as jnp
 
@@ -115,13 +117,14 @@ def rates(threads):
 
 
 def floor_ms(num_vertices, num_faces, pixels, channels, images, bytes_per_s, operations_per_s):
-    """Milliseconds below which forward + backward cannot be, were every array touched once where it is used.
+    """Returns a lower bound of forward + backward in milliseconds, if each use of an array touches it once.
 
-    Bytes of a vertex: read, its clip position written, read by rasterizer and sweep, and the same way back. Of a face:
-    its indices in rasterizer and sweep. Of a pixel: the face written, and read for the image and along both axes of
-    the sweep; image, reference and cotangent, of which the sweep reads two along both axes. Operations: two products
-    with a matrix a vertex; edges, plane and bounds of a face; three edges and a depth a pixel, the loss and the sweep's
-    look at each pixel. Pixels that crossings sum up are left out, as is every face behind another.
+    Bytes per vertex: the position is read, the clip position is written and read by rasterizer and sweep, and the same
+    in the backward pass. Bytes per face: its indices in rasterizer and sweep. Bytes per pixel: the face index is
+    written, and read for the image and along both axes of the sweep; image, reference and cotangent, two of which the
+    sweep reads along both axes. Operations: two matrix products per vertex; edges, plane and bounds per face; per pixel
+    three edges, one depth, the loss and one step of the sweep. Pixels that crossings sum over and hidden faces are not
+    counted.
     """
     moved = 104 * num_vertices + 24 * num_faces + (16 + 32 * channels) * pixels
     operations = 100 * num_vertices + 150 * num_faces + (30 + 10 * channels) * pixels
@@ -129,13 +132,13 @@ def floor_ms(num_vertices, num_faces, pixels, channels, images, bytes_per_s, ope
 
 
 def peak_mib():
-    """This process's own peak memory; what the operating system says of children may be their parent's."""
+    """Returns the peak memory of this process; the resource usage of a child may include its parent's."""
     (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(peak.split()[1]) / 1024
 
 
-def run_alone(chosen):
-    """One contestant's work, three times in a process of its own, which prints its peak memory in MiB."""
+def run_in_this_process(chosen):
+    """Runs the workload of one renderer three times in this process and prints its peak memory in MiB."""
     if chosen.alone == "jnr":
         import jax
 
@@ -155,12 +158,12 @@ def run_alone(chosen):
     print(peak_mib())
 
 
-def peak_memory(contestant, name, arrays, backend):
-    """MiB."""
+def peak_memory(renderer, name, arrays, backend):
+    """Returns the peak memory in MiB of a renderer that runs a workload in its own process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "arrays.npz"
         np.savez(file, *arrays)
-        command = [sys.executable, __file__, "--alone", contestant, "--only", name, "--arrays", str(file)]
+        command = [sys.executable, __file__, "--alone", renderer, "--only", name, "--arrays", str(file)]
         command += ["--backend", backend] if backend else []
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -168,11 +171,11 @@ def peak_memory(contestant, name, arrays, backend):
 def main():
     chosen = options()
     if chosen.alone:
-        run_alone(chosen)
+        run_in_this_process(chosen)
         return
     if chosen.threads:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
-    # After the number of processors is set, which XLA asks for once.
+    # Imported after the number of processors is set: XLA reads it once.
     import jax
     from cpu_peers import PEERS
 
@@ -181,7 +184,7 @@ def main():
     threads = len(os.sched_getaffinity(0))
     print(f"jax {jax.__version__}, {platform.processor() or platform.machine()}, {threads} processors")
     bytes_per_s, operations_per_s = rates(threads)
-    print(f"copies {bytes_per_s / 1e9:.0f} GB/s, product of matrices {operations_per_s / 1e9:.0f} GFLOP/s")
+    print(f"copy {bytes_per_s / 1e9:.0f} GB/s, matrix product {operations_per_s / 1e9:.0f} GFLOP/s")
     results = []
     for name, mesh, size, batch, in_colour in workloads(jnr):
         if chosen.only not in name:
@@ -190,36 +193,36 @@ def main():
         start = time.perf_counter()
         both, forward = (f.lower(*arguments).compile() for f in (both, forward))
         compile_s = time.perf_counter() - start
-        contestants: dict[str, tuple[Callable, Callable]] = {
+        renderers: dict[str, tuple[Callable, Callable]] = {
             "jnr": (lambda f=forward, a=arguments: f(*a), lambda f=both, a=arguments: f(*a))
         }
         images = np.asarray(reference).reshape(-1, *reference.shape[-3:])
         arrays = np.asarray(clip), np.asarray(mesh.faces), np.asarray(arguments[1]), images
         for peer, (module, make) in PEERS.items():
             if importlib.util.find_spec(module):
-                contestants[peer] = make(*arrays)
-        figures = [measure(functions, chosen.repeats) for functions in zip(*contestants.values(), strict=True)]
-        for k, contestant in enumerate(contestants):
+                renderers[peer] = make(*arrays)
+        figures = [measure(functions, chosen.repeats) for functions in zip(*renderers.values(), strict=True)]
+        for k, renderer in enumerate(renderers):
             forward_ms, both_ms = (float(medians[k]) for medians in figures)
             result = {
                 "workload": name,
-                "renderer": contestant,
+                "renderer": renderer,
                 "threads": threads,
                 "forward_ms": round(forward_ms, 3),
                 "forward_backward_ms": round(both_ms, 3),
                 "jnr_over_it": round(float(figures[1][0] / figures[1][k]), 3),
             }
-            if contestant == "jnr":
+            if renderer == "jnr":
                 result["compile_s"] = round(compile_s, 2)
                 count = len(mesh.vertices), len(mesh.faces), size**2, images.shape[-1], len(images)
                 result["floor_ms"] = round(floor_ms(*count, bytes_per_s, operations_per_s), 3)
             if chosen.memory:
-                result["peak_mib"] = round(peak_memory(contestant, name, arrays, chosen.backend))
+                result["peak_mib"] = round(peak_memory(renderer, name, arrays, chosen.backend))
             results.append(result)
             print(
-                f"{name:26} {contestant:6} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
+                f"{name:26} {renderer:6} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
                 + (
-                    f"floor {result['floor_ms']:5.2f} ms   compiled in {compile_s:.1f} s"
+                    f"floor {result['floor_ms']:5.2f} ms   compile time {compile_s:.1f} s"
                     if k == 0
                     else f"jnr/it {result['jnr_over_it']:5.2f}"
                 )

@@ -1,9 +1,9 @@
-"""Pictures by other renderers on a CPU, for benchmarks/cpu.py; each needs its own package.
+"""Other CPU renderers for benchmarks/cpu.py; each needs its own package.
 
-Every function takes NumPy arrays: clip positions `(batch, vertices, 4)`, faces `(faces, 3)`, the vertices' colours
-`(vertices, channels)`, ones for silhouettes, and reference images `(batch, height, width, channels)`. It returns two
-functions without arguments: forward, and forward with the gradient of sum((image - reference)^2) to the vertices in the
-image and the colours.
+Every function takes NumPy arrays: clip positions `(batch, vertices, 4)`, faces `(faces, 3)`, vertex colours
+`(vertices, channels)` (ones for silhouettes), and reference images `(batch, height, width, channels)`. It returns two
+functions without arguments: forward, and forward with the gradient of sum((image - reference)^2) with respect to the
+image positions of the vertices and the colours.
 """
 
 # pyright: reportMissingImports=false
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def deodr(clip, faces, colors, reference):
-    """Rasterizer with antialiased silhouettes by overdrawing edges, whose gradient sees one pixel at each.
+    """Rasterizer that antialiases silhouettes by edge overdraw; its gradient reaches one pixel from each edge.
 
-    One thread, one image after the other. Finding the silhouette's edges is part of the time; projecting and lighting
-    are not.
+    It uses one thread and renders images one after the other. Its time includes finding silhouette edges, but neither
+    projection nor lighting.
     """
     from deodr.differentiable_renderer import Scene2D
     from deodr.triangulated_mesh import TriMeshAdjacencies
@@ -52,15 +52,15 @@ def deodr(clip, faces, colors, reference):
     def both():
         gradients = []
         for item in range(len(clip)):
-            drawn = scene(item)
-            image, _ = drawn.render()
-            drawn.clear_gradients()
-            drawn.render_backward(2 * (image - reference[item]))
-            gradients.append((drawn.ij_b, drawn.colors_b))
+            rendered = scene(item)
+            image, _ = rendered.render()
+            rendered.clear_gradients()
+            rendered.render_backward(2 * (image - reference[item]))
+            gradients.append((rendered.ij_b, rendered.colors_b))
         return gradients
 
     return forward, both
 
 
-# Name: module that must be importable, function.
+# Name -> (module that must be importable, function)
 PEERS = {"DEODR": ("deodr", deodr)}

@@ -1,10 +1,11 @@
-"""The one command for a machine with an NVIDIA GPU: kernel tests, memory checker, benchmark table last.
+"""Runs kernel tests, memory checker and benchmarks on a machine with an NVIDIA GPU.
 
     python benchmarks/gpu.py [--quick] [--out FILE]
 
-Runs unattended from a fresh checkout, within ten minutes. Peers that can be imported are measured in the same run,
-those that cannot are named. Loss: sum((alpha - reference)^2), or the mean square of rgb. Milliseconds are medians,
-several calls being in flight so that the host does not count.
+It runs unattended from a fresh checkout within ten minutes and prints its table last. Other renderers ("peers") that
+can be imported are measured in the same run; missing ones are listed. The loss is sum((alpha - reference)^2), or the
+mean square of rgb. Times are medians in milliseconds. Several calls are queued at a time, so that host overhead is
+hidden.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-# Peers need memory too.
+# Leaves memory to the peers.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
@@ -47,7 +48,7 @@ WORKLOADS = [
     *((f"327,680 faces, {size}", lambda: jnr.shapes.icosphere(7), size, 1) for size in (256, 1024)),
     ("64 x 5120 faces, 128", lambda: jnr.shapes.icosphere(4), 128, 64),
 ]
-# Float32 operations a second of an H100 or H200, by the data sheet. Bytes a second are measured.
+# Float32 operations per second of an H100 or H200 according to the data sheet. Bytes per second are measured.
 OPERATIONS = 67e12
 COLUMNS = ("rasterize", "sweep", "forward", "both", "optax step", "rgb, both", "sums", "sums, XLA", "floor, both")
 TEST_SECONDS, SANITIZER_SECONDS, ALL_SECONDS = 200, 100, 520
@@ -56,21 +57,21 @@ TEST_SECONDS, SANITIZER_SECONDS, ALL_SECONDS = 200, 100, 520
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the first three workloads, no memory checker")
-    parser.add_argument("--out", type=Path, help="a file for the table and, beside it with .json, the numbers")
+    parser.add_argument("--out", type=Path, help="file for the table; the numbers go beside it as .json")
     options = parser.parse_args()
     if jax.default_backend() != "gpu":
         sys.exit(f"No GPU: jax.default_backend() is {jax.default_backend()}.")
     start = time.monotonic()
     bandwidth = measure_bandwidth()
-    lines = [run_tests(), "memory checker: left out" if options.quick else run_sanitizer()]
+    lines = [run_tests(), "memory checker: skipped" if options.quick else run_sanitizer()]
     results = []
     for workload in WORKLOADS[:3] if options.quick else WORKLOADS:
         if time.monotonic() - start > ALL_SECONDS:
-            lines.append(f"{workload[0]}: left out, out of time")
+            lines.append(f"{workload[0]}: skipped, out of time")
             continue
         results.append(measure(*workload, bandwidth))
         print(results[-1], flush=True)
-    lines.append(f"a copy moves {bandwidth / 1e12:.2f} TB/s, counting what is read and what is written")
+    lines.append(f"copy bandwidth {bandwidth / 1e12:.2f} TB/s (reads plus writes)")
     text = "\n".join([*lines, *table(results)])
     print(text)
     if options.out:
@@ -80,11 +81,11 @@ def main():
 
 
 def run_tests():
-    """The GPU-marked tests and the golden data, on the device; a line that says how many passed."""
+    """Runs the GPU-marked tests and the golden data on the device; returns a summary line."""
     command = [sys.executable, "-m", "pytest", "-q", "-W", "default", "-o", "addopts=", "-p", "no:cacheprovider"]
-    pictures = ("renderer_draws_the_originals_images", "render_has_the_originals_gradients")
+    comparisons = ("renderer_draws_the_originals_images", "render_has_the_originals_gradients")
     tests = ["tests/kernels/test_gpu.py", "tests/test_golden.py"]
-    tests += [f"tests/test_compat.py::test_{name}" for name in pictures]
+    tests += [f"tests/test_compat.py::test_{name}" for name in comparisons]
     try:
         result = _run([*command, *tests], TEST_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -95,7 +96,7 @@ def run_tests():
 
 
 def run_sanitizer():
-    """A small forward and backward pass under compute-sanitizer; a line with its summary."""
+    """Runs a small forward and backward pass under compute-sanitizer; returns its summary line."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return "memory checker: compute-sanitizer is not installed"
@@ -114,19 +115,19 @@ def run_sanitizer():
 
 
 def _run(command, seconds):
-    # The tests would leave the compiler's optimizations out.
+    # An empty XLA_FLAGS keeps tests/conftest.py from turning the compiler's optimizations off.
     environment = {"XLA_FLAGS": ""} | os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
 
 
 def measure_bandwidth(num_bytes=2**30):
-    """Bytes a second that a program reads and writes which does nothing else."""
+    """Returns the bytes per second that an elementwise addition reads and writes."""
     array = jnp.zeros(num_bytes // 4, jnp.float32)
     return 2 * num_bytes / (1e-3 * timed(jax.jit(lambda a: a + 1), array, repeats=5, inner=5))
 
 
 def measure(name, make_mesh, size, batch, bandwidth):
-    """Milliseconds of one workload, of jnr and of the peers."""
+    """Returns the times in milliseconds of jnr and its peers for one workload."""
     mesh = make_mesh()
     vertices = mesh.vertices * jnp.linspace(0.9, 1.1, batch)[:, None, None]
     camera = jnr.Camera()
@@ -144,17 +145,17 @@ def measure(name, make_mesh, size, batch, bandwidth):
 
     step = jax.jit(jax.vmap(jax.value_and_grad(loss)))
     clip = jax.jit(jax.vmap(lambda v: transform(camera.clip_from_world(1.0), v)))(vertices)
-    draw = jax.jit(lambda c: rasterize(c, mesh.faces[None], height=size, width=size, cull=None))
-    face_index = draw(clip)
+    rasterize_clip = jax.jit(lambda c: rasterize(c, mesh.faces[None], height=size, width=size, cull=None))
+    face_index = rasterize_clip(clip)
     alpha = (face_index >= 0).astype(jnp.float32)[..., None]
     cotangent = 2 * (alpha - reference[..., None])
     sweep = jax.jit(lambda i, g, c, f: edge_sweep_bwd(i, g, c, mesh.faces[None], f, eps=1e-3))
-    # The gradient to three colours of each corner of the faces.
+    # Operands of the gradient with respect to three colours per face corner.
     colors = jnp.ones((batch, size * size, 3))
     corners = colors, colors, face_index.reshape(batch, -1, 1)
     sizes = {"rows": 3 * mesh.faces.shape[0], "sums": batch}
     jnr_times = {
-        "rasterize": timed(draw, clip),
+        "rasterize": timed(rasterize_clip, clip),
         "sweep": timed(sweep, alpha, cotangent, clip, face_index),
         "forward": timed(jax.jit(jax.vmap(silhouette)), vertices),
         "both": timed(step, vertices),
@@ -171,24 +172,24 @@ def measure(name, make_mesh, size, batch, bandwidth):
             continue
         try:
             peers[peer] = run(*arrays)
-        # A peer that cannot run is a row of the table, not the end of the benchmark.
+        # A peer that fails is reported in the table and does not end the benchmark.
         except Exception as error:
             peers[peer] = {"error": f"{type(error).__name__}: {error}"[:200]}
     return {"workload": name, "jnr": {k: round(v, 4) for k, v in jnr_times.items()}, "peers": peers}
 
 
 def floor(face_index, cotangent, num_faces, bandwidth):
-    """Milliseconds that reading and writing once, and the sweeps' operations, must take."""
+    """Returns a lower bound in milliseconds: each array read and written once, or the operations of the sweeps."""
     face_index, cotangent = np.asarray(face_index), np.asarray(cotangent)[..., 0]
     batch, height, width = face_index.shape
-    # Keys are cleared, written and read; both axes read faces, colours and cotangents; one of them is transposed.
+    # Keys are cleared, written and read. Both axes read face indices, colours and cotangents; one axis is transposed.
     num_bytes = batch * (height * width * (24 + 2 * 12 + 2 * 12) + num_faces * (12 + 48 + 2 * 20))
     operations = 0
     for axis in (1, 2):
         crossings = (np.diff(face_index, axis=axis) != 0).sum(axis=axis)
-        wanted = (cotangent != 0).sum(axis=axis)
-        # On average half the line's pixels lie beyond a crossing; a sweep starts on each covered side.
-        operations += 15 * float((crossings * wanted).sum())
+        active = (cotangent != 0).sum(axis=axis)
+        # On average half of a line's pixels lie beyond a crossing. One sweep starts on each covered side.
+        operations += 15 * float((crossings * active).sum())
     return 1e3 * max(num_bytes / bandwidth, operations / OPERATIONS)
 
 
@@ -206,7 +207,7 @@ def timed_optax(step, vertices):
 
 
 def timed(function, *arguments, repeats=20, inner=20):
-    """Median milliseconds of a call."""
+    """Returns the median milliseconds per call."""
     for _ in range(3):
         jax.block_until_ready(function(*arguments))
     times = []
@@ -223,7 +224,7 @@ def table(results):
     missing = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module) is None]
     yield f"peers not installed: {', '.join(missing) or 'none'}"
     yield ""
-    yield f"| ms | {' | '.join(COLUMNS)} | peers: forward / both (jnr is so many times faster in both) |"
+    yield f"| ms | {' | '.join(COLUMNS)} | peers: forward / both (speed-up of jnr in both) |"
     yield "|---|" + "---|" * (len(COLUMNS) + 1)
     for result in results:
         times = " | ".join(f"{result['jnr'][column]:.3f}" for column in COLUMNS)

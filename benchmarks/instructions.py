@@ -1,10 +1,10 @@
-"""How many instructions the Triton kernels' warps execute, on an emulated GPU; needs none.
+"""Counts the instructions that the warps of the Triton kernels execute, on an emulated GPU.
 
     python benchmarks/instructions.py [--level 4] [--size 128]
 
-A sphere of 20 * 4^level faces; loss: sum((alpha - reference)^2), the reference being the silhouette three pixels
-further on; and the gradient to three colours of each corner of the faces. The floor is the time that a GPU needs to
-issue the instructions if nothing ever waits.
+No GPU is needed. The workload is a sphere of 20 * 4^level faces with the loss sum((alpha - reference)^2), where the
+reference is the silhouette shifted by three pixels, and the gradient with respect to three colours per face corner. The
+floor is the time that a GPU takes to issue the instructions without any stall.
 """
 
 # pyright: reportMissingImports=false
@@ -14,28 +14,28 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kernels")]
 
 import jax.numpy as jnp
-import ptx_emulator
+import ptx
 
 import jnr
 from jnr._camera import transform
 from jnr.triton_kernels import edge_sweep, rasterize, rows
 
-# H100 and H200: multiprocessors, warps that one gives an instruction to in a cycle, cycles a second.
+# H100 and H200: multiprocessors * instructions issued per multiprocessor and cycle * cycles per second.
 ISSUES_PER_SECOND = 132 * 4 * 1.755e9
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--level", type=int, default=4, help="of the icosphere")
+    parser.add_argument("--level", type=int, default=4, help="subdivision level of the icosphere")
     parser.add_argument("--size", type=int, default=128, help="height and width of the image")
     options = parser.parse_args()
     mesh = jnr.shapes.icosphere(options.level)
     clip = transform(jnr.Camera().clip_from_world(1.0), mesh.vertices)[None]
-    rasterize.PROGRAMS = 64  # each has to be emulated, if only to find nothing to do
-    with ptx_emulator.emulated_gpu() as launches:
+    rasterize.PROGRAMS = 64  # few program instances, because idle ones are emulated too
+    with ptx.emulated_gpu() as launches:
         size = {"height": options.size, "width": options.size}
         face_index = rasterize.rasterize(clip, mesh.faces[None], **size, cull=None)
         alpha = (face_index >= 0).astype(jnp.float32)[..., None]
@@ -46,11 +46,11 @@ def main():
     print(
         f"{mesh.faces.shape[0]} faces, {options.size} x {options.size}, {float((face_index >= 0).mean()):.0%} covered"
     )
-    print("| kernel | instructions | floor, us | most often |\n|---|---|---|---|")
+    print("| kernel | instructions | floor, us | most frequent |\n|---|---|---|---|")
     for launch, executed in launches:
         total = executed.total()
-        often = ", ".join(f"{name} {count / total:.0%}" for name, count in _short(executed).most_common(5))
-        print(f"| {launch.name} | {total:,} | {1e6 * total / ISSUES_PER_SECOND:.2f} | {often} |")
+        frequent = ", ".join(f"{name} {count / total:.0%}" for name, count in _short(executed).most_common(5))
+        print(f"| {launch.name} | {total:,} | {1e6 * total / ISSUES_PER_SECOND:.2f} | {frequent} |")
 
 
 def _short(executed):

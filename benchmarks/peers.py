@@ -1,8 +1,8 @@
-"""Silhouettes by other renderers on a GPU, for benchmarks/gpu.py; each needs PyTorch and its own package.
+"""Other GPU renderers for benchmarks/gpu.py, which render silhouettes; each needs PyTorch and its own package.
 
 Every function takes clip positions `(batch, vertices, 4)`, faces `(faces, 3)` and the reference silhouette
-`(height, width)` as NumPy arrays and returns the median milliseconds of `forward` and of `both`, which includes the
-gradient of sum((alpha - reference)^2) to the clip positions (Neural Renderer: to its screen positions).
+`(height, width)` as NumPy arrays. It returns the median milliseconds of `forward` and of `both`, which includes the
+gradient of sum((alpha - reference)^2) with respect to the clip positions (Neural Renderer: its screen positions).
 """
 
 # pyright: reportMissingImports=false
@@ -10,7 +10,7 @@ import statistics
 
 
 def nvdiffrast(clip, faces, reference):
-    """Rasterize, interpolate, antialias; its gradient sees one pixel at each silhouette."""
+    """Rasterize, interpolate, antialias; the gradient reaches one pixel from each silhouette edge."""
     import nvdiffrast.torch as dr
     import torch
 
@@ -29,7 +29,7 @@ def nvdiffrast(clip, faces, reference):
 
 
 def drtk(clip, faces, reference):
-    """Rasterize, render, edge gradient; its gradient sees one pixel at each edge."""
+    """Rasterize, render, edge gradient; the gradient reaches one pixel from each edge."""
     import drtk as peer
     import torch
 
@@ -52,7 +52,7 @@ def drtk(clip, faces, reference):
 
 
 def neural_renderer(clip, faces, reference):
-    """The PyTorch port: both windings, as its `fill_back` has it, no antialiasing."""
+    """The PyTorch port with both windings, as with its `fill_back`, and without antialiasing."""
     import neural_renderer as peer
     import torch
 
@@ -67,7 +67,7 @@ def neural_renderer(clip, faces, reference):
     return _time(render, screen, reference)
 
 
-# Name: module that must be importable, function.
+# Name -> (module that must be importable, function)
 PEERS = {
     "nvdiffrast": ("nvdiffrast", nvdiffrast),
     "DRTK": ("drtk", drtk),

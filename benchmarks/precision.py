@@ -1,10 +1,10 @@
-"""Measures how far pictures and gradients of lower precision are from those of float64.
+"""Measures the errors of images and gradients in lower precisions relative to float64.
 
     python benchmarks/precision.py [--views 20] [--size 256] [--backend xla]
 
-Meshes seen from random directions, with coloured vertices and two lights. Printed is the median of the views, and in
-brackets the worst. Images are compared where both show the same face, colours being between 0 and 1. Gradients: norm of
-the difference over the norm of float64's.
+Meshes with vertex colours and two lights are seen from random directions. Each cell is the median over the views, with
+the maximum in parentheses. Images are compared at pixels where both see the same face; colours are between 0 and 1. The
+error of a gradient is the norm of the difference over the norm of the float64 gradient.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PRECISIONS = {
 
 
 class Result(NamedTuple):
-    """Of one view."""
+    """Images and gradients of one view."""
 
     face_index: jax.Array
     barycentric: jax.Array
@@ -39,8 +39,8 @@ class Result(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("size", "backend"))
-def draw(vertices, faces, colors, eye, target, size, backend):
-    """Picture and gradients of one view; the camera has the vertices' precision, float32 at least."""
+def render_view(vertices, faces, colors, eye, target, size, backend):
+    """Returns images and gradients of one view. The camera has the precision of the vertices, at least float32."""
     compute = jnp.promote_types(vertices.dtype, jnp.float32)
     fov, near, far = (jnp.asarray(x, compute) for x in (60, 0.1, 100))
     up = jnp.array([0, 1, 0], compute)
@@ -54,15 +54,15 @@ def draw(vertices, faces, colors, eye, target, size, backend):
         vertices, colors = moving
         color = jnp.asarray(1, compute)
         light = jnr.AmbientLight(color / 2, color), jnr.DirectionalLight(color / 2, color, jnp.ones(3, compute))
-        picture = jnr.render(vertices, faces, colors, lights=light, **options)
-        return jnp.mean(picture.depth), jnp.mean(picture.rgb.astype(compute) ** 2), picture
+        rendering = jnr.render(vertices, faces, colors, lights=light, **options)
+        return jnp.mean(rendering.depth), jnp.mean(rendering.rgb.astype(compute) ** 2), rendering
 
     clip = camera.clip_positions(vertices.astype(compute), 1.0)
     fragments = jnr.rasterize(clip, faces, size, backend=backend)
     return Result(
         fragments.face_index,
         fragments.barycentric,
-        fragments.depth,
+        fragments.clip_w,
         shaded((vertices, colors))[2].rgb,
         jax.grad(silhouette)(vertices),
         jax.grad(lambda v: shaded((v, colors))[0])(vertices),
@@ -71,15 +71,15 @@ def draw(vertices, faces, colors, eye, target, size, backend):
 
 
 def compare(result, exact):
-    """The rows of the table for one view."""
+    """Returns the values of the table's rows for one view."""
     result, exact = ([np.asarray(a, np.float64) for a in r] for r in (result, exact))
     covered = (result[0] >= 0) | (exact[0] >= 0)
     same = (exact[0] >= 0) & (result[0] == exact[0])
     barycentric, depth, rgb = (np.abs(result[k] - exact[k])[same] for k in (1, 2, 3))
     depth /= exact[2][same]
-    rows = {"pixels with another face": np.mean((result[0] != exact[0])[covered])}
+    rows = {"pixels with a different face": np.mean((result[0] != exact[0])[covered])}
     for name, error in (("barycentrics", barycentric), ("depth, relative", depth), ("rgb", rgb)):
-        rows[f"{name}, mean"], rows[f"{name}, largest"] = error.mean(), error.max()
+        rows[f"{name}, mean"], rows[f"{name}, maximum"] = error.mean(), error.max()
     for k, name in enumerate(("vertices, silhouette", "vertices, depth", "colours"), start=4):
         rows[f"gradient to {name}"] = np.linalg.norm(result[k] - exact[k]) / np.linalg.norm(exact[k])
     return rows
@@ -89,7 +89,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--views", type=int, default=20)
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--backend", choices=["xla", "cpu", "triton"], help="of the lower precisions; default: None")
+    parser.add_argument(
+        "--backend", choices=["xla", "cpu", "triton"], help="backend of the lower precisions (default: None)"
+    )
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     print(
@@ -98,7 +100,7 @@ def main():
     for name, mesh in MESHES.items():
         rng = np.random.default_rng(0)
         tables = {precision: [] for precision in PRECISIONS}
-        # The same numbers in all precisions, as far as these can hold them.
+        # All precisions round the same float32 values.
         vertices = np.asarray(mesh.vertices, np.float32)
         colors = rng.uniform(size=vertices.shape).astype(np.float32)
         for _ in range(options.views):
@@ -107,10 +109,10 @@ def main():
             target = rng.random((options.size, options.size)) < 0.5
             view = jnp.asarray(eye), jnp.asarray(target)
             wide = [jnp.asarray(a, jnp.float64) for a in (vertices, colors)]
-            exact = draw(wide[0], mesh.faces, wide[1], *view, options.size, None)
+            exact = render_view(wide[0], mesh.faces, wide[1], *view, options.size, None)
             for precision, (of_vertices, of_colors) in PRECISIONS.items():
                 narrow = jnp.asarray(vertices).astype(of_vertices), jnp.asarray(colors).astype(of_colors)
-                result = draw(narrow[0], mesh.faces, narrow[1], *view, options.size, options.backend)
+                result = render_view(narrow[0], mesh.faces, narrow[1], *view, options.size, options.backend)
                 tables[precision].append(compare(result, exact))
         print(f"\n| {name} | " + " | ".join(tables) + " |\n|---|" + "---|" * len(tables))
         for row in tables["float32"][0]:

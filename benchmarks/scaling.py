@@ -1,11 +1,12 @@
-"""How time and memory grow on this machine with faces, pixels and batch, and the largest work that is promised.
+"""Measures how time and memory scale with faces, pixels and batch, up to the largest supported workloads.
 
     python benchmarks/scaling.py [--repeats 15] [--out build/scaling]
 
-Silhouettes of icospheres as in benchmarks/cpu.py, forward and forward with the gradient; each in a process of its own,
-whose peak memory is what it needed beyond that of the smallest work. In the last row faces become finer with the pixels
-and have random colours, compared with noise: every pixel asks and every edge sweeps, the most there is to do. Writes
-scaling.json and scaling.png and prints the exponents of growth, fitted over the last three points of a row.
+The workloads render silhouettes of icospheres as in benchmarks/cpu.py, forward and forward with gradient. Each runs in
+its own process, and the plot shows its peak memory minus that of the smallest workload. In the last series faces become
+finer with the pixels, have random colours and are compared with noise: every pixel is active and every edge sweeps,
+which is the worst case. The script writes scaling.json and scaling.png and prints the exponents of growth, fitted to
+the last three points of each series.
 """
 
 import argparse
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-# Row: what grows; then level of the icosphere, image size, batch.
-ROWS = {
+# Series -> (level of the icosphere, image size, batch) per workload
+SERIES = {
     "faces": [(level, 256, 1) for level in (2, 3, 4, 5, 6, 7, 8)],
     "pixels": [(4, size, 1) for size in (64, 128, 256, 512, 1024, 2048, 4096)],
     "batch": [(2, 64, batch) for batch in (1, 4, 16, 64, 256, 1024)],
@@ -34,7 +35,7 @@ TITLES = ("icosphere, 256 x 256", "5120 faces, one image", "320 faces, 64 x 64, 
 
 
 def run(case, in_colour, repeats):
-    """Prints medians in milliseconds, seconds of compilation and peak memory in MiB, of this process."""
+    """Measures one workload in this process; prints milliseconds, compile time in seconds and peak memory in MiB."""
     import jax
     import jax.numpy as jnp
     from cpu import measure, peak_mib
@@ -47,7 +48,7 @@ def run(case, in_colour, repeats):
 
     colors = jax.random.uniform(jax.random.key(0), mesh.vertices.shape)
 
-    def picture(vertices):
+    def image(vertices):
         if in_colour:
             return jnr.render(vertices, mesh.faces, colors, lights=(), camera=camera, image_size=size).rgb
         return jnr.render_silhouette(vertices, mesh.faces, camera=camera, image_size=size)
@@ -56,13 +57,13 @@ def run(case, in_colour, repeats):
     if in_colour:
         reference = jax.random.uniform(jax.random.key(1), (size, size, 3))
     else:
-        reference = jax.jit(picture)(mesh.vertices * jnp.array([1.1, 0.8, 1.0]))
+        reference = jax.jit(image)(mesh.vertices * jnp.array([1.1, 0.8, 1.0]))
 
     def loss(vertices):
-        return jnp.sum((jax.vmap(picture)(vertices) - reference) ** 2)
+        return jnp.sum((jax.vmap(image)(vertices) - reference) ** 2)
 
     start = time.perf_counter()
-    forward = jax.jit(jax.vmap(picture)).lower(vertices).compile()
+    forward = jax.jit(jax.vmap(image)).lower(vertices).compile()
     both = jax.jit(jax.value_and_grad(loss)).lower(vertices).compile()
     compile_s = time.perf_counter() - start
     _, gradient = both(vertices)
@@ -76,17 +77,17 @@ def exponent(sizes, values):
     return float(np.polyfit(np.log(sizes[-3:]), np.log(values[-3:]), 1)[0])
 
 
-def draw(results, path):
+def plot(results, path):
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, len(ROWS), figsize=(14, 6), sharex="col", layout="constrained")
-    for (above, below), (row, cases) in zip(panels.T, results.items(), strict=True):
-        sizes = [case[row] for case in cases]
+    figure, panels = plt.subplots(2, len(SERIES), figsize=(14, 6), sharex="col", layout="constrained")
+    for (above, below), (series, cases) in zip(panels.T, results.items(), strict=True):
+        sizes = [case[series] for case in cases]
         for name, label, style in (("forward_ms", "forward", "o-"), ("both_ms", "forward + backward", "s-")):
             above.loglog(sizes, [case[name] for case in cases], style, label=label)
         smallest = min(case["peak_mib"] for case in cases)
         below.loglog(sizes[1:], [max(case["peak_mib"] - smallest, 0.1) for case in cases][1:], "^-", color="tab:green")
-        below.set_xlabel(row)
+        below.set_xlabel(series)
         for panel in (above, below):
             panel.grid(visible=True, which="major", alpha=0.3)
     panels[0, 0].set_ylabel("milliseconds")
@@ -108,20 +109,22 @@ def main():
         run(options.case, options.colour, options.repeats)
         return
     results = {}
-    for row, cases in ROWS.items():
-        results[row] = []
+    for series, cases in SERIES.items():
+        results[series] = []
         for case in cases:
             command = [sys.executable, __file__, "--repeats", str(options.repeats), "--case", *map(str, case)]
-            command += ["--colour"] * (row == "pixels and faces")
+            command += ["--colour"] * (series == "pixels and faces")
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            results[row].append({row: SIZES[row](*case), **json.loads(output.splitlines()[-1])})
-            print(row, {name: round(value, 2) for name, value in results[row][-1].items()}, flush=True)
-        sizes = [case[row] for case in results[row]]
+            results[series].append({series: SIZES[series](*case), **json.loads(output.splitlines()[-1])})
+            print(series, {name: round(value, 2) for name, value in results[series][-1].items()}, flush=True)
+        sizes = [case[series] for case in results[series]]
         for name in ("forward_ms", "both_ms"):
-            print(f"{row}: {name} grows with the power {exponent(sizes, [case[name] for case in results[row]]):.2f}")
+            print(
+                f"{series}: {name} grows with exponent {exponent(sizes, [case[name] for case in results[series]]):.2f}"
+            )
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scaling.json").write_text(json.dumps(results, indent=1))
-    draw(results, options.out / "scaling.png")
+    plot(results, options.out / "scaling.png")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Moves the vertices of a sphere until its silhouettes are those of a mesh file.
+"""Fits the vertices of a sphere to silhouettes of a mesh.
 
     python examples/02_fit_silhouettes.py [mesh.obj]
 
-Without a file, the teapot is written to one and loaded back. Views that the optimiser never saw judge the result.
+Without a file, the teapot is saved to one and loaded back. The result is evaluated on views that were not used for the
+fit.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import jnr
 
 
 def within_unit_sphere(mesh):
-    """The mesh moved and scaled so that every camera below sees all of it."""
+    """Returns the mesh moved and scaled into the unit sphere, which every camera below sees completely."""
     mesh = jnr.normalize(mesh)
     return mesh._replace(vertices=mesh.vertices / jnp.linalg.norm(mesh.vertices, axis=1).max())
 
@@ -30,8 +31,8 @@ def camera(azimuth, elevation, fov=60.0):
 
 
 def views(count, shift):
-    """Azimuths and elevations in degrees, spread over the sphere, the poles left out."""
-    # Steps of the golden ratio: no two views of one azimuth, whatever the count.
+    """Returns azimuths and elevations in degrees, spread over the sphere without its poles."""
+    # Steps of the golden ratio: no azimuth repeats, whatever the count.
     azimuths = 360 * 0.618034 * (jnp.arange(count) + shift)
     return azimuths, jnp.rad2deg(jnp.arcsin(jnp.linspace(-0.85, 0.85, count)))
 
@@ -40,10 +41,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mesh", nargs="?", type=Path, help="OBJ, PLY, STL, OFF or glTF file (default: the teapot)")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=64, help="pixels each way of the silhouettes")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the silhouettes in pixels")
     parser.add_argument("--views", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=12, help="views a step")
-    parser.add_argument("--frames", type=int, default=36, help="pictures of the turntable")
+    parser.add_argument("--batch", type=int, default=12, help="views per step")
+    parser.add_argument("--frames", type=int, default=36, help="frames of the turntable")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     start = time.perf_counter()
@@ -56,7 +57,7 @@ def main():
 
     sphere = jnr.shapes.icosphere(4)
     base = sphere.vertices * 0.7
-    edges, pairs = jnr.losses.unique_edges(sphere.faces)
+    edges, pairs = jnr.unique_edges(sphere.faces)
 
     def silhouette(mesh, azimuth, elevation):
         return jnr.render_silhouette(
@@ -67,12 +68,12 @@ def main():
     azimuths, elevations = views(options.views, 0.0)
     targets = silhouettes(target, azimuths, elevations)
 
-    def loss(offset, azimuth, elevation, wanted):
+    def loss(offset, azimuth, elevation, target_alpha):
         mesh = sphere._replace(vertices=base + offset)
         alpha = jax.vmap(silhouette, in_axes=(None, 0, 0))(mesh, azimuth, elevation)
         smooth = jnr.losses.laplacian(mesh.vertices, edges)
         flat = jnr.losses.normal_consistency(mesh.vertices, mesh.faces, pairs)
-        return jnr.losses.silhouette_iou(alpha, wanted) + 300 * smooth + flat
+        return jnr.losses.silhouette_iou(alpha, target_alpha) + 300 * smooth + flat
 
     optimizer = optax.adam(optax.cosine_decay_schedule(0.01, options.steps, alpha=0.1))
 
@@ -94,17 +95,17 @@ def main():
     fitted = sphere._replace(vertices=base + offset)
 
     azimuths, elevations = views(16, 0.5)
-    wanted, got = silhouettes(target, azimuths, elevations), silhouettes(fitted, azimuths, elevations)
-    iou = 1 - jnr.losses.silhouette_iou(got, wanted)
+    target_alpha, fitted_alpha = (silhouettes(mesh, azimuths, elevations) for mesh in (target, fitted))
+    iou = 1 - jnr.losses.silhouette_iou(fitted_alpha, target_alpha)
 
     jnr.save(options.out / "fitted.obj", fitted)
-    draw(options.out / "02_fit_silhouettes", options.frames, sphere._replace(vertices=base), target, fitted)
-    print(f"mean IoU on 16 views that were not used: {iou:.4f}")
-    print(f"{time.perf_counter() - start:.0f} s in all; pictures and fitted.obj in {options.out}/")
+    save_images(options.out / "02_fit_silhouettes", options.frames, sphere._replace(vertices=base), target, fitted)
+    print(f"mean IoU on 16 held-out views: {iou:.4f}")
+    print(f"{time.perf_counter() - start:.0f} s in total; images and fitted.obj in {options.out}/")
 
 
-def draw(path, frames, before, target, after):
-    """Before, target and after as one picture, and a turntable of target and result."""
+def save_images(path, frames, before, target, after):
+    """Saves an image of initial mesh, target and result, and a turntable of target and result."""
 
     @jax.jit
     def shaded(mesh, azimuth):
@@ -112,14 +113,14 @@ def draw(path, frames, before, target, after):
             jnr.AmbientLight(0.35),
             jnr.DirectionalLight(0.65, 1.0, jnr.points_from_angles(1.0, 40.0, azimuth + 45)),
         )
-        picture = jnr.render(*mesh, camera=camera(azimuth, 25.0, 44.0), lights=lights, antialias=2, background=1.0)
-        return jnp.uint8(jnp.clip(picture.rgb, 0, 1) * 255)
+        rendering = jnr.render(*mesh, camera=camera(azimuth, 25.0, 44.0), lights=lights, antialias=2, background=1.0)
+        return jnp.uint8(jnp.clip(rendering.rgb, 0, 1) * 255)
 
     row = [shaded(mesh, jnp.float32(30)) for mesh in (before, target, after)]
     iio.imwrite(path.with_suffix(".png"), np.concatenate(row, axis=1))
     turn = 30 + 360 * np.arange(frames, dtype=np.float32) / frames
-    pictures = [np.concatenate([shaded(mesh, azimuth) for mesh in (target, after)], axis=1) for azimuth in turn]
-    iio.imwrite(path.with_suffix(".gif"), np.stack(pictures), duration=80, loop=0)
+    images = [np.concatenate([shaded(mesh, azimuth) for mesh in (target, after)], axis=1) for azimuth in turn]
+    iio.imwrite(path.with_suffix(".gif"), np.stack(images), duration=80, loop=0)
 
 
 if __name__ == "__main__":

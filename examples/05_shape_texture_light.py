@@ -1,9 +1,9 @@
-"""Recovers a mesh's shape, its colours and the light on it together, from pictures of it from all around.
+"""Recovers the shape, the colours and the lighting of a mesh together, from images of it from all sides.
 
     python examples/05_shape_texture_light.py [mesh.obj]
 
-The cameras are known. The lamp moves with the camera, so that shade and paint can be told apart. The fit starts from a
-grey sphere and a lamp at the camera itself; views that the optimiser never saw judge the result.
+The cameras are known. The lamp moves with the camera, which makes shading and colours distinguishable. The fit starts
+from a grey sphere and a lamp at the camera itself. The result is evaluated on views that were not used for the fit.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 import jnr
 
-# Where the light comes from in the camera's axes, right, up and backwards; its length is the intensity.
+# Direction towards the lamp in camera axes (right, up, backwards). Its length is the intensity.
 LAMP = jnp.array([0.5, 0.35, 0.35])
 AMBIENT = jnp.float32(0.3)
 
 
 def painted(mesh):
-    """The mesh around the origin, within the unit sphere, with soft stripes that lean, in two colours on white."""
+    """Returns the mesh within the unit sphere, with soft slanted stripes in two colours on white."""
     mesh = jnr.normalize(mesh)
     vertices = mesh.vertices / jnp.linalg.norm(mesh.vertices, axis=1).max()
     x, y, z = vertices.T[..., None]
@@ -35,33 +35,33 @@ def painted(mesh):
     return jnr.Mesh(vertices, mesh.faces, stripe * white + (1 - stripe) * (side * red + (1 - side) * teal))
 
 
-def draw(scene, azimuth, elevation, size, antialias=1):
-    """Colours and silhouette of a mesh, its lamp and its ambient light."""
+def render(scene, azimuth, elevation, size, antialias=1):
+    """Renders colours and silhouette of a scene, which is a mesh, its lamp and its ambient light."""
     mesh, lamp, ambient = scene
     view = jnr.LookAt(jnr.points_from_angles(2.732, elevation, azimuth))
     camera = jnr.Camera(view, jnr.Perspective(fov=44))
     lights = jnr.AmbientLight(ambient), jnr.DirectionalLight(1.0, 1.0, lamp @ view.camera_from_world()[:3, :3])
     size = {"image_size": size, "antialias": antialias}
-    # Edges inside the mesh would sweep for colours too and crease it: silhouettes alone get the edge sweep.
+    # Only the silhouette gets the edge sweep: for colours it would also act at edges inside the mesh and crease it.
     alpha = jnr.render_silhouette(mesh.vertices, mesh.faces, camera=camera, **size)
-    picture = jnr.render(*mesh, camera=camera, lights=lights, normals="smooth", background=1.0, gradient=None, **size)
-    return picture.rgb, alpha
+    rendering = jnr.render(*mesh, camera=camera, lights=lights, normals="smooth", background=1.0, gradient=None, **size)
+    return rendering.rgb, alpha
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mesh", nargs="?", type=Path, help="OBJ, PLY, STL, OFF or glTF file (default: the teapot)")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=96, help="pixels each way of the pictures")
+    parser.add_argument("--size", type=int, default=96, help="image height and width in pixels")
     parser.add_argument("--views", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=6, help="views a step")
-    parser.add_argument("--frames", type=int, default=36, help="pictures of the turntable")
+    parser.add_argument("--batch", type=int, default=6, help="views per step")
+    parser.add_argument("--frames", type=int, default=36, help="frames of the turntable")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     start = time.perf_counter()
     reference = painted(jnr.shapes.teapot(12) if options.mesh is None else jnr.load(options.mesh, textures=False))
     sphere = jnr.shapes.icosphere(4)
-    edges, pairs = jnr.losses.unique_edges(sphere.faces)
+    edges, pairs = jnr.unique_edges(sphere.faces)
     params = {
         "vertices": 0.7 * sphere.vertices,
         "colors": jnp.zeros_like(sphere.vertices),
@@ -73,14 +73,14 @@ def main():
         mesh = jnr.Mesh(params["vertices"], sphere.faces, jax.nn.sigmoid(params["colors"]))
         return mesh, params["lamp"], params["ambient"]
 
-    draw_all = jax.jit(jax.vmap(draw, in_axes=(None, 0, 0, None)), static_argnums=3)
+    render_all = jax.jit(jax.vmap(render, in_axes=(None, 0, 0, None)), static_argnums=3)
     azimuths = 360 * 0.618034 * jnp.arange(options.views)
     elevations = jnp.linspace(-40.0, 70.0, options.views)
     truth = reference, LAMP, AMBIENT
-    target_rgb, target_alpha = draw_all(truth, azimuths, elevations, options.size)
+    target_rgb, target_alpha = render_all(truth, azimuths, elevations, options.size)
 
     def loss(params, chosen):
-        rgb, alpha = draw_all(scene(params), azimuths[chosen], elevations[chosen], options.size)
+        rgb, alpha = render_all(scene(params), azimuths[chosen], elevations[chosen], options.size)
         shape = jnr.losses.silhouette_iou(alpha, target_alpha[chosen])
         color = jnp.mean(jnp.sum((rgb - target_rgb[chosen]) ** 2, axis=-1))
         smooth = jnr.losses.laplacian(params["vertices"], edges)
@@ -89,7 +89,7 @@ def main():
 
     rates = {"vertices": 1.0, "colors": 5.0, "lamp": 1.0, "ambient": 1.0}
     schedule = optax.cosine_decay_schedule(0.01, options.steps, alpha=0.1)
-    optimizer = optax.chain(jnr.optim.adam(schedule), jnr.optim.scale_rates(rates))
+    optimizer = optax.chain(jnr.optim.zero_skipping_adam(schedule), jnr.optim.scale_rates(rates))
 
     @jax.jit
     def step(params, state, key):
@@ -105,25 +105,27 @@ def main():
         if i % 20 == 0:
             progress.set_postfix(loss=f"{value:.3f}")
 
-    between = azimuths + 360 * 0.618034 / 2
-    wanted_rgb, wanted_alpha = draw_all(truth, between, elevations, options.size)
-    rgb, alpha = draw_all(scene(params), between, elevations, options.size)
-    iou = 1 - jnr.losses.silhouette_iou(alpha, wanted_alpha)
-    error = jnp.sum((rgb - wanted_rgb) ** 2) / (3 * jnp.sum(jnp.maximum(alpha, wanted_alpha)))
+    held_out = azimuths + 360 * 0.618034 / 2
+    true_rgb, true_alpha = render_all(truth, held_out, elevations, options.size)
+    rgb, alpha = render_all(scene(params), held_out, elevations, options.size)
+    iou = 1 - jnr.losses.silhouette_iou(alpha, true_alpha)
+    error = jnp.sum((rgb - true_rgb) ** 2) / (3 * jnp.sum(jnp.maximum(alpha, true_alpha)))
     cosine = jnp.dot(LAMP, params["lamp"]) / (jnp.linalg.norm(LAMP) * jnp.linalg.norm(params["lamp"]))
-    print(f"in {options.views} views that were not used: mean IoU {iou:.4f}, ", end="")
+    print(f"in {options.views} held-out views: mean IoU {iou:.4f}, ", end="")
     print(f"PSNR on the mesh {-10 * jnp.log10(error):.1f} dB")
-    print(f"the lamp's direction is {jnp.rad2deg(jnp.arccos(cosine)):.1f} degrees from the true one")
+    print(f"the lamp's direction is off by {jnp.rad2deg(jnp.arccos(cosine)):.1f} degrees")
 
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "05_shape_texture_light"
-    show = jax.jit(lambda scene, azimuth: jnp.uint8(255 * draw(scene, azimuth, 25.0, 256, 2)[0].clip(0, 1)))
+    show = jax.jit(lambda scene, azimuth: jnp.uint8(255 * render(scene, azimuth, 25.0, 256, 2)[0].clip(0, 1)))
     row = [show(s, jnp.float32(30)) for s in (before, truth, scene(params))]
     iio.imwrite(path.with_suffix(".png"), np.concatenate(row, axis=1))
     turn = 30 + 360 * np.arange(options.frames, dtype=np.float32) / options.frames
     frames = [np.concatenate([show(s, azimuth) for s in (truth, scene(params))], axis=1) for azimuth in turn]
     iio.imwrite(path.with_suffix(".gif"), np.stack(frames), duration=80, loop=0)
-    print(f"{time.perf_counter() - start:.0f} s in all; before, wanted and after in {path}.png, a turn in {path}.gif")
+    print(
+        f"{time.perf_counter() - start:.0f} s in total; before, target and after in {path}.png, turntable in {path}.gif"
+    )
 
 
 if __name__ == "__main__":

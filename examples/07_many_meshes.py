@@ -1,10 +1,10 @@
-"""Fits many spheres at once, each to the silhouettes of a mesh of its own, in one compiled step.
+"""Fits many spheres at once, each to the silhouettes of its own target mesh, in one compiled step.
 
     python examples/07_many_meshes.py
 
-The targets have different numbers of vertices and faces; `jnr.stack` puts them into one batch and `vmap` draws it.
-The fit is written for one mesh. `vmap` makes of it the fit of all; the same function is then run in a loop over the
-meshes, to compare their times.
+The targets have different numbers of vertices and faces. `jnr.stack` pads them to one batch, which is rendered under
+`vmap`. The step is written for one mesh and `vmap` turns it into the step of the batch. The same function also runs in
+a loop over the meshes to compare run times.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import jnr
 
 SPHERE = jnr.shapes.icosphere(3)
 START = SPHERE.vertices * 0.5
-EDGES, PAIRS = jnr.losses.unique_edges(SPHERE.faces)
+EDGES, PAIRS = jnr.unique_edges(SPHERE.faces)
 OPTIMIZER = optax.adam(optax.exponential_decay(0.02, 100, 0.5))
 KINDS = (
     jnr.shapes.teapot(3),
@@ -37,7 +37,7 @@ KINDS = (
 
 
 def targets(count, seed=0):
-    """One shape after the other, each stretched and turned at random."""
+    """Returns a batch of shapes from `KINDS` in turn, each randomly stretched and rotated."""
     random = np.random.default_rng(seed)
     meshes = []
     for i in range(count):
@@ -51,7 +51,7 @@ def targets(count, seed=0):
 
 
 def eyes(count, shift=0.0):
-    """Points spread over a sphere, the poles left out."""
+    """Returns points spread over a sphere without its poles."""
     turn = (np.arange(count) + shift) * 360 * 0.618034
     height = np.rad2deg(np.arcsin(np.linspace(-0.85, 0.85, count)))
     return jnr.points_from_angles(2.732, height, turn)
@@ -59,7 +59,7 @@ def eyes(count, shift=0.0):
 
 @partial(jax.jit, static_argnames="size")
 def silhouettes(mesh, eyes, size):
-    """One mesh from several places."""
+    """Renders silhouettes of one mesh from several camera positions."""
 
     def one(eye):
         return jnr.render_silhouette(mesh.vertices, mesh.faces, camera=jnr.Camera(jnr.LookAt(eye)), image_size=size)
@@ -67,14 +67,14 @@ def silhouettes(mesh, eyes, size):
     return jax.vmap(one)(eyes)
 
 
-def step(vertices, state, eyes, wanted):
-    """One step for one mesh."""
+def step(vertices, state, eyes, target_alpha):
+    """Returns vertices and optimiser state of one mesh after one step."""
 
     def loss(vertices):
-        alpha = silhouettes(SPHERE._replace(vertices=vertices), eyes, wanted.shape[-1])
+        alpha = silhouettes(SPHERE._replace(vertices=vertices), eyes, target_alpha.shape[-1])
         smooth = jnr.losses.laplacian(vertices, EDGES)
         flat = jnr.losses.normal_consistency(vertices, SPHERE.faces, PAIRS)
-        return jnr.losses.silhouette_iou(alpha, wanted) + 200 * smooth + 0.3 * flat
+        return jnr.losses.silhouette_iou(alpha, target_alpha) + 200 * smooth + 0.3 * flat
 
     updates, state = OPTIMIZER.update(jax.grad(loss)(vertices), state)
     return optax.apply_updates(vertices, updates), state
@@ -84,16 +84,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--meshes", type=int, default=64)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--size", type=int, default=64, help="pixels each way of the silhouettes")
-    parser.add_argument("--views", type=int, default=16, help="of each target")
-    parser.add_argument("--batch", type=int, default=4, help="views a step")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the silhouettes in pixels")
+    parser.add_argument("--views", type=int, default=16, help="views per target")
+    parser.add_argument("--batch", type=int, default=4, help="views per step")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     start = time.perf_counter()
 
     target = targets(options.meshes)
-    places = eyes(options.views)
-    wanted = jax.vmap(silhouettes, in_axes=(0, None, None))(target, places, options.size)
+    positions = eyes(options.views)
+    target_alpha = jax.vmap(silhouettes, in_axes=(0, None, None))(target, positions, options.size)
     views = [
         jax.random.choice(key, options.views, (options.batch,), replace=False)
         for key in jax.random.split(jax.random.key(0), options.steps)
@@ -107,35 +107,35 @@ def main():
     batched, looped = [], []
     for i, chosen in enumerate(views):
         begin = time.perf_counter()
-        vertices, state = jax.block_until_ready(together(vertices, state, places[chosen], wanted[:, chosen]))
+        vertices, state = jax.block_until_ready(together(vertices, state, positions[chosen], target_alpha[:, chosen]))
         batched.append(time.perf_counter() - begin)
-        if i % 10 < 2 and i < 100:  # enough of the loop to time it
-            parts = [(places[chosen], wanted[k, chosen]) for k in range(options.meshes)]
+        if i % 10 < 2 and i < 100:  # the loop only runs for timing
+            parts = [(positions[chosen], target_alpha[k, chosen]) for k in range(options.meshes)]
             begin = time.perf_counter()
             each = jax.block_until_ready([one(*own, *part) for own, part in zip(each, parts, strict=True)])
             looped.append(time.perf_counter() - begin)
-    # The first of both compiles; the least, since whatever else runs on the machine only adds.
+    # The first call compiles. The minimum is least affected by other work on the machine.
     batched, looped = min(batched[1:]), min(looped[1:])
 
     fitted = jnr.Mesh(vertices, jnp.tile(SPHERE.faces, (options.meshes, 1, 1)))
-    places = eyes(12, 0.5)
-    pairs = [jax.vmap(silhouettes, in_axes=(0, None, None))(mesh, places, options.size) for mesh in (fitted, target)]
+    positions = eyes(12, 0.5)
+    pairs = [jax.vmap(silhouettes, in_axes=(0, None, None))(mesh, positions, options.size) for mesh in (fitted, target)]
     iou = 1 - jax.vmap(jnr.losses.silhouette_iou)(*pairs)
     images = options.meshes * options.batch
-    print(f"{options.meshes} meshes, {options.batch} views of {options.size} x {options.size} each a step")
-    print(f"one batch: {batched * 1e3:.0f} ms a step, {images / batched:.0f} images/s, ", end="")
-    print(f"{options.meshes / batched / options.steps:.1f} meshes/s at {options.steps} steps each")
-    print(f"a loop over the meshes: {looped * 1e3:.0f} ms a step, {looped / batched:.2f} times as long")
-    print(f"IoU on 12 views that were not used: mean {jnp.mean(iou):.3f}, least {jnp.min(iou):.3f}")
+    print(f"{options.meshes} meshes, {options.batch} views of {options.size} x {options.size} per mesh and step")
+    print(f"batch: {batched * 1e3:.0f} ms per step, {images / batched:.0f} images/s, ", end="")
+    print(f"{options.meshes / batched / options.steps:.1f} meshes/s at {options.steps} steps per mesh")
+    print(f"loop over the meshes: {looped * 1e3:.0f} ms per step, {looped / batched:.2f} times as long as the batch")
+    print(f"IoU on 12 held-out views: mean {jnp.mean(iou):.3f}, minimum {jnp.min(iou):.3f}")
 
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "07_many_meshes.png"
-    draw(path, target, fitted)
-    print(f"{time.perf_counter() - start:.0f} s in all; before, target and after in {path}")
+    save_image(path, target, fitted)
+    print(f"{time.perf_counter() - start:.0f} s in total; before, target and after in {path}")
 
 
-def draw(path, target, fitted, columns=8):
-    """Before, target and after of the first meshes, in three rows."""
+def save_image(path, target, fitted, columns=8):
+    """Saves an image of the first meshes in three rows: before, target and after."""
     hues = 0.55 + 0.4 * jnp.cos(2 * jnp.pi * (jnp.arange(columns)[:, None] / columns + jnp.array([0, 0.33, 0.67])))
 
     @jax.jit
@@ -143,10 +143,10 @@ def draw(path, target, fitted, columns=8):
     def shaded(mesh, color):
         camera = jnr.Camera(jnr.LookAt(jnr.points_from_angles(2.0, 30.0, 30.0)), jnr.Perspective(54.0))
         colors = jnp.broadcast_to(color, mesh.vertices.shape)
-        picture = jnr.render(
+        rendering = jnr.render(
             mesh.vertices, mesh.faces, colors, camera=camera, image_size=128, antialias=2, background=1.0
         )
-        return jnp.uint8(jnp.clip(picture.rgb, 0, 1) * 255)
+        return jnp.uint8(jnp.clip(rendering.rgb, 0, 1) * 255)
 
     target, fitted = (jax.tree.map(lambda x: x[:columns], mesh) for mesh in (target, fitted))
     before = fitted._replace(vertices=jnp.broadcast_to(START, fitted.vertices.shape))

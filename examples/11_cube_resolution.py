@@ -1,14 +1,15 @@
-"""Finds the corners and colours of a cube from pictures of 4 x 4 pixels: how much of a gradient is in so few?
+"""Recovers the vertices and colours of a cube from images of as few as 4 x 4 pixels.
 
     python examples/11_cube_resolution.py
 
 The experiment is nvdiffrast's (Laine et al., Modular primitives for high-performance differentiable rendering, 2020).
-The eight vertices of a cube start up to 0.5 away along each axis, its colours at random. Each step draws both cubes in
-one new random pose and takes a step of Adam on the mean squared difference; its rate falls from 0.01 to 0.0001. Colours
-belong to vertices ("continuous", 8 of them) or to corners of the cube's sides ("discontinuous", 24). Their pictures are
-smoothed by an analytic antialiasing, which is also what gives their gradient; here a pixel is the mean of 3 x 3 samples
-and the gradient is one of jnr's, with that of the colours inside of faces. The error is the mean distance from the
-vertices to the corners where they belong, over all runs. Theirs take 5000 steps; the fewer here keep it to two minutes.
+The eight vertices of a cube start displaced by up to 0.5 along each axis, and its colours start at random. Each step
+renders both cubes in one new random pose and takes an Adam step on the mean squared difference; the learning rate falls
+from 0.01 to 0.0001. Colours belong to vertices ("continuous", 8 of them) or to corners of the cube's sides
+("discontinuous", 24). nvdiffrast smooths its images by analytic antialiasing, from which its gradient follows. Here a
+pixel is the mean of 3 x 3 samples and the gradient is one of jnr's, plus that of the colours inside faces. The error is
+the mean distance of the vertices from their true positions, over all runs. nvdiffrast takes 5000 steps; the default
+here is 2000, so that the example runs in two minutes.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import jnr
 
 CUBE = jnr.shapes.cube()
 SIDES = jnp.arange(12) // 2  # of the cube's faces
-# Which of 24 colours each corner of each face has, (faces, 3): that of the vertex, or one that the side has to itself.
+# Index of each face corner's colour among 24, (faces, 3): one per vertex, or one per corner of a side.
 COLOR_OF_CORNER = {
     "continuous": CUBE.faces,
     "discontinuous": 4 * SIDES[:, None] + jnp.array([[0, 1, 2], [0, 2, 3]] * 6),
@@ -41,8 +42,8 @@ CAMERA = jnr.Camera(jnr.LookAt((0, 0, 3.5)), jnr.Perspective(fov=43.6))
 GRADIENTS = {"edge_sweep": "edge_sweep", "opendr": "opendr", "none": None}
 
 
-def draw(vertices, colors, corners, **options):
-    picture = jnr.render(
+def render(vertices, colors, corners, **options):
+    rendering = jnr.render(
         vertices,
         CUBE.faces,
         camera=CAMERA,
@@ -51,11 +52,11 @@ def draw(vertices, colors, corners, **options):
         interior=True,
         **options,
     )
-    return picture.rgb
+    return rendering.rgb
 
 
 def random_pose(key):
-    """A rotation, all equally likely, and a shift of up to 0.25 along each axis."""
+    """Returns a transform: a uniformly distributed rotation and a shift of up to 0.25 along each axis."""
     turn, shift = jax.random.split(key)
     w, x, y, z = unit = jax.random.normal(turn, (4,))
     rotation = jnp.array(
@@ -71,7 +72,7 @@ def random_pose(key):
 
 @partial(jax.jit, static_argnames=("steps", "size", "antialias", "gradient"))
 def fit(key, colors, corners, steps, size, antialias, gradient):
-    """Vertices and colours before and after `steps`, for one run."""
+    """Returns vertices and colours of one run before and after `steps` steps."""
     optimizer = optax.adam(lambda i: 1e-2 * jnp.maximum(0.01, 10 ** (-2.0 * i / steps)))
     keys = jax.random.split(key, 3)
     start = (
@@ -82,8 +83,8 @@ def fit(key, colors, corners, steps, size, antialias, gradient):
     def loss(params, pose):
         vertices, learned = params
         options = {"image_size": size, "antialias": antialias, "gradient": gradient}
-        wanted = draw(pose(CUBE.vertices), colors, corners, **options)
-        return jnp.mean((draw(pose(vertices), learned, corners, **options) - wanted) ** 2)
+        target = render(pose(CUBE.vertices), colors, corners, **options)
+        return jnp.mean((render(pose(vertices), learned, corners, **options) - target) ** 2)
 
     def step(carry, key):
         params, state = carry
@@ -97,9 +98,9 @@ def fit(key, colors, corners, steps, size, antialias, gradient):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--size", type=int, nargs="+", default=[4, 8, 16], help="pixels each way")
-    parser.add_argument("--seeds", type=int, default=2, help="runs of each kind")
-    parser.add_argument("--antialias", type=int, default=3, help="samples a pixel each way")
+    parser.add_argument("--size", type=int, nargs="+", default=[4, 8, 16], help="image heights and widths in pixels")
+    parser.add_argument("--seeds", type=int, default=2, help="runs per kind of colours")
+    parser.add_argument("--antialias", type=int, default=3, help="supersampling factor per axis")
     parser.add_argument("--gradients", nargs="+", default=list(GRADIENTS), choices=GRADIENTS, metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
@@ -108,14 +109,14 @@ def main():
     keys = jax.random.split(jax.random.key(0), options.seeds)
     colors, corners = (jnp.stack(list(kinds.values())) for kinds in (COLORS, COLOR_OF_CORNER))
     sizes = dict.fromkeys(options.size)
-    print(f"mean distance of vertices after {options.steps} steps, {options.seeds} runs of each kind")
+    print(f"mean vertex error after {options.steps} steps, {options.seeds} runs per kind of colours")
     print("| gradient | colours | " + " | ".join(f"{size} x {size}" for size in sizes) + " |")
     print("|" + "---|" * (len(sizes) + 2))
     for name in options.gradients:
         rows = {kind: [] for kind in COLORS}
         for size in sizes:
             runs = partial(fit, steps=options.steps, size=size, antialias=options.antialias, gradient=GRADIENTS[name])
-            # Every run of one gradient and size is one item of a batch: kinds of colours, then seeds.
+            # All runs of one gradient and size are one batch: (kinds of colours, seeds).
             start, end = jax.vmap(jax.vmap(runs, in_axes=(0, None, None)), in_axes=(None, 0, 0))(keys, colors, corners)
             if name == options.gradients[0]:
                 sizes[size] = start, end
@@ -123,26 +124,26 @@ def main():
                 rows[kind].append(f"{distance:.4f}")
         for kind, row in rows.items():
             print(f"| {name} | {kind} | " + " | ".join(row) + " |", flush=True)
-    print(f"at the start {np.mean(distances(start)):.4f}")
+    print(f"at the start: {np.mean(distances(start)):.4f}")
 
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "11_cube_resolution.png"
     iio.imwrite(path, grid(sizes, corners, options.antialias))
-    print(f"{time.perf_counter() - begin:.0f} s in all; for both kinds the cube, the start, and for each size")
-    print(f"a picture of that size and the result of {options.gradients[0]} in {path}")
+    print(f"{time.perf_counter() - begin:.0f} s in total; {path} shows, per kind of colours, the true cube, the start,")
+    print(f"and per image size a rendering of the true cube at that size and the result of {options.gradients[0]}")
 
 
 def distances(params):
-    """Mean distance of the vertices from where they belong, for each kind of colours."""
+    """Returns the mean distance of the vertices from their true positions, per kind of colours."""
     return np.mean(jnp.linalg.norm(params[0] - CUBE.vertices, axis=-1), axis=(1, 2))
 
 
 def grid(fits, corners, antialias):
-    """A row a kind of colours."""
+    """Returns one image with one row per kind of colours."""
 
     def tile(vertices, colors, corners, size=128, antialias=3):
         turn = jnr.LookAt((1.0, 1.0, 2.0)).camera_from_world()[:3, :3]
-        image = draw(vertices @ turn.T, colors, corners, image_size=size, antialias=antialias, background=1.0)
+        image = render(vertices @ turn.T, colors, corners, image_size=size, antialias=antialias, background=1.0)
         return np.repeat(np.repeat(np.asarray(image), 128 // size, axis=0), 128 // size, axis=1)
 
     rows = []

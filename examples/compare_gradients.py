@@ -1,9 +1,9 @@
-"""Neural Renderer's gradient and OpenDR's, side by side.
+"""Compares the gradients of Neural Renderer and OpenDR.
 
     python examples/compare_gradients.py [--out out]
 
-Draws, for single target pixels, how each gradient would move a triangle's vertices, and how far every pixel reaches;
-then lets both optimise the same displaced meshes and prints how far they come.
+Plots how each gradient moves a triangle's vertices for a loss on a single pixel, and which pixels have a gradient at
+all. Then optimises the same displaced meshes with both gradients and prints the results.
 """
 
 import argparse
@@ -31,15 +31,15 @@ TARGETS = {"outside": (5, 13), "at the edge": (5, 5), "more than 2 px inside": (
 
 
 def flat_scene():
-    """The triangle under an orthographic camera that sees the square from -1 to 1."""
+    """Returns the triangle and an orthographic camera that sees the square from -1 to 1."""
     ndc = (2 * TRIANGLE + 1) / SIZE - 1
     vertices = jnp.asarray(np.stack([ndc[:, 0], -ndc[:, 1], 0 * ndc[:, 0]], axis=-1), jnp.float32)
     camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 2.0)), jnr.Orthographic())
     return vertices, jnp.array([[0, 2, 1]]), camera
 
 
-def draw_comparison():
-    """The figure."""
+def plot_comparison():
+    """Returns the figure."""
     vertices, faces, camera = flat_scene()
     options = {"camera": camera, "image_size": SIZE}
     alpha = jnr.render_silhouette(vertices, faces, **options)[..., None]
@@ -52,23 +52,23 @@ def draw_comparison():
     bottom.suptitle("How strongly (colour, log) and which way (arrows) each pixel alone moves the mesh", fontsize=13)
     maps = bottom.subplots(1, 4)
     for row, (gradient, title) in enumerate(GRADIENTS.items()):
-        for turn, wish in enumerate(("darker", "brighter")):
-            descents = viz.pixel_descents(vertices, faces, gradient=gradient, brighter=wish == "brighter", **options)
+        for turn, change in enumerate(("darker", "brighter")):
+            descents = viz.pixel_descents(vertices, faces, gradient=gradient, brighter=change == "brighter", **options)
             for k, (place, pixel) in enumerate(TARGETS.items()):
                 ax = axes[row, 2 * k + turn]
                 viz.show_image(ax, image)
                 viz.draw_arrows(ax, TRIANGLE, descents[pixel], longest=4.4)
-                ax.add_patch(_square(pixel, "white" if wish == "brighter" else "black"))
-                # A dotted outline of the triangle itself.
+                ax.add_patch(_square(pixel, "white" if change == "brighter" else "black"))
+                # Outline of the exact triangle.
                 ax.plot(*TRIANGLE[[0, 1, 2, 0]].T, color="0.9", linewidth=0.8, linestyle=":")
                 if row == 0:
-                    ax.set_title(f"{place}\n{wish}", fontsize=10)
+                    ax.set_title(f"{place}\n{change}", fontsize=10)
                 if k == 0 and turn == 0:
                     ax.set_ylabel(title, fontsize=12)
             ax = maps[2 * row + turn]
-            viz.reach_map(vertices, faces, gradient=gradient, brighter=wish == "brighter", ax=ax, **options)
+            viz.reach_map(vertices, faces, gradient=gradient, brighter=change == "brighter", ax=ax, **options)
             ax.plot(*TRIANGLE[[0, 1, 2, 0]].T, color="tab:red", linewidth=1.5)
-            ax.set_title(f"{title}, {wish}", fontsize=10)
+            ax.set_title(f"{title}, {change}", fontsize=10)
     return figure
 
 
@@ -78,9 +78,9 @@ def _square(pixel, color):
 
 
 def align(gradient, offsets, seeds, steps, size):
-    """Shifts a small teapot back from where it was put: IoU and error in pixels, each (offsets, seeds)."""
+    """Returns IoU and error in pixels, each (offsets, seeds), after aligning a displaced small teapot."""
     mesh = jnr.shapes.teapot(3)
-    # Without perspective the silhouette's size does not tell where it is.
+    # Orthographic, so that the silhouette's size carries no information about its position.
     camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0)), jnr.Orthographic(1.6))
     pixel = 3.2 / size  # in world units
 
@@ -113,9 +113,9 @@ def align(gradient, offsets, seeds, steps, size):
 
 
 def fit_sphere(gradient, steps, size, views):
-    """Fits a sphere to the teapot's silhouettes: mean IoU over the views."""
+    """Returns the mean IoU over the views after fitting a sphere to silhouettes of the teapot."""
     sphere, mesh = jnr.shapes.icosphere(3), jnr.shapes.teapot(4)
-    edges, _ = jnr.losses.unique_edges(sphere.faces)
+    edges, _ = jnr.unique_edges(sphere.faces)
     angles = 2 * jnp.pi * jnp.arange(views) / views
 
     def silhouette(vertices, faces, angle):
@@ -147,13 +147,13 @@ def fit_sphere(gradient, steps, size, views):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--size", type=int, default=64, help="pixels each way of the silhouettes")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the silhouettes in pixels")
     parser.add_argument("--seeds", type=int, default=8, help="directions of displacement")
-    parser.add_argument("--views", type=int, default=8, help="silhouettes that the sphere is fitted to")
+    parser.add_argument("--views", type=int, default=8, help="number of silhouettes for fitting the sphere")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    figure = draw_comparison()
+    figure = plot_comparison()
     for ending in ("png", "svg"):
         figure.savefig(options.out / f"compare_gradients.{ending}", dpi=150)
 
@@ -166,7 +166,7 @@ def main():
         ]
         fitted = fit_sphere(gradient, options.steps, options.size, options.views)
         columns[title] = [*cells, f"{fitted:.2f}"]
-    print(f"{options.size} x {options.size} pixels, {options.steps} steps of Adam; final IoU, error, within a pixel")
+    print(f"{options.size} x {options.size} pixels, {options.steps} Adam steps; IoU, mean error, runs within a pixel")
     print(f"| task | {' | '.join(columns)} |")
     print("|---|---|---|")
     tasks = [*(f"small teapot, {offset} px away" for offset in offsets), "sphere to teapot"]

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/gallery.md, one for each thing that the renderer can do."""
+"""Renders the images of docs/gallery.md, one per feature of the renderer."""
 
 import argparse
 from pathlib import Path
@@ -17,14 +17,14 @@ COLORS = jnp.clip(TEAPOT.vertices * jnp.array([0.5, 1.0, 0.5]) + 0.5, 0, 1)
 
 
 def checker(columns, rows):
-    """A board of two colours, eight texels a field."""
+    """Returns a checkerboard of two colours with 8 x 8 texels per field."""
     field = (np.add.outer(np.arange(rows), np.arange(columns)) % 2)[..., None]
     board = np.where(field, [0.95, 0.9, 0.8], [0.75, 0.25, 0.15])
     return jnp.asarray(board.repeat(8, axis=0).repeat(8, axis=1), jnp.float32)
 
 
 def floor(**options):
-    """A board that runs to the horizon, with its camera."""
+    """Returns a checkerboard floor that extends to the horizon, with its render options."""
     vertices = jnp.array([[-20.0, 0, 2], [20, 0, 2], [20, 0, -60], [-20, 0, -60]])
     uv = vertices[:, ::2] / 8
     camera = jnr.Camera(jnr.LookAlong((0, 1, 2), (0, -0.25, -1)), jnr.Perspective(50.0))
@@ -33,7 +33,7 @@ def floor(**options):
 
 
 def wrapped(wrap):
-    """A picture on the middle of a plane, and what comes around it."""
+    """Returns a plane with an image in its middle and the wrap mode's continuation around it."""
     plane = jnr.shapes.plane()
     image = checker(3, 3).at[:8, :8].set(jnp.array([0.1, 0.4, 0.7]))
     texture = jnr.UVTexture(image, plane.vertices[:, :2] * 3 + 0.5, wrap=wrap, border=(0.2, 0.5, 0.3))
@@ -42,7 +42,7 @@ def wrapped(wrap):
 
 
 def globe():
-    """A sphere with a map on it, one texture coordinate a corner, so that the seam closes."""
+    """Returns a sphere with a map on it. Texture coordinates are per corner, which closes the seam."""
     ball = jnr.shapes.uv_sphere(24, 48)
     corners = np.asarray(ball.vertices)[np.asarray(ball.faces)]
     longitude = np.arctan2(corners[..., 0], corners[..., 2]) / (2 * np.pi) + 0.5
@@ -56,7 +56,7 @@ def globe():
 
 
 def scene():
-    """Three meshes in one."""
+    """Returns three meshes concatenated into one."""
     parts = [jnr.shapes.cube(), jnr.shapes.icosphere(2), jnr.shapes.torus()]
     colors = [(0.8, 0.3, 0.2), (0.3, 0.6, 0.3), (0.2, 0.4, 0.8)]
     return jnr.concatenate(
@@ -72,14 +72,14 @@ def scene():
 
 
 def contours(surface):
-    """A shader of one's own: lines of equal height, darker where the surface turns away."""
+    """Shades with lines of equal height, darker where the surface turns away: an example of a custom shader."""
     lines = jnp.sin(40 * surface.attributes) > 0.6
     facing = jnp.sum(surface.normal * surface.viewer, axis=-1, keepdims=True)
     return jnp.where(lines, jnp.array([0.1, 0.2, 0.5]), jnp.array([0.95, 0.9, 0.75])) * facing
 
 
 def fisheye():
-    """A lens that bends straight lines, in front of a wall of squares."""
+    """Returns a checkerboard wall seen through a lens that bends straight lines."""
     wall = jnr.shapes.plane(24, 24)
     texture = jnr.UVTexture(checker(8, 8), wall.vertices[:, :2] + 0.5)
     matrix = jnp.array([[110.0, 0, 95.5], [0, 110, 95.5], [0, 0, 1]])
@@ -94,8 +94,8 @@ SKY = SKY.at[3].set(jnp.array([0.6, 0.2, -0.2]))
 CUBES = jnp.asarray(np.random.default_rng(0).uniform(0.2, 1, (80, 4, 4, 4, 3)), jnp.float32)
 GRADIENT = jnp.linspace(0, 1, 192)[:, None, None] * jnp.array([0.9, 0.5, 0.3]) * jnp.ones((1, 192, 1))
 
-# Name -> mesh, and what render is told of it.
-PICTURES = {
+# Name -> function that returns a mesh and options of `render`.
+SCENES = {
     "flat": lambda: (TEAPOT, {}),
     "smooth": lambda: (TEAPOT, {"normals": "smooth"}),
     "vertex_colors": lambda: (TEAPOT._replace(textures=COLORS), {"normals": "smooth"}),
@@ -120,9 +120,9 @@ PICTURES = {
 }
 
 
-def draw(name):
-    """One picture with the gallery's defaults, as 8-bit numbers."""
-    mesh, options = PICTURES[name]()
+def render_scene(name):
+    """Returns one rendering with the gallery's defaults."""
+    mesh, options = SCENES[name]()
     options = {"camera": SIDE, "image_size": 192, "background": 1.0, "antialias": 3, **options}
     return jnr.render(*mesh, **options)
 
@@ -132,8 +132,8 @@ def main():
     parser.add_argument("--folder", type=Path, default=Path("docs/images/gallery"))
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    images = {name: draw(name).rgb for name in PICTURES}
-    buffers = draw("smooth")
+    images = {name: render_scene(name).rgb for name in SCENES}
+    buffers = render_scene("smooth")
     images["normals"] = buffers.normals / 2 + 0.5
     images["depth"] = jnp.clip((3.4 - buffers.depth) / 1.5, 0, 1)[..., None].repeat(3, axis=-1)
     images["silhouette"] = buffers.alpha[..., None].repeat(3, axis=-1)
@@ -143,7 +143,7 @@ def main():
     images["batch"] = jnp.concatenate(list(several(batch)), axis=1)
     for name, image in images.items():
         iio.imwrite(folder / f"{name}.png", np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
-    print(f"{len(images)} pictures in {folder}")
+    print(f"{len(images)} images in {folder}")
 
 
 if __name__ == "__main__":

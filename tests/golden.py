@@ -1,6 +1,6 @@
-"""Reference data from running the original implementations, and what a test needs to use it.
+"""Loads reference data produced by the original implementations, and converts their conventions.
 
-Procedural cases are kept in tests/data/golden; the rest is read from ../shared/golden where that exists.
+Procedural cases are stored in tests/data/golden; the others are read from ../shared/golden if it exists.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "data" / "golden", HERE.parent.parent / "shared" / "golden")
 
-# In the order of their images', textures' and meshes' sizes: neighbours mostly run in one process and share programs.
+# Sorted by size of image, texture and mesh, so that neighbours, which mostly run in one process, share compiled code.
 KERNEL_CASES = [
     *("backfacing", "nearfar", "offscreen", "soup_F1_is32", "soup_F64_is32", "soup_F512_is32", "thin"),
     *("occlusion_pairs", "batch_meshes", "grid_bumpy", "grid_flat", "ico2_fb_is64", "soup_F2_is64", "teapot_b_is64"),
@@ -27,7 +27,7 @@ E2E_CASES = [
 
 
 def load(name):
-    """The arrays of a case; skips the test where the case is not at hand."""
+    """Returns the arrays of a case; skips the test if the case is not available."""
     for folder in FOLDERS:
         if (folder / f"{name}.npz").is_file():
             with np.load(folder / f"{name}.npz") as data:
@@ -36,17 +36,17 @@ def load(name):
 
 
 def top_down(raw):
-    """The kernel cases' images have row 0 at the bottom."""
+    """Returns kernel-case images with row 0 at the top instead of the bottom."""
     return np.ascontiguousarray(raw[:, ::-1])
 
 
 def clip_from_screen(xyz, near, far):
-    """Clip positions of the originals' rasterizer input: x, y in NDC, z the distance from the camera."""
+    """Returns clip positions of the originals' rasterizer input: x and y in NDC, z as distance from the camera."""
     x, y, z = xyz[..., 0], xyz[..., 1], xyz[..., 2]
     return jnp.stack([x * z, y * z, ((far + near) * z - 2 * far * near) / (far - near), z], axis=-1)
 
 
 def relative_l2(value, reference):
-    """Norm of the difference over the norm of the reference, 0 where both are zero."""
+    """Returns the norm of the difference over the norm of the reference, or 0 if both are zero."""
     difference, norm = np.linalg.norm(value - reference), np.linalg.norm(reference)
     return difference / norm if norm else difference

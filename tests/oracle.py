@@ -1,8 +1,8 @@
-"""The rasterizer and the edge sweep once more: loops in float64, from their definitions and not from jnr's code.
+"""Independent implementation of rasterizer and edge sweep: float64 loops that follow the definitions, not jnr's code.
 
-What a pixel sees is defined in docs/conventions.md, what the sweep sums in docs/gradients.md, and both with perspective
-in triton_kernels/README.md. Here as in Neural Renderer's kernels the sweep goes through faces, lines and edges; jnr's
-starts at the pixels.
+docs/conventions.md defines what a pixel sees, docs/gradients.md what the sweep sums, and triton_kernels/README.md both
+with perspective. As in Neural Renderer's kernels, the sweep loops over faces, lines and edges; jnr's starts at the
+pixels.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ CORNERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 
 
 class Seen(NamedTuple):
-    """What each pixel sees, and whether that is beyond doubt."""
+    """What each pixel sees, and whether it is unambiguous."""
 
     face_index: np.ndarray  # (height, width)
     barycentric: np.ndarray  # (height, width, 3)
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """The cotangent of the clip positions, its rounding in float32, and whether it is beyond doubt."""
+    """Cotangent of the clip positions, a bound of its float32 rounding error, and whether it is unambiguous."""
 
     gradient: np.ndarray  # (vertices, 4)
     rounding: np.ndarray  # (vertices, 4)
@@ -30,16 +30,16 @@ class Swept(NamedTuple):
 
 
 def in_pixels(clip, height, width):
-    """Clip positions as (column * w, row * w, w)."""
+    """Returns clip positions as (column * w, row * w, w)."""
     x, y, _, w = np.asarray(clip, np.float64).T
     return np.stack([((x + w) * width - w) / 2, ((w - y) * height - w) / 2, w], axis=-1)
 
 
 def rasterize(clip, faces, height, width, *, cull=None, edge=1e-3, tie=1e-5):
-    """The nearest face at every pixel centre.
+    """Returns the nearest face at every pixel centre.
 
-    A pixel is clear unless a face that may be the nearest has a boundary within `edge` pixels of it, or begins or ends
-    at near or far there, or another face's NDC depth is within `tie` of the nearest one's.
+    A pixel is unambiguous (`clear`) unless a face that may be the nearest has an edge within `edge` pixels of it or is
+    clipped by near or far there, or another face's NDC depth is within `tie` of the nearest one's.
     """
     clip = np.asarray(clip, np.float64)
     points = in_pixels(clip, height, width)
@@ -47,8 +47,8 @@ def rasterize(clip, faces, height, width, *, cull=None, edge=1e-3, tie=1e-5):
     ndc_x, ndc_y = (2 * column + 1) / width - 1, 1 - (2 * row + 1) / height
     face_index, nearest = np.full((height, width), -1), np.full((height, width), np.inf)
     barycentric, depth = np.zeros((height, width, 3)), np.zeros((height, width))
-    # Depth of the second nearest face, and of the nearest that is in doubt.
-    second, doubtful = np.full((height, width), np.inf), np.full((height, width), np.inf)
+    # Depth of the second nearest face, and of the nearest ambiguous one.
+    second, ambiguous_depth = np.full((height, width), np.inf), np.full((height, width), np.inf)
 
     for number, face in enumerate(faces):
         if face.min() < 0 or face.max() >= len(clip) or not np.all(np.isfinite(clip[face])):
@@ -66,32 +66,32 @@ def rasterize(clip, faces, height, width, *, cull=None, edge=1e-3, tie=1e-5):
         inside = (total != 0) & np.all(b >= 0, axis=-1) & (at_w > 0)
         covers = inside & (np.abs(ndc_z) <= 1)
 
-        # Pixels from each edge, positive inside. Of faces that reach behind the camera too.
+        # Distance from each edge in pixels, positive inside; also valid for faces that reach behind the camera.
         distance = np.full((height, width), np.inf)
         for i, j, k in CORNERS:
             line = np.cross(points[face[i]], points[face[j]])
             off = line[0] * column + line[1] * row + line[2]
             distance = np.minimum(distance, np.sign(line @ points[face[k]]) * off / max(np.hypot(*line[:2]), 1e-300))
-        in_doubt = (np.abs(distance) <= edge) | ((distance > 0) & (np.abs(np.abs(ndc_z) - 1) <= tie))
-        # At its edge a face may have any depth that its corners have.
+        ambiguous = (np.abs(distance) <= edge) | ((distance > 0) & (np.abs(np.abs(ndc_z) - 1) <= tie))
+        # At an edge, the depth is bounded below by that of the nearest corner.
         least = np.min(z / w) if np.all(w > 0) else -1
-        doubtful = np.where(in_doubt, np.minimum(doubtful, least), doubtful)
+        ambiguous_depth = np.where(ambiguous, np.minimum(ambiguous_depth, least), ambiguous_depth)
 
         nearer = covers & (ndc_z < nearest)
         second = np.where(covers, np.where(nearer, nearest, np.minimum(second, ndc_z)), second)
         nearest = np.where(nearer, ndc_z, nearest)
         face_index[nearer], depth[nearer], barycentric[nearer] = number, at_w[nearer], b[nearer]
 
-    # Nothing seen is at infinity, which is equal to no other face's depth.
-    clear = (np.minimum(doubtful, second) > nearest + tie) | np.isinf(np.minimum(doubtful, second))
+    # The background is at infinity, where it ties with no face.
+    clear = (np.minimum(ambiguous_depth, second) > nearest + tie) | np.isinf(np.minimum(ambiguous_depth, second))
     return Seen(face_index, barycentric, depth, clear)
 
 
 def edge_sweep(image, cotangent, clip, faces, face_index, *, eps=1e-3, edge=1e-3, digits=2e-6):
-    """The edge sweep's cotangent of the clip positions.
+    """Returns the edge sweep's cotangent of the clip positions.
 
-    A vertex is clear unless one of its edges passes within `edge` pixels of a pixel's centre, where the pull jumps from
-    one sign to the other. The rounding is what a relative error of `digits` in positions and terms makes.
+    A vertex is unambiguous (`clear`) unless one of its edges passes within `edge` pixels of a pixel centre, where the
+    sign of the gradient jumps. `rounding` bounds the effect of relative errors of `digits` in positions and terms.
     """
     image, cotangent, clip = (np.asarray(a, np.float64) for a in (image, cotangent, clip))
     height, width, _ = image.shape
@@ -101,18 +101,18 @@ def edge_sweep(image, cotangent, clip, faces, face_index, *, eps=1e-3, edge=1e-3
     along_columns = _sweep_lines(*turned, y, x, w, faces, face_index.T, eps, edge, digits)
 
     gradient, rounding = np.zeros((len(clip), 4)), np.zeros((len(clip), 4))
-    (gradient[:, 0], rounding[:, 0], clear), (down, rounding[:, 1], also_clear) = along_rows, along_columns
+    (gradient[:, 0], rounding[:, 0], clear), (down, rounding[:, 1], clear_down) = along_rows, along_columns
     gradient[:, 1] = -down  # rows grow downwards and y upwards
-    # NDC x is x / w: what moves with x moves against w. A vertex behind the camera has no place in the image.
-    placed = np.all(np.isfinite(clip), axis=-1) & (w > 0)
-    ndc = np.where(placed[:, None], clip[:, :2] / np.where(placed, w, 1)[:, None], 0)
+    # NDC x is x / w, so w gets the negative gradient. Vertices behind the camera have no image position.
+    in_front = np.all(np.isfinite(clip), axis=-1) & (w > 0)
+    ndc = np.where(in_front[:, None], clip[:, :2] / np.where(in_front, w, 1)[:, None], 0)
     gradient[:, 3] = -np.sum(gradient[:, :2] * ndc, axis=-1)
     rounding[:, 3] = np.sum(rounding[:, :2] * np.abs(ndc), axis=-1)
-    return Swept(gradient, rounding, clear & also_clear)
+    return Swept(gradient, rounding, clear & clear_down)
 
 
 def _sweep_lines(image, cotangent, along, across, w, faces, face_index, eps, edge, digits):
-    """What clip coordinates along the image's rows receive."""
+    """Returns cotangent, rounding bound and `clear` mask of the clip coordinate along the image's rows."""
     lines, size, _ = image.shape
     gradient, rounding, clear = np.zeros(len(w)), np.zeros(len(w)), np.ones(len(w), bool)
     for number in np.unique(face_index[face_index >= 0]):
@@ -121,7 +121,7 @@ def _sweep_lines(image, cotangent, along, across, w, faces, face_index, eps, edg
         for line in range(lines):
             shows = face_index[line] == number
             for a, b in ((face[i], face[j]) for i, j, _ in CORNERS):
-                # The point (1 - t) a + t b of the edge is on the line.
+                # The edge intersects the line at (1 - t) a + t b.
                 from_a, from_b = across[a] - line * w[a], across[b] - line * w[b]
                 if not (min(from_a, from_b) < 0 < max(from_a, from_b)):
                     continue
@@ -130,7 +130,7 @@ def _sweep_lines(image, cotangent, along, across, w, faces, face_index, eps, edg
                 if at_w <= 0:
                     continue
                 q = ((1 - t) * along[a] + t * along[b]) / at_w
-                # The face is where (a x b) . p has the sign of (a x b) . c.
+                # The face lies on the side where (a x b) . p has the sign of (a x b) . c.
                 outward = -int(np.sign((across[a] * w[b] - w[a] * across[b]) * turn))
                 inner = int(np.floor(q) if outward > 0 else np.ceil(q))
                 outer = inner + outward
@@ -138,22 +138,22 @@ def _sweep_lines(image, cotangent, along, across, w, faces, face_index, eps, edg
                     clear[[a, b]] = False
                 if not (0 <= inner < size and 0 <= outer < size) or outward == 0:
                     continue
-                # The flatter the edge lies on the line, the more digits t and q lose.
+                # Cancellation in t and q grows as the edge becomes parallel to the line.
                 flat = max(abs(from_a), abs(from_b)) / abs(from_a * w[b] - from_b * w[a])
                 of_q = flat * max(abs(along[a]), abs(along[b]), size * abs(w[a]), size * abs(w[b]))
                 of_t = max(abs(across[a]), abs(across[b]), lines * abs(w[a]), lines * abs(w[b])) / abs(from_a - from_b)
 
                 beyond = np.arange(outer, size if outward > 0 else -1, outward)
                 within = np.flatnonzero(shows)
-                for pixels, other, wanted in ((beyond, inner, shows[inner]), (within, outer, True)):
-                    if not wanted:
+                for pixels, other, sweeps in ((beyond, inner, shows[inner]), (within, outer, True)):
+                    if not sweeps:
                         continue
                     gains = np.sum((image[line, pixels] - image[line, other]) * cotangent[line, pixels], axis=-1)
                     for j, gain in zip(pixels, gains, strict=True):
                         if gain <= 0:
                             continue
                         for vertex, part in ((a, 1 - t), (b, t)):
-                            slope = part / at_w  # of q by the clip coordinate; by NDC: slope * w
+                            slope = part / at_w  # dq / d(clip coordinate); dq / d(NDC) is slope * w
                             far = abs(j - q) * 2 / size + eps * abs(slope * w[vertex])
                             pull = np.sign(j - q) * gain * slope / far
                             gradient[vertex] -= pull

@@ -1,3 +1,5 @@
+"""Checks the choice of backends, and the errors of missing, broken or mismatched ones."""
+
 import importlib.util
 import shutil
 import subprocess
@@ -18,7 +20,7 @@ def test_import_needs_neither_triton_nor_jax_triton():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_plain_backend_needs_neither():
+def test_rendering_needs_neither_triton_nor_jax_triton():
     code = (
         "import sys, jnr, jax; mesh = jnr.shapes.icosphere(0)\n"
         "jax.block_until_ready(jnr.render_silhouette(mesh.vertices, mesh.faces, image_size=4))\n"
@@ -33,7 +35,7 @@ def test_unknown_backend_is_an_error():
         jnr.rasterize(*TRIANGLE, 4, backend="cuda")
 
 
-def test_kernels_for_the_cpu_are_compiled_wherever_there_is_a_compiler():
+def test_cpu_kernels_are_built_if_there_is_a_compiler():
     compiler = next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     if compiler is None:
         pytest.skip("there is no C++ compiler")
@@ -41,31 +43,31 @@ def test_kernels_for_the_cpu_are_compiled_wherever_there_is_a_compiler():
 
 
 @pytest.mark.parametrize(("backend", "calls"), [(None, True), ("cpu", True), ("xla", False)])
-def test_kernels_for_the_cpu_run_unless_another_backend_is_named(backend, calls):
+def test_cpu_kernels_run_unless_another_backend_is_named(backend, calls):
     if jax.default_backend() != "cpu" or not _backend.has_cpu_kernels():
-        pytest.skip("needs the kernels for the CPU, and a CPU as default device")
+        pytest.skip("needs the C++ kernels and a CPU as default device")
     text = jax.jit(lambda c, f: jnr.rasterize(c, f, 4, backend=backend).face_index).lower(*TRIANGLE).as_text()
     assert ("jnr_rasterize_float32" in text) == calls
 
 
 @pytest.mark.validation
-def test_missing_kernels_for_the_cpu_are_an_error(monkeypatch):
+def test_missing_cpu_kernels_are_an_error(monkeypatch):
     monkeypatch.setattr(_cpu, "library", lambda: None)
     with pytest.raises(ImportError, match="C\\+\\+ compiler"):
         jnr.rasterize(*TRIANGLE, 4, backend="cpu")
 
 
 @pytest.mark.validation
-def test_kernels_for_the_cpu_that_cannot_be_loaded_are_an_error_with_its_cause(monkeypatch, tmp_path):
+def test_broken_cpu_kernels_are_an_error_with_its_cause(monkeypatch, tmp_path):
     broken = tmp_path / "_kernels.so"
-    broken.write_bytes(b"no library")
+    broken.write_bytes(b"not a library")
     monkeypatch.setattr(_cpu, "library", lambda: broken)
     with pytest.raises(ImportError, match=r"cannot be loaded: .*_kernels\.so"):
         _cpu.register.__wrapped__()
 
 
 @pytest.mark.validation
-def test_triton_on_another_device_is_an_error():
+def test_triton_without_an_nvidia_gpu_is_an_error():
     if jax.default_backend() == "gpu" or not _backend.has_triton():
         pytest.skip("needs jax-triton and no GPU")
     with pytest.raises(NotImplementedError, match="NVIDIA GPUs only"):
@@ -74,14 +76,14 @@ def test_triton_on_another_device_is_an_error():
 
 @pytest.mark.validation
 @pytest.mark.parametrize("backend", ["triton", "interpret"])
-def test_missing_triton_is_an_error_with_the_install_line(backend, monkeypatch):
+def test_missing_triton_is_an_error_with_install_line(backend, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"jnr\[cuda\]"):
         jnr.rasterize(*TRIANGLE, 4, backend=backend)
 
 
 @pytest.mark.validation
-def test_triton_kernels_that_cannot_be_loaded_are_an_error_with_its_cause_and_the_install_line(monkeypatch):
+def test_broken_triton_kernels_are_an_error_with_cause_and_install_line(monkeypatch):
     monkeypatch.setattr(_backend, "_installed", lambda name: True)
     monkeypatch.setitem(sys.modules, "jnr.triton_kernels.rasterize", None)
     with pytest.raises(ImportError, match=r"^The Triton kernels cannot be loaded: .*rasterize.*jnr\[cuda\]"):
@@ -99,7 +101,7 @@ def test_triton_kernels_that_cannot_be_loaded_are_an_error_with_its_cause_and_th
         ),
     ],
 )
-def test_mismatched_versions_are_an_error_that_names_them(versions, message, monkeypatch):
+def test_mismatched_versions_are_an_error_with_both_versions(versions, message, monkeypatch):
     launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
     if not _backend._installed("jax_triton"):
         pytest.skip("jax-triton is not installed")

@@ -1,4 +1,4 @@
-"""What the documents name exists, and what they say to run runs."""
+"""Checks that code in the documentation runs and that names, links and files in it exist."""
 
 import importlib
 import inspect
@@ -15,24 +15,24 @@ from jnr.compat.neural_renderer import chainer
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
-# A block that cannot run here says why in a comment before it.
+# A block that cannot run here is preceded by a comment that gives the reason.
 BLOCK = re.compile(r"^(<!-- not run: .+ -->\n+)?```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page):
-    """First line and text of a page's Python blocks, but those that are not to be run."""
+    """Returns first line number and text of a page's Python blocks, except those marked as not run."""
     text = (ROOT / page).read_text()
     return [(text.count("\n", 0, m.start(2)), m[2]) for m in BLOCK.finditer(text) if not m[1]]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
-def test_every_python_block_of_a_page_runs_after_those_before_it(page, tmp_path, monkeypatch):
+def test_python_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
-    # As users run them, who have not asked for strict promotion.
+    # Users run them with JAX's default dtype promotion.
     with jax.numpy_dtype_promotion("standard"):
         for line, block in blocks(page):
-            # Empty lines in front, so that an error names the page's line.
+            # Leading empty lines make error messages show the page's line number.
             exec(compile("\n" * line + block, ROOT / page, "exec"), names)
 
 
@@ -50,7 +50,7 @@ def test_every_test_named_in_the_parity_table_exists():
     assert found > 40
 
 
-def test_every_name_of_the_interface_is_in_the_parity_table_and_the_other_way_round():
+def test_parity_table_and_compatibility_interface_have_the_same_names():
     text = (ROOT / "docs" / "parity.md").read_text()
     named = set(re.findall(r"`nr\.([\w.]+)`", text))
     for name in named:
@@ -58,18 +58,18 @@ def test_every_name_of_the_interface_is_in_the_parity_table_and_the_other_way_ro
         assert operator.attrgetter(name.removeprefix("chainer."))(module), name
     public = {name for name, value in vars(nr).items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert public <= named
-    # The attributes and arguments of the class.
+    # The renderer's attributes and arguments.
     for name in vars(nr.Renderer()):
         assert f"`{name}`" in text or f"`{name} = " in text, name
 
 
 @pytest.mark.parametrize("line", ["| |", "|  |", "TODO"])
-def test_no_row_of_the_parity_table_is_open(line):
+def test_parity_table_has_no_empty_cells(line):
     assert line not in (ROOT / "docs" / "parity.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_picture_and_file_that_a_page_links_to_is_there(page):
+def test_linked_images_and_files_exist(page):
     path = ROOT / page
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
@@ -84,11 +84,11 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 def public(module):
-    """What a module's users are meant to use: of a package all that it gathers, else what is defined there."""
-    gathers = hasattr(module, "__path__") or module in (jnr.gradients, chainer)
+    """Yields a module's public names: for a package what it re-exports, else what it defines."""
+    reexports = hasattr(module, "__path__") or module in (jnr.gradients, chainer)
     for name, value in vars(module).items():
         home = getattr(value, "__module__", None) or ""
-        if not name.startswith("_") and (home.startswith("jnr.") if gathers else home == module.__name__):
+        if not name.startswith("_") and (home.startswith("jnr.") if reexports else home == module.__name__):
             yield name, value
 
 

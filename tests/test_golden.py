@@ -1,6 +1,6 @@
-"""The ops in plain JAX against data from running the original implementations (their conventions: tests/golden.py).
+"""Compares the plain-JAX ops with data from the original implementations (tests/golden.py converts conventions).
 
-Their kernels are compared in tests/kernels, whole pictures in test_compat.py.
+tests/kernels compares jnr's kernels with the same data, and test_compat.py whole renderings.
 """
 
 from functools import cache, partial
@@ -15,32 +15,32 @@ from jax import lax
 import jnr
 from jnr._textures import sample_cubes
 
-# Vertex depths there are negative for these; the originals interpolate them as if they were not (quirk 7), jnr
-# clips them (design: "faces behind the camera are handled by homogeneous edge functions").
+# Batch items with negative vertex depths. The originals interpolate these without clipping (quirk 7 in
+# golden/README.md); jnr's homogeneous edge functions exclude what is behind the camera.
 NEGATIVE_DEPTH = {"nearfar": [7, 8]}
 ILL_CONDITIONED = [name for name in golden.KERNEL_CASES if name.startswith("illcond")]
-SOUND = [name for name in golden.KERNEL_CASES if name not in ILL_CONDITIONED]
-# Cases are padded to one of these numbers of faces, and their items taken two at a time: few shapes to compile for.
+WELL_CONDITIONED = [name for name in golden.KERNEL_CASES if name not in ILL_CONDITIONED]
+# Cases are padded to one of these numbers of faces and run two items at a time, so that few shapes are compiled.
 NUM_FACES, NUM_ITEMS = (640, 4928), 2
 
 
 def _render_soup(xyz, textures, num_faces, background, *, size, near, far):
-    """Images of one batch item, from its triangle soup (faces, 3, xyz)."""
+    """Renders one batch item from its triangle soup (faces, 3, xyz)."""
     clip = golden.clip_from_screen(xyz.reshape(-1, 3), near, far)
     faces = jnp.arange(clip.shape[0], dtype=jnp.int32).reshape(-1, 3)
     faces = jnp.where(jnp.arange(faces.shape[0])[:, None] < num_faces, faces, -1)
     fragments = jnr.rasterize(clip, faces, size, cull="back", backend="xla")
     covered = fragments.face_index >= 0
-    # The originals' colours have no derivative through the barycentrics.
+    # In the originals, colours have no derivative with respect to the barycentrics.
     fixed = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
     rgb = jnp.where(covered[..., None], sample_cubes(textures, fixed), background)
     alpha = covered[..., None].astype(clip.dtype)
-    depth = jnp.where(covered, fragments.depth, far)
+    depth = jnp.where(covered, fragments.clip_w, far)
     return clip, faces, fragments, rgb, alpha, depth
 
 
 def _loss(xyz, textures, item, weights, eps, **options):
-    """Weighted sum of the images; a channel whose weight is zero does not count in the edge sweep either."""
+    """Returns a weighted sum of the images. Channels with zero weight do not affect the edge sweep either."""
     clip, faces, fragments, rgb, alpha, depth = _render_soup(
         xyz, textures, item["num_faces"], item["background"], **options
     )
@@ -65,7 +65,7 @@ def _compiled_gradient(eps, **options):
 
 
 def _run(function, name, *more):
-    """A compiled function of a case, a few items at a time."""
+    """Applies a compiled function to a case, a few items at a time."""
     case, _ = _inputs(name)
     batch, num_faces = case["faces_xyz"].shape[:2]
     padding = min(n for n in NUM_FACES if n >= num_faces) - num_faces
@@ -83,13 +83,13 @@ def _run(function, name, *more):
 
 
 def _images(name):
-    """Fragments, rgb, alpha and depth."""
+    """Returns fragments, rgb, alpha and depth."""
     return _run(_compiled_images(**_options(name)), name)
 
 
 @cache
 def _gradient(name, *images):
-    """Cotangents of xyz and of the textures from those of some images."""
+    """Returns the cotangents of xyz and textures, given cotangents of the named images."""
     case, _ = _inputs(name)
     weights = {key: np.float32(key in images) for key in ("rgb", "alpha", "depth")}
     gradients = _run(_compiled_gradient(float(case["eps"]), **_options(name)), name, weights)
@@ -103,7 +103,7 @@ def _options(name):
 
 @cache
 def _inputs(name):
-    """The case, and which of its faces [batch, faces] are compared."""
+    """Returns the case and a mask (batch, faces) of the faces to compare."""
     case = golden.load(name)
     keep = ~case["trunc_quirk_faces"]
     for item in NEGATIVE_DEPTH.get(name, []):
@@ -116,7 +116,7 @@ def _kept_items(name, batch):
     return [b for b in range(batch) if b not in NEGATIVE_DEPTH.get(name, [])]
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", WELL_CONDITIONED)
 def test_forward_equals_the_original(name):
     case, _ = _inputs(name)
     xyz = case["faces_xyz"]
@@ -129,11 +129,11 @@ def test_forward_equals_the_original(name):
     covered = want >= 0
     if not covered.any():
         return
-    # Screen-space weights from perspective-correct ones: times w of the corner.
+    # Screen-space weights are proportional to perspective-correct ones times the corner's w.
     z = np.take_along_axis(xyz[kept, :, :, 2], np.maximum(want, 0).reshape(len(kept), -1, 1), axis=1)
     weights = fragments.barycentric[kept] * z.reshape(*want.shape, 3)
     weights = weights[covered] / weights[covered].sum(-1, keepdims=True)
-    # Tolerances are golden/README.md's, section 6; the originals lose digits in tiny faces.
+    # Tolerances from golden/README.md, section 6; the originals lose digits in tiny faces.
     difference = np.abs(weights - golden.top_down(case["weight_map"])[kept][covered])
     assert np.quantile(difference, 0.99) < 5e-4
     assert difference.max() < 5e-2
@@ -148,14 +148,14 @@ def test_forward_equals_the_original(name):
 
 
 @pytest.mark.parametrize("images", [("alpha",), ("rgb",), ("rgb", "alpha")], ids=["alpha", "rgb", "rgba"])
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", WELL_CONDITIONED)
 def test_edge_sweep_gradient_equals_the_original(name, images):
     case, keep = _inputs(name)
     grad, grad_textures = _gradient(name, *images)
     assert np.all(np.isfinite(grad))
     kind = "rgba" if len(images) == 2 else images[0]
     value, reference = grad[keep], case[f"grad_faces_{kind}"][keep]
-    # golden/README.md, section 6: re-runs of the original with other rounding stay below 6.1e-4.
+    # Reruns of the original with other rounding stay below 6.1e-4 (golden/README.md, section 6).
     assert golden.relative_l2(value, reference) < 2e-3
     largest = np.abs(reference).max(initial=0)
     assert np.all(np.abs(value - reference) <= 5e-3 * np.abs(reference) + 5e-3 * largest)
@@ -166,32 +166,32 @@ def test_edge_sweep_gradient_equals_the_original(name, images):
         assert golden.relative_l2(grad_textures[kept], case["grad_textures"][kept]) < 3e-3
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", WELL_CONDITIONED)
 def test_depth_gradient_equals_the_original(name):
     case, keep = _inputs(name)
     value = _gradient(name, "depth")[0][keep]
     reference, again = case["grad_faces_depth"][keep], case["grad_faces_depth_f64"][keep]
-    # The original's own float64 run says how well conditioned a case is: pixel-sized faces lose digits in float32.
+    # The original's float64 run shows how well conditioned a case is: pixel-sized faces lose digits in float32.
     bound = max(1e-3, 2 * golden.relative_l2(again, reference))
     assert bound < 2e-2
     assert golden.relative_l2(value, reference) < bound
 
 
 @pytest.mark.parametrize("name", ILL_CONDITIONED)
-def test_ill_conditioned_cases_are_finite_and_zero_where_they_must_be(name):
+def test_ill_conditioned_gradients_are_finite_and_zero_for_degenerate_faces(name):
     for images in (("rgb", "alpha"), ("depth",)):
         grad = _gradient(name, *images)[0]
         assert np.all(np.isfinite(grad))
         if name == "illcond_degenerate":
-            np.testing.assert_array_equal(grad[:, 0], 0)  # the face without area
+            np.testing.assert_array_equal(grad[:, 0], 0)  # the degenerate face
             assert np.all(np.abs(grad[:, 1]).max(axis=(1, 2)) > 0)
 
 
-@pytest.mark.parametrize("name", [name for name in SOUND if name.startswith("single_tri")])
+@pytest.mark.parametrize("name", [name for name in WELL_CONDITIONED if name.startswith("single_tri")])
 def test_published_single_triangle_gradients_are_reproduced(name):
     case = golden.load(name)
     grad = _gradient(name, "alpha")[0]
     vertices = np.zeros((case["vertices"].shape[1], 3))
     np.add.at(vertices, case["faces"][0], grad[0])
-    # The original test's tolerance; it compares x and y.
+    # Tolerance and components (x and y) of the original's own test.
     np.testing.assert_allclose(vertices[:3, :2], case["expected_grad_vertices"][:, :2], rtol=1e-2, atol=1e-4)

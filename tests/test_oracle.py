@@ -1,6 +1,6 @@
-"""jnr against tests/oracle.py on random scenes, after the oracle against the originals.
+"""Compares the oracle (tests/oracle.py) with the original implementations, and jnr with the oracle on random scenes.
 
-With JNR_NIGHTLY=1 thousands of scenes; `JNR_NIGHTLY=1 python -m pytest tests/test_oracle.py -n 0 -s` shows the counts.
+`JNR_NIGHTLY=1 python -m pytest tests/test_oracle.py -n 0 -s` runs thousands of scenes and prints the counts.
 """
 
 import os
@@ -22,12 +22,10 @@ NIGHTLY = os.environ.get("JNR_NIGHTLY", "0") != "0"
 BATCHES = 40 if NIGHTLY else 3
 BATCH, FACES, VERTICES = 40, 10, 24
 COUNTS = Counter()
-PIXELS = "pixels compared", "pixels left out"
-GRADIENTS = "gradients of vertices compared", "gradients of vertices left out"
+PIXELS = "pixels compared", "pixels excluded"
+GRADIENTS = "vertex gradients compared", "vertex gradients excluded"
 BACKENDS = ["xla", *(["cpu"] if _backend.has_cpu_kernels() else [])]
 
-
-# --- the oracle itself
 
 CASES = [
     name for name in golden.KERNEL_CASES if (golden.FOLDERS[0] / f"{name}.npz").is_file() and "illcond" not in name
@@ -39,7 +37,7 @@ def test_oracle_equals_the_originals(name):
     data = golden.load(name)
     size, eps = int(data["image_size"]), float(data["eps"])
     depths = data["faces_xyz"][..., 2]
-    # README.md of the golden data: not jnr's are faces behind the camera (quirk 7) and ends of sweeps (quirk 3).
+    # jnr differs on purpose for faces behind the camera and ends of sweeps (quirks 7 and 3 in golden/README.md).
     items = [item for item in range(len(depths)) if depths[item].min() > 0][: 2 if len(depths[0]) > 8 else 4]
     clip = np.asarray(golden.clip_from_screen(data["faces_xyz"], float(data["near"]), float(data["far"])), np.float64)
     for item in items:
@@ -56,15 +54,12 @@ def test_oracle_equals_the_originals(name):
             keep = np.repeat(~data["trunc_quirk_faces"][item], 3) & swept.clear
             want = data[f"grad_faces_{outputs}_f64"][item].reshape(-1, 3)[:, :2]
             assert keep.mean() > 0.6
-            # Positions were rounded to float32 on their way to clip space; worst seen 4e-5.
+            # Positions were rounded to float32 before the conversion to clip space; worst seen 4e-5.
             assert golden.relative_l2(value[keep], want[keep]) < 1e-4
 
 
-# --- jnr against it
-
-
 def _soup(rng, size, w):
-    """Triangles of their own corners somewhere around the image, of size `size` in NDC."""
+    """Returns unconnected triangles of size `size` in NDC, placed randomly in and around the image."""
     centre = rng.uniform(-1, 1, (VERTICES // 3, 1, 2))
     xy = centre + rng.uniform(-size, size, (VERTICES // 3, 3, 2))
     w = w.reshape(-1, 3, 1)
@@ -72,7 +67,7 @@ def _soup(rng, size, w):
 
 
 def _scene(rng, kind):
-    """Clip positions and faces of a scene, some of the faces padding."""
+    """Returns clip positions and faces of a scene; some faces are padding."""
     faces = np.full((FACES, 3), -1, np.int32)
     faces[: VERTICES // 3] = (
         rng.permutation(VERTICES).reshape(-1, 3) if kind == "web" else np.arange(VERTICES).reshape(-1, 3)
@@ -81,14 +76,14 @@ def _scene(rng, kind):
     if kind == "steep":
         w = np.exp(rng.uniform(np.log(0.1), np.log(20), VERTICES))
     clip = _soup(rng, {"small": 0.15, "large": 2.5, "web": 0.8}.get(kind, 0.6), w)
-    if kind == "web":  # more faces on the same vertices, hence shared corners, edges, ties and intersections
+    if kind == "web":  # faces that share vertices, hence shared corners and edges, ties and intersections
         faces[-2:] = faces[:2, [1, 0, 2]]
         faces[-2:, 2] = faces[2:4, 0]
     if kind == "near_plane":
         behind = rng.random(VERTICES) < 0.25
         clip[behind, 3] *= rng.uniform(-0.6, 0.3, behind.sum())
         clip[rng.random(VERTICES) < 0.15, 2] -= 1.5
-    if kind == "flat":  # as an orthographic camera sees it
+    if kind == "flat":  # as under an orthographic camera
         clip /= clip[:, 3:]
     faces[rng.random(FACES) < 0.1] = -1
     return clip.astype(np.float32), faces
@@ -105,7 +100,7 @@ VIEWS = {
 def _batch(seed, size, channels):
     rng = np.random.default_rng(seed)
     clip, faces = (np.stack(a) for a in zip(*(_scene(rng, KINDS[i % len(KINDS)]) for i in range(BATCH)), strict=True))
-    # Steps, so that some neighbours have one colour; cotangents of which many are zero.
+    # Quantized colours, so that some neighbours are equal; sparse cotangents.
     image = rng.integers(0, 5, (BATCH, *size, channels)) / 4
     cotangent = rng.normal(size=image.shape) * (
         rng.random((BATCH, *size, 1)) < rng.choice([0.05, 0.5, 1], (BATCH, 1, 1, 1))
@@ -114,7 +109,7 @@ def _batch(seed, size, channels):
 
 
 def _jnr(size, cull, backend):
-    """Fragments and the sweep's cotangent of a batch."""
+    """Returns a jitted function that computes fragments and the edge sweep's cotangent of a batch."""
 
     def one(clip, faces, image, cotangent):
         fragments = jnr.rasterize(clip, faces, size, cull=cull, backend=backend)
@@ -126,7 +121,7 @@ def _jnr(size, cull, backend):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _counts_are_printed():
+def _print_counts():
     yield
     print("\n" + ", ".join(f"{name}: {COUNTS[name]}" for name in ("scenes", *PIXELS, *GRADIENTS)))
 
@@ -148,7 +143,7 @@ def test_jnr_equals_the_oracle_on_random_scenes(view):
                 _compare_fragments([a[item] for a in fragments], seen, counts, where)
                 _compare_gradient(gradient[item], scene, fragments.face_index[item], counts, where)
     COUNTS.update(counts)
-    # What is left out is little: else the test would say nothing.
+    # Few pixels and vertices may be excluded, or the test would prove nothing.
     assert counts[PIXELS[1]] < 2e-3 * counts[PIXELS[0]]
     assert counts[GRADIENTS[1]] < 4e-2 * counts[GRADIENTS[0]]
 
@@ -157,7 +152,7 @@ def _compare_fragments(fragments, seen, counts, where):
     index, barycentric, depth = fragments
     np.testing.assert_array_equal(index[seen.clear], seen.face_index[seen.clear], err_msg=where)
     same = (index == seen.face_index) & (index >= 0)
-    # Float32 on faces seen at grazing angles and with w from 0.1 to 20; worst of 9600 scenes: 9.5e-5 and 1.2e-4.
+    # float32 with grazing angles and w from 0.1 to 20; worst of 9600 scenes: 9.5e-5 and 1.2e-4
     np.testing.assert_allclose(barycentric[same], seen.barycentric[same], atol=3e-4, err_msg=where)
     np.testing.assert_allclose(depth[same], seen.depth[same], rtol=4e-4, err_msg=where)
     assert not barycentric[index < 0].any()
@@ -169,15 +164,15 @@ def _compare_gradient(gradient, scene, face_index, counts, where):
     clip, faces, image, cotangent = scene
     swept = oracle.edge_sweep(image, cotangent, clip, faces, face_index)
     value, want, rounding = (a[swept.clear] for a in (gradient, swept.gradient, swept.rounding))
-    # Of each number: worst of 9600 scenes is 0.75 of the rounding. Of all in a scene: 4.6e-4.
+    # Worst of 9600 scenes: 0.75 of the rounding bound per entry, 4.6e-4 relative L2 per scene.
     assert np.all(np.abs(value - want) <= rounding), where
     assert golden.relative_l2(value, want) <= 2e-3, where
     counts.update(dict(zip(GRADIENTS, (swept.clear.sum(), (~swept.clear).sum()), strict=True)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_surface_of_more_faces_than_are_drawn_at_once_equals_the_oracle(backend):
-    # 1152 faces of about two pixels each, all in sight: whichever is left out, it is missed.
+def test_surface_with_more_faces_than_one_block_equals_the_oracle(backend):
+    # 1152 visible faces of about two pixels each: any missing face shows.
     rng = np.random.default_rng(0)
     x, y = np.meshgrid(np.linspace(-0.97, 0.97, 25), np.linspace(-0.97, 0.97, 25))
     w = rng.uniform(1, 2, x.shape)
@@ -191,12 +186,12 @@ def test_surface_of_more_faces_than_are_drawn_at_once_equals_the_oracle(backend)
     assert len(np.unique(seen.face_index)) > 900
 
 
-def test_faces_drawn_group_by_group_are_those_drawn_at_once(monkeypatch):
+def test_rasterizing_in_groups_of_faces_equals_rasterizing_all_at_once(monkeypatch):
     clip, faces, *_ = _batch(7, (32, 48), 1)
-    draw = partial(rasterize.rasterize, height=32, width=48, cull=None)
-    expected = jax.jit(draw)(clip, faces)
-    # 24 tiles an image; groups of 150 of the 400 faces, the last of them 100.
+    function = partial(rasterize.rasterize, height=32, width=48, cull=None)
+    expected = jax.jit(function)(clip, faces)
+    # 24 tiles per image; groups of 150 of the 400 faces, the last with 100.
     monkeypatch.setattr(rasterize, "INT32_MAX", 24 * (rasterize.BLOCK + 150))
-    found = jax.jit(lambda *operands: draw(*operands))(clip, faces)
+    found = jax.jit(lambda *operands: function(*operands))(clip, faces)
     assert len(np.unique(expected)) == FACES + 1
     np.testing.assert_array_equal(found, expected)

@@ -1,4 +1,4 @@
-"""What is installed, and what importing it needs."""
+"""Checks the contents of wheel and sdist, and the requirements and side effects of importing jnr."""
 
 import os
 import subprocess
@@ -41,12 +41,12 @@ print([name for name in ("triton", "jax_triton", "trimesh", "optax", "torch") if
     assert set(extra) <= {"jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy"}
 
 
-def test_planted_faults_are_each_one_place_of_their_file():
+def test_each_planted_fault_matches_one_place_of_its_file():
     from mutations import FAULTS, TESTS
 
     assert {tests for *_, tests in FAULTS} == set(TESTS)
-    for what, file, before, after, _ in FAULTS:
-        assert (ROOT / file).read_text().count(before) == 1, (file, what)
+    for description, file, before, after, _ in FAULTS:
+        assert (ROOT / file).read_text().count(before) == 1, (file, description)
         assert before != after
 
 
@@ -57,16 +57,16 @@ def test_readme_example_runs_and_fits():
     assert float(run.stdout.split(":")[1]) < 0.1
 
 
-def test_import_is_quick_and_leaves_the_machine_as_it_is():
+def test_import_is_fast_and_has_no_side_effects():
     code = """
 import os, sys, time
 import jax, numpy
-environment, seen = dict(os.environ), []
+environment, effects = dict(os.environ), []
 
 def watch(event, arguments):
     writes = event == "open" and (set(arguments[1] or "") & set("wax+") or arguments[2] & (os.O_WRONLY | os.O_RDWR))
     if writes or event.startswith(("socket", "subprocess", "shutil", "os.putenv", "os.mkdir", "os.remove")):
-        seen.append((event, arguments))
+        effects.append((event, arguments))
 
 sys.dont_write_bytecode = True
 sys.addaudithook(watch)
@@ -74,14 +74,14 @@ start = time.process_time()
 import jnr
 print(time.process_time() - start)
 jnr.render, jnr.io, jnr.shapes
-assert not seen, seen
+assert not effects, effects
 assert dict(os.environ) == environment
 """
     runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(3)]
     assert min(float(run.stdout) for run in runs) < 0.3
 
 
-def test_sdist_makes_a_wheel_with_all_modules_also_without_a_compiler(tmp_path):
+def test_sdist_builds_a_complete_wheel_even_without_a_compiler(tmp_path):
     pytest.importorskip("build", reason="build is not installed")
     environment = os.environ | {"CC": "false", "CXX": "false"}
     command = [sys.executable, "-m", "build", "--no-isolation", "--skip-dependency-check", "--outdir", tmp_path, ROOT]

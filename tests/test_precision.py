@@ -1,4 +1,4 @@
-"""The dtypes that docs/precision.md promises, and that float32 is as near to float64 as it says."""
+"""Checks the dtypes of results and gradients that docs/precision.md documents."""
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +17,19 @@ def _camera(dtype):
     return jnr.Camera(jnr.LookAt(*pose), jnr.Perspective(*projection))
 
 
-def _draw(vertices, colors, camera):
-    """Dtypes of the picture, and of the gradients to vertices, colours and camera."""
+def _dtypes(vertices, colors, camera):
+    """Returns the dtypes of the rendering, and of the gradients of vertices, colours and camera."""
     light = jax.tree.map(lambda x: jnp.asarray(x, camera.pose.eye.dtype), jnr.DirectionalLight())
 
     def loss(moving):
         vertices, colors, camera = moving
-        picture = jnr.render(
+        rendering = jnr.render(
             vertices, MESH.faces, colors, camera=camera, lights=(light,), attributes=colors, image_size=SIZE
         )
-        return sum(jnp.sum(image.astype(jnp.float32)) for image in picture), picture
+        return sum(jnp.sum(image.astype(jnp.float32)) for image in rendering), rendering
 
-    gradients, picture = jax.eval_shape(jax.grad(loss, has_aux=True), (vertices, colors, camera))
-    return [a.dtype for a in picture], [gradients[0].dtype, gradients[1].dtype, gradients[2].pose.eye.dtype]
+    gradients, rendering = jax.eval_shape(jax.grad(loss, has_aux=True), (vertices, colors, camera))
+    return [a.dtype for a in rendering], [gradients[0].dtype, gradients[1].dtype, gradients[2].pose.eye.dtype]
 
 
 F16, BF16, F32, F64 = (jnp.dtype(name) for name in ("float16", "bfloat16", "float32", "float64"))
@@ -48,51 +48,49 @@ F16, BF16, F32, F64 = (jnp.dtype(name) for name in ("float16", "bfloat16", "floa
     ],
     ids=str,
 )
-def test_colors_and_attributes_keep_their_dtype_and_the_rest_has_that_of_the_positions(
-    vertices, colors, camera, geometry
-):
+def test_colors_and_attributes_keep_their_dtype_and_other_images_have_the_geometrys(vertices, colors, camera, geometry):
     with jax.enable_x64(F64 in (vertices, camera)):
         rng = np.random.default_rng(0)
         given = jnp.asarray(np.asarray(MESH.vertices), vertices), jnp.asarray(rng.random((12, 3)), colors)
-        picture, gradients = _draw(*given, _camera(camera))
+        rendering, gradients = _dtypes(*given, _camera(camera))
     # rgb, alpha, depth, normals, attributes
-    assert picture == [colors, geometry, geometry, geometry, colors]
-    # A gradient has the dtype of what it is a gradient to.
+    assert rendering == [colors, geometry, geometry, geometry, colors]
+    # Each gradient has the dtype of its argument.
     assert gradients == [vertices, colors, camera]
 
 
 @pytest.mark.parametrize(("vertices", "camera"), [(F32, F64), (F64, F32), (BF16, F64)], ids=str)
-def test_of_vertices_and_camera_the_wider_decides(vertices, camera):
-    # As JAX's own rule says, which the other tests turn off.
+def test_geometry_has_the_wider_dtype_of_vertices_and_camera(vertices, camera):
+    # This is JAX's standard promotion; the other tests use strict promotion.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         colors = jnp.ones((12, 3), jnp.float32)
-        picture, _ = _draw(jnp.asarray(np.asarray(MESH.vertices), vertices), colors, _camera(camera))
-    assert picture == [F32, F64, F64, F64, F32]
+        rendering, _ = _dtypes(jnp.asarray(np.asarray(MESH.vertices), vertices), colors, _camera(camera))
+    assert rendering == [F32, F64, F64, F64, F32]
 
 
-def test_integers_are_the_default_float_and_float64_is_float32_without_x64():
+def test_integers_and_float64_become_float32_without_x64():
     vertices = np.asarray(MESH.vertices)
-    picture = jax.eval_shape(lambda: jnr.render(vertices.astype(np.int32), MESH.faces, np.ones((12, 3), np.uint8)))
-    assert {image.dtype for image in picture} == {F32}
-    picture = jax.eval_shape(lambda: jnr.render(vertices.astype(np.float64), MESH.faces, np.ones((12, 3))))
-    assert {image.dtype for image in picture} == {F32}
+    rendering = jax.eval_shape(lambda: jnr.render(vertices.astype(np.int32), MESH.faces, np.ones((12, 3), np.uint8)))
+    assert {image.dtype for image in rendering} == {F32}
+    rendering = jax.eval_shape(lambda: jnr.render(vertices.astype(np.float64), MESH.faces, np.ones((12, 3))))
+    assert {image.dtype for image in rendering} == {F32}
     fragments = jax.eval_shape(lambda: jnr.rasterize(np.ones((12, 4)), MESH.faces, SIZE))
     assert [a.dtype for a in fragments] == [jnp.int32, F32, F32]
 
 
-def test_sixteen_bit_positions_are_those_numbers_in_float32():
+def test_sixteen_bit_positions_are_computed_in_float32():
     narrow = (MESH.vertices + 0.1).astype(jnp.bfloat16)
 
     @jax.jit
-    def draw(vertices):
+    def render_with_gradient(vertices):
         def loss(vertices):
-            picture = jnr.render(vertices, MESH.faces, camera=_camera(F32), image_size=SIZE)
-            return jnp.sum(picture.alpha[:, :3]) + jnp.sum(picture.depth), picture
+            rendering = jnr.render(vertices, MESH.faces, camera=_camera(F32), image_size=SIZE)
+            return jnp.sum(rendering.alpha[:, :3]) + jnp.sum(rendering.depth), rendering
 
         return jax.grad(loss, has_aux=True)(vertices)
 
-    gradient, picture = draw(narrow)
-    expected_gradient, expected = draw(narrow.astype(jnp.float32))
-    for one, other in zip(picture, expected, strict=True):
+    gradient, rendering = render_with_gradient(narrow)
+    expected_gradient, expected = render_with_gradient(narrow.astype(jnp.float32))
+    for one, other in zip(rendering, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(gradient, expected_gradient.astype(jnp.bfloat16))

@@ -1,10 +1,11 @@
-"""What a picture and its gradient must have in common with those of a mesh changed in a known way.
+"""Metamorphic tests: how images and gradients must change if the mesh changes in a known way.
 
-Elsewhere: scaled losses, transposed images, batches against loops (transforms/test_transforms.py), implementations
-against each other (kernels/, test_oracle.py). JNR_NIGHTLY=1 tries many more meshes.
+transforms/test_transforms.py tests scaled losses, transposed images and batches against loops; kernels/ and
+test_oracle.py compare implementations. JNR_NIGHTLY=1 tests many more meshes.
 
-Corners are multiples of an eighth of a pixel and each face has one NDC depth, so that float32 is exact as far as it
-decides what is seen: edges through pixel centres, corners on them, ties and faces without area are no exceptions here.
+Corners are multiples of an eighth of a pixel and each face has a single NDC depth, so that visibility is decided
+exactly in float32. Edges through pixel centres, corners on them, ties and degenerate faces therefore need no
+exceptions.
 """
 
 import os
@@ -19,14 +20,14 @@ from jax import lax
 import jnr
 from jnr import _backend
 
-hypothesis = pytest.importorskip("hypothesis", reason="it makes the meshes")
+hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 st = hypothesis.strategies
 
 NIGHTLY = os.environ.get("JNR_NIGHTLY", "0") != "0"
 SIZE, FACES, VERTICES = 16, 16, 48
 BACKENDS = [
     "xla",
-    pytest.param("cpu", marks=pytest.mark.skipif(not _backend.has_cpu_kernels(), reason="without a C++ compiler")),
+    pytest.param("cpu", marks=pytest.mark.skipif(not _backend.has_cpu_kernels(), reason="needs the C++ kernels")),
 ]
 settings = hypothesis.settings(
     max_examples=2000 if NIGHTLY else 30, derandomize=not NIGHTLY, deadline=None, database=None
@@ -34,7 +35,7 @@ settings = hypothesis.settings(
 
 
 class Mesh(NamedTuple):
-    """What is drawn: at most 16 faces, each of one colour."""
+    """Input: at most 16 faces of one colour each."""
 
     clip: np.ndarray  # (48, 4)
     faces: np.ndarray  # (16, 3)
@@ -42,17 +43,17 @@ class Mesh(NamedTuple):
     cotangent: np.ndarray  # (16, 16, 2)
 
 
-class Picture(NamedTuple):
-    """What comes of it."""
+class Result(NamedTuple):
+    """Fragments and gradients of a mesh."""
 
     face_index: np.ndarray
     barycentric: np.ndarray
     depth: np.ndarray
-    swept: np.ndarray  # edge sweep's gradient of the positions
-    smooth: np.ndarray  # that of depth and barycentrics
+    swept: np.ndarray  # the edge sweep's gradient of the positions
+    smooth: np.ndarray  # gradient through depth and barycentrics
 
 
-def _draw(mesh, backend):
+def _rasterize_with_gradients(mesh, backend):
     def fragments_of(clip):
         return jnr.rasterize(clip, mesh.faces, SIZE, backend=backend)
 
@@ -66,23 +67,23 @@ def _draw(mesh, backend):
 
     def smooth(clip):
         moved = fragments_of(clip)
-        # Even in the corners, so that it does not matter which is the first.
+        # Symmetric in the corners, so that the result is independent of which comes first.
         return jnp.sum(
-            mesh.cotangent[..., 0] * jnp.sum(moved.barycentric**2, axis=-1) + mesh.cotangent[..., 1] * moved.depth
+            mesh.cotangent[..., 0] * jnp.sum(moved.barycentric**2, axis=-1) + mesh.cotangent[..., 1] * moved.clip_w
         )
 
-    return Picture(*fragments, jax.grad(swept)(mesh.clip), jax.grad(smooth)(mesh.clip))
+    return Result(*fragments, jax.grad(swept)(mesh.clip), jax.grad(smooth)(mesh.clip))
 
 
-PROGRAMS = {name: jax.jit(lambda mesh, name=name: _draw(mesh, name)) for name in ("xla", "cpu")}
+COMPILED = {name: jax.jit(lambda mesh, name=name: _rasterize_with_gradients(mesh, name)) for name in ("xla", "cpu")}
 
 
-def draw(mesh, backend):
-    return Picture(*map(np.asarray, PROGRAMS[backend](Mesh(*map(jnp.asarray, mesh)))))
+def rasterize(mesh, backend):
+    return Result(*map(np.asarray, COMPILED[backend](Mesh(*map(jnp.asarray, mesh)))))
 
 
 def same_to_rounding(one, other):
-    # float32 sums in another order, with terms up to 1/eps of which some cancel
+    # float32 sums in a different order, with terms up to 1/eps that partly cancel
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * max(np.abs(other).max(initial=0), 1e-3))
 
 
@@ -93,20 +94,20 @@ def same_fragments(one, other):
 
 
 @st.composite
-def meshes(draw_from, num_faces=8, reach=64, ties=True):
-    """Meshes whose corners are at most `reach` eighths of a pixel from the image's centre."""
+def meshes(draw, num_faces=8, reach=64, ties=True):
+    """Generates meshes whose corners are at most `reach` eighths of a pixel from the image centre."""
     integers = st.lists(st.integers(-reach, reach), min_size=6 * num_faces, max_size=6 * num_faces)
-    corners = np.array(draw_from(integers), np.float32).reshape(-1, 2) / (8 * SIZE / 2)
-    w = 2.0 ** np.array(draw_from(st.lists(st.integers(-1, 1), min_size=3 * num_faces, max_size=3 * num_faces)))
+    corners = np.array(draw(integers), np.float32).reshape(-1, 2) / (8 * SIZE / 2)
+    w = 2.0 ** np.array(draw(st.lists(st.integers(-1, 1), min_size=3 * num_faces, max_size=3 * num_faces)))
     level = np.arange(num_faces)
     if ties:
-        level = np.array(draw_from(st.lists(st.integers(0, 3), min_size=num_faces, max_size=num_faces)))
+        level = np.array(draw(st.lists(st.integers(0, 3), min_size=num_faces, max_size=num_faces)))
     z = np.repeat(level / 8 - 0.5, 3)
     clip = np.zeros((VERTICES, 4), np.float32)
     clip[: 3 * num_faces] = np.concatenate([corners, z[:, None], np.ones_like(w)[:, None]], axis=1) * w[:, None]
     faces = np.full((FACES, 3), -1, np.int32)
     faces[:num_faces] = np.arange(3 * num_faces).reshape(-1, 3)
-    rng = np.random.default_rng(draw_from(st.integers(0, 2**32 - 1)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     colors, cotangent = rng.integers(0, 5, (FACES, 2)) / 4, rng.integers(-2, 3, (SIZE, SIZE, 2)) / 2
     return Mesh(clip, faces, colors.astype(np.float32), cotangent.astype(np.float32))
 
@@ -116,11 +117,11 @@ def test_mesh_shifted_by_whole_pixels_shifts_the_image(backend):
     @settings
     @hypothesis.given(meshes(reach=128), st.integers(-5, 5), st.integers(-5, 5))
     def check(mesh, right, down):
-        straight, moved = draw(mesh, backend), draw(_shifted(mesh, right, down), backend)
+        original, moved = rasterize(mesh, backend), rasterize(_shifted(mesh, right, down), backend)
         common, shifted = _overlap(right, down)
         same_fragments(
-            Picture(*(a[common] for a in straight[:3]), None, None),
-            Picture(*(a[shifted] for a in moved[:3]), None, None),
+            Result(*(a[common] for a in original[:3]), None, None),
+            Result(*(a[shifted] for a in moved[:3]), None, None),
         )
 
     check()
@@ -128,16 +129,16 @@ def test_mesh_shifted_by_whole_pixels_shifts_the_image(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_mesh_shifted_by_whole_pixels_keeps_its_gradient(backend):
-    # It stays three pixels clear of the border, for an edge that leaves the image pulls no more.
+    # The mesh stays three pixels away from the border, because edges outside the image have no gradient.
     @settings
     @hypothesis.given(meshes(reach=32), st.integers(-1, 1), st.integers(-1, 1))
     def check(mesh, right, down):
-        wanted = np.zeros_like(mesh.cotangent)
-        wanted[1:-1, 1:-1] = mesh.cotangent[1:-1, 1:-1]
-        straight = draw(mesh._replace(cotangent=wanted), backend)
-        cotangent = np.roll(wanted, (down, right), axis=(0, 1))
-        moved = draw(_shifted(mesh, right, down)._replace(cotangent=cotangent), backend)
-        for one, other in ((moved.swept, straight.swept), (moved.smooth, straight.smooth)):
+        inner = np.zeros_like(mesh.cotangent)
+        inner[1:-1, 1:-1] = mesh.cotangent[1:-1, 1:-1]
+        original = rasterize(mesh._replace(cotangent=inner), backend)
+        cotangent = np.roll(inner, (down, right), axis=(0, 1))
+        moved = rasterize(_shifted(mesh, right, down)._replace(cotangent=cotangent), backend)
+        for one, other in ((moved.swept, original.swept), (moved.smooth, original.smooth)):
             same_to_rounding(one[:, :3], other[:, :3])
 
     check()
@@ -151,75 +152,75 @@ def _shifted(mesh, right, down):
 
 
 def _overlap(right, down):
-    """The pixels that stay in the image, before and after."""
+    """Returns slices of the pixels that stay in the image, before and after the shift."""
     before = [slice(max(0, -d), SIZE - max(0, d)) for d in (down, right)]
     after = [slice(max(0, d), SIZE - max(0, -d)) for d in (down, right)]
     return tuple(before), tuple(after)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_order_of_faces_and_the_corner_they_begin_with_do_not_matter(backend):
-    # Without ties, which the order decides.
+def test_result_is_independent_of_the_order_of_faces_and_corners(backend):
+    # No ties, because the order of faces decides them.
     @settings
     @hypothesis.given(
         meshes(ties=False), st.permutations(range(FACES)), st.lists(st.integers(0, 2), min_size=FACES, max_size=FACES)
     )
     def check(mesh, order, turns):
         order, first = np.array(order), (np.arange(3) + np.array(turns)[:, None]) % 3
-        straight = draw(mesh, backend)
+        original = rasterize(mesh, backend)
         faces = np.take_along_axis(mesh.faces, first, axis=1)[order]
-        turned = draw(mesh._replace(faces=faces, colors=mesh.colors[order]), backend)
-        seen = straight.face_index >= 0
+        turned = rasterize(mesh._replace(faces=faces, colors=mesh.colors[order]), backend)
+        seen = original.face_index >= 0
         np.testing.assert_array_equal(turned.face_index >= 0, seen)
-        np.testing.assert_array_equal(order[turned.face_index[seen]], straight.face_index[seen])
-        np.testing.assert_allclose(turned.depth, straight.depth, rtol=1e-6)
-        expected = np.take_along_axis(straight.barycentric, first[straight.face_index], axis=-1)
+        np.testing.assert_array_equal(order[turned.face_index[seen]], original.face_index[seen])
+        np.testing.assert_allclose(turned.depth, original.depth, rtol=1e-6)
+        expected = np.take_along_axis(original.barycentric, first[original.face_index], axis=-1)
         np.testing.assert_allclose(turned.barycentric, expected, atol=1e-6)
-        same_to_rounding(turned.swept, straight.swept)
-        same_to_rounding(turned.smooth, straight.smooth)
+        same_to_rounding(turned.swept, original.swept)
+        same_to_rounding(turned.smooth, original.smooth)
 
     check()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_faces_drawn_twice_padding_and_unused_vertices_change_no_bit(backend):
+def test_duplicate_faces_padding_and_unused_vertices_change_no_bit(backend):
     @settings
     @hypothesis.given(meshes(), st.booleans(), st.permutations(range(FACES)))
     def check(mesh, twice, order):
-        straight = draw(mesh, backend)
+        original = rasterize(mesh, backend)
         clip, faces, colors = mesh.clip.copy(), mesh.faces.copy(), mesh.colors.copy()
         clip[24:] = np.nan
         place = np.arange(FACES)
         if twice:
             faces[8:], colors[8:] = faces[:8], 7.0
-        else:  # the faces in their order, with padding between them
+        else:  # the faces in order, with padding between them
             place = np.sort(np.array(order[:8]))
             faces, colors = np.full_like(faces, -1), np.full_like(colors, 7.0)
             faces[place], colors[place] = mesh.faces[:8], mesh.colors[:8]
-        changed = draw(mesh._replace(clip=clip, faces=faces, colors=colors), backend)
-        seen = straight.face_index >= 0
-        np.testing.assert_array_equal(changed.face_index, np.where(seen, place[straight.face_index], -1))
-        for one, other in zip(changed[1:], straight[1:], strict=True):
+        changed = rasterize(mesh._replace(clip=clip, faces=faces, colors=colors), backend)
+        seen = original.face_index >= 0
+        np.testing.assert_array_equal(changed.face_index, np.where(seen, place[original.face_index], -1))
+        for one, other in zip(changed[1:], original[1:], strict=True):
             np.testing.assert_array_equal(one, other)
 
     check()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_face_and_its_four_parts_cover_the_same_pixels_at_the_same_depth(backend):
+def test_subdivided_face_covers_the_same_pixels_at_the_same_depth(backend):
     @settings
     @hypothesis.given(meshes(num_faces=4, reach=128))
     def check(mesh):
-        whole = draw(mesh, backend)
-        # Middles in clip space are on the edges, with perspective too.
+        whole = rasterize(mesh, backend)
+        # Midpoints in clip space lie on the edges even with perspective.
         corner = mesh.clip[:12].reshape(4, 3, 4)
         middle = (corner + np.roll(corner, -1, axis=1)) / 2
         vertices = np.concatenate([corner, middle], axis=1).reshape(-1, 4)
         parts = np.array([[0, 3, 5], [1, 4, 3], [2, 5, 4], [3, 4, 5]]) + 6 * np.arange(4)[:, None, None]
         clip = np.zeros_like(mesh.clip)
         clip[: len(vertices)] = vertices
-        divided = draw(mesh._replace(clip=clip, faces=parts.reshape(-1, 3).astype(np.int32)), backend)
-        # Of a face without area a part may have one: none here, for middles are exact.
+        divided = rasterize(mesh._replace(clip=clip, faces=parts.reshape(-1, 3).astype(np.int32)), backend)
+        # Parts of a degenerate face are degenerate too, because midpoints are exact.
         np.testing.assert_array_equal(np.where(divided.face_index >= 0, divided.face_index // 4, -1), whole.face_index)
         np.testing.assert_allclose(divided.depth, whole.depth, rtol=1e-6)
 
@@ -228,29 +229,29 @@ def test_face_and_its_four_parts_cover_the_same_pixels_at_the_same_depth(backend
 
 @pytest.mark.parametrize("axis", [0, 1], ids=["left_right", "up_down"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_mirrored_mesh_has_the_mirrored_image_and_gradient(backend, axis):
+def test_mirrored_mesh_has_mirrored_image_and_gradient(backend, axis):
     @settings
     @hypothesis.given(meshes(reach=96))
     def check(mesh):
-        straight = draw(mesh, backend)
+        original = rasterize(mesh, backend)
         sign = np.ones(4, np.float32)
         sign[axis] = -1
         across = 1 - axis
-        mirrored = draw(mesh._replace(clip=mesh.clip * sign, cotangent=np.flip(mesh.cotangent, across)), backend)
-        for one, other in zip(mirrored[:3], straight[:3], strict=True):
+        mirrored = rasterize(mesh._replace(clip=mesh.clip * sign, cotangent=np.flip(mesh.cotangent, across)), backend)
+        for one, other in zip(mirrored[:3], original[:3], strict=True):
             np.testing.assert_array_equal(np.flip(one, across), other)
-        same_to_rounding(mirrored.swept * sign, straight.swept)
-        same_to_rounding(mirrored.smooth * sign, straight.smooth)
+        same_to_rounding(mirrored.swept * sign, original.swept)
+        same_to_rounding(mirrored.smooth * sign, original.smooth)
 
     check()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_surface_whose_inner_edges_pass_through_pixel_centres_has_no_holes(backend):
-    # Here numbers are rounded: an edge is beside its pixel, but on the same side for both of its faces.
+def test_surface_with_inner_edges_through_pixel_centres_has_no_holes(backend):
+    # Coordinates are rounded here: an edge may miss the centre, but on the same side for both of its faces.
     for seed in range(2000 if NIGHTLY else 100):
         rng = np.random.default_rng(seed)
-        # Two by four quads, whose outline is outside of the image and whose three inner corners are at pixel centres.
+        # 2 x 4 quads: the outline is outside the image and the three inner corners are at pixel centres.
         xy = np.stack(np.meshgrid([-3, -0.7, 0, 0.7, 3], [-3, 0, 3]), axis=-1)
         inner = np.stack([np.arange(0, 15, 5) + rng.integers(0, 5, 3), rng.integers(3, 13, 3)], axis=-1)
         xy[1, 1:4] = (2 * inner + 1) / SIZE - 1
@@ -260,4 +261,4 @@ def test_surface_whose_inner_edges_pass_through_pixel_centres_has_no_holes(backe
         first = np.array([[r * 5 + c] for r in range(2) for c in range(4)])
         faces = np.concatenate([first + np.array([0, 1, 5]), first + np.array([1, 6, 5])]).astype(np.int32)
         colors, cotangent = np.zeros((FACES, 2), np.float32), np.zeros((SIZE, SIZE, 2), np.float32)
-        assert np.all(draw(Mesh(clip, faces, colors, cotangent), backend).face_index >= 0), seed
+        assert np.all(rasterize(Mesh(clip, faces, colors, cotangent), backend).face_index >= 0), seed

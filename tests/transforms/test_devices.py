@@ -1,4 +1,4 @@
-"""A batch over several devices; they are made of the CPU in processes of their own."""
+"""Batches sharded over several devices, which subprocesses simulate on the CPU."""
 
 import os
 import socket
@@ -18,8 +18,8 @@ def collectives(compiled):
     return re.findall(r"= .*? (all-[a-z]+|collective-[a-z]+|reduce-scatter)(?:-start)?[(]", compiled.as_text())
 
 def check(found, expected):
-    for value, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-5 * float(jnp.abs(want).max()))
+    for value, reference in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-5 * float(jnp.abs(reference).max()))
 
 sphere = jnr.shapes.icosphere(1)
 vertices = sphere.vertices * jnp.linspace(0.8, 1.1, 8)[:, None, None]
@@ -51,7 +51,7 @@ backend = {backend!r}
 step = jax.vmap(jax.value_and_grad(partial(loss, backend=backend)))
 expected = jax.jit(step)(vertices, targets)
 mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
-split, whole = NamedSharding(mesh, P("batch")), NamedSharding(mesh, P())
+split, replicated = NamedSharding(mesh, P("batch")), NamedSharding(mesh, P())
 compiled = jax.jit(step).lower(*jax.device_put((vertices, targets), split)).compile()
 found = compiled(*jax.device_put((vertices, targets), split))
 assert len(jax.devices()) == 8
@@ -75,17 +75,17 @@ check(found, step(vertices, targets, None))
 
 JIT_OF_VIEWS = """
 def mean_loss(vertices, azimuths, targets):
-    def of_view(azimuth, target):
+    def view_loss(azimuth, target):
         camera = jnr.Camera(jnr.LookAt(jnr.points_from_angles(2.5, 20.0, azimuth)))
         return jnp.mean((jnr.render_silhouette(vertices, sphere.faces, camera=camera, image_size=20) - target) ** 2)
-    return jnp.mean(jax.vmap(of_view)(azimuths, targets))
+    return jnp.mean(jax.vmap(view_loss)(azimuths, targets))
 
 mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
-split, whole = NamedSharding(mesh, P("batch")), NamedSharding(mesh, P())
+split, replicated = NamedSharding(mesh, P("batch")), NamedSharding(mesh, P())
 azimuths = jnp.linspace(0.0, 300.0, 8)
 step = jax.jit(jax.value_and_grad(mean_loss))
 expected = step(sphere.vertices, azimuths, targets)
-arguments = jax.device_put(sphere.vertices, whole), *jax.device_put((azimuths, targets), split)
+arguments = jax.device_put(sphere.vertices, replicated), *jax.device_put((azimuths, targets), split)
 compiled = step.lower(*arguments).compile()
 found = compiled(*arguments)
 assert set(collectives(compiled)) == {"all-reduce"}
@@ -113,7 +113,7 @@ assert all(out.sharding.spec[0] == "batch" for out in found)
 check(found, expected)
 """
 
-# Before anything else is asked of JAX.
+# This must precede any other use of JAX.
 JOIN = """
 import sys, jax
 port, process = sys.argv[1:]
@@ -136,13 +136,15 @@ print("compared", len(gradient.addressable_shards))
 """
 
 
-# Programs of other shapes contract other products where the processor has fused multiply-adds, and the edge sweep's
-# 1/distance makes 1e-4 of a last digit. Without them a device computes what all of the batch computes.
-ALIKE = "--xla_cpu_max_isa=AVX"
+# With fused multiply-adds, XLA contracts different products in programs of different shapes, and the edge sweep's
+# 1/distance amplifies a last-digit difference to 1e-4. AVX has none, so shards round as the whole batch does.
+NO_FUSED_MULTIPLY_ADD = "--xla_cpu_max_isa=AVX"
 
 
 def environment(devices):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {ALIKE} --xla_force_host_platform_device_count={devices}"
+    flags = (
+        f"{os.environ.get('XLA_FLAGS', '')} {NO_FUSED_MULTIPLY_ADD} --xla_force_host_platform_device_count={devices}"
+    )
     return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
@@ -151,26 +153,26 @@ def run(code, devices):
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_shard_map_keeps_the_batch_on_its_devices(check_vma):
+def test_shard_map_needs_no_communication(check_vma):
     run(SHARD_MAP.format(check_vma=check_vma), devices=4)
 
 
 @pytest.mark.parametrize("backend", [None, "xla"])
-def test_jit_keeps_a_sharded_batch_on_its_devices(backend):
+def test_jit_of_a_sharded_batch_needs_no_communication(backend):
     run(JIT.format(backend=backend), devices=8)
 
 
 @pytest.mark.skipif(not _backend._installed("triton"), reason="triton is not installed")
-def test_interpreted_kernels_take_a_sharded_batch():
+def test_interpreted_kernels_accept_a_sharded_batch():
     run(INTERPRETED, devices=4)
 
 
-def test_jit_over_sharded_views_only_adds_up_the_shared_meshs_gradient():
+def test_jit_of_sharded_views_communicates_only_the_shared_gradient():
     run(JIT_OF_VIEWS, devices=8)
 
 
 @pytest.mark.parametrize("backend", [None, "xla"])
-def test_explicit_axes_are_an_error_that_says_how_to_make_them_automatic(backend):
+def test_explicit_axes_are_an_error_that_names_auto_axes(backend):
     run(EXPLICIT.format(backend=backend), devices=8)
 
 

@@ -1,4 +1,4 @@
-"""jit, vmap and grad of the renderer: one call a batch, one compilation a shape, equal to a Python loop."""
+"""jit, vmap and grad of the renderer: one op call per batch, one compilation per shape, equal to a Python loop."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ SPHERE = jnr.shapes.icosphere(1)
 SIZE = (12, 17)  # neither square nor a multiple of the tile
 
 
-# A matrix product over a batch rounds otherwise than one by one, and the sweep's 1 / distance magnifies the last bit
+# A batched matrix product rounds differently from single ones, and the sweep's 1 / distance magnifies the last bit
 # where an edge passes close to a pixel centre; worst seen 1.1e-3.
 ROUNDING = 3e-3
 
@@ -24,13 +24,13 @@ def _meshes(count, seed=0):
 
 def _loss(vertices, textures=None, eye=(0.3, 0.4, 2.5), faces=SPHERE.faces):
     camera = jnr.Camera(jnr.LookAt(eye))
-    picture = jnr.render(vertices, faces, textures, camera=camera, image_size=SIZE)
+    rendering = jnr.render(vertices, faces, textures, camera=camera, image_size=SIZE)
     target = jnp.linspace(0, 1, SIZE[1], dtype=jnp.float32)
-    return jnp.sum((picture.rgb - target[:, None]) ** 2) + jnp.sum((picture.alpha - target) ** 2)
+    return jnp.sum((rendering.rgb - target[:, None]) ** 2) + jnp.sum((rendering.alpha - target) ** 2)
 
 
 def _calls(jaxpr, name):
-    """Equations of a primitive in a jaxpr and everything inside it."""
+    """Returns the equations of a primitive in a jaxpr, including nested ones."""
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == name:
@@ -47,7 +47,7 @@ def _step_jaxpr(function, *args):
     return jax.make_jaxpr(function)(*args).jaxpr
 
 
-def test_vmapped_step_holds_one_call_of_each_op_and_shared_faces_stay_unbatched():
+def test_vmapped_step_calls_each_op_once_with_unbatched_shared_faces():
     jaxpr = _step_jaxpr(jax.vmap(jax.value_and_grad(_loss)), _meshes(16))
     (rasterize,) = _calls(jaxpr, "jnr_rasterize")
     (sweep,) = _calls(jaxpr, "jnr_edge_sweep_bwd")
@@ -58,7 +58,7 @@ def test_vmapped_step_holds_one_call_of_each_op_and_shared_faces_stay_unbatched(
     assert faces_shape in [v.aval.shape for v in sweep.invars]
 
 
-def test_nested_vmap_is_one_call():
+def test_nested_vmap_calls_each_op_once():
     both = jax.vmap(jax.vmap(jax.grad(_loss)))
     jaxpr = _step_jaxpr(both, _meshes(6).reshape(2, 3, -1, 3))
     assert len(_calls(jaxpr, "jnr_rasterize")) == 1
@@ -106,7 +106,7 @@ def test_nested_vmap_over_different_arguments_equals_loops():
                 )
 
 
-def test_vmap_over_another_axis_and_over_one_mesh():
+def test_vmap_over_the_last_axis_and_over_one_mesh():
     forward = jax.jit(jax.vmap(_loss, in_axes=2))
     meshes = _meshes(2)
     np.testing.assert_allclose(forward(jnp.moveaxis(meshes, 0, 2)), [_loss(meshes[0]), _loss(meshes[1])], rtol=1e-5)
@@ -133,7 +133,7 @@ def test_optax_loop_compiles_once_and_lowers_the_loss():
     vertices = SPHERE.vertices
     state = optimizer.init(vertices)
     values: list[float] = []
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on implicit promotion
         for _ in range(200):
             vertices, state, value = step(vertices, state)
             values.append(float(value))
@@ -144,7 +144,7 @@ def test_optax_loop_compiles_once_and_lowers_the_loss():
 
 @pytest.mark.parametrize("transform", ["jvp", "jacfwd", "linearize", "hessian"])
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jitted"])
-def test_forward_mode_through_the_edge_sweep_says_why_not(transform, jitted):
+def test_forward_mode_through_the_edge_sweep_is_an_error_with_its_reason(transform, jitted):
     def loss(vertices):
         return jnp.sum(jnr.render_silhouette(vertices, SPHERE.faces, image_size=4))
 
@@ -183,7 +183,7 @@ def test_edge_sweep_is_not_linear_in_the_cotangent():
         return jax.grad(loss)(corners)
 
     darker, brighter = gradient(1.0), gradient(-1.0)
-    # The pixel is dark already; to brighten it the face has to come over, towards +x.
+    # The pixel is already dark. To brighten it, the face must move towards +x.
     np.testing.assert_array_equal(darker, 0)
     assert jnp.sum(brighter[:, 0]) < 0
 
@@ -196,7 +196,7 @@ def test_scaling_the_loss_scales_the_gradient():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (8, 8), (33, 5)])
 def test_gradient_of_the_transposed_image_is_the_transposed_gradient(size):
-    # Swapping x and y of the mesh transposes the image, so the two axes must do the same work.
+    # Swapping x and y of the mesh transposes the image, so both axes must give the same gradient.
     generator = np.random.default_rng(3)
     xyw = generator.uniform(-1, 1, (9, 4)).astype(np.float32)
     xyw[:, 3] = generator.uniform(0.5, 2, 9)
@@ -211,9 +211,9 @@ def test_gradient_of_the_transposed_image_is_the_transposed_gradient(size):
 
         return np.asarray(jax.grad(loss)(clip))
 
-    straight = gradient(jnp.asarray(xyw), size, weight)
+    original = gradient(jnp.asarray(xyw), size, weight)
     # x grows to the right and y upwards, so the transposed mesh is (-y, -x).
     swapped = jnp.asarray(xyw[:, [1, 0, 2, 3]] * np.float32([-1, -1, 1, 1]))
-    turned = gradient(swapped, size[::-1], weight.T)
-    expected = turned[:, [1, 0, 2, 3]] * np.float32([-1, -1, 1, 1])
-    np.testing.assert_allclose(straight, expected, rtol=1e-3, atol=1e-3 * max(np.abs(expected).max(), 1e-6))
+    transposed = gradient(swapped, size[::-1], weight.T)
+    expected = transposed[:, [1, 0, 2, 3]] * np.float32([-1, -1, 1, 1])
+    np.testing.assert_allclose(original, expected, rtol=1e-3, atol=1e-3 * max(np.abs(expected).max(), 1e-6))
