@@ -1,4 +1,4 @@
-"""Sphinx's settings for the documentation."""
+"""Sphinx configuration of the documentation."""
 
 import re
 
@@ -10,17 +10,17 @@ version = release = jnr.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath"]
-# Headings can be linked to, as on GitHub.
+# Headings get anchors like GitHub's, so that links to them work in both places.
 myst_heading_anchors = 3
 
-# Docstrings write code in single backticks; those that name something in jnr become links.
+# Docstrings write code in single backticks; names of Python objects become links.
 default_role = "py:obj"
 napoleon_use_ivar = True
 napoleon_use_rtype = False
-# The signature has them.
+# The signature already contains the types of attributes.
 napoleon_attr_annotations = False
 autodoc_member_order = "bysource"
-# Shapes are in the types, so a signature has a line for each parameter.
+# Types contain shapes and are long, so a signature has one line per parameter.
 python_maximum_signature_line_length = 88
 python_trailing_comma_in_multi_line_signatures = False
 add_module_names = True
@@ -32,19 +32,19 @@ html_copy_source = False
 html_show_copyright = False
 
 
-# Files beside this folder that are pages here, and links to them, which as they are written work on GitHub.
+# Files outside this folder that are pages of the site. Links to them are written as GitHub needs them.
 ELSEWHERE = {"../benchmarks/README.md": "benchmarks.md", "../triton_kernels/README.md": "derivations.md"}
 
 
 def link_pages(app, page, text):
-    """Makes links to files that are pages lead to the pages."""
+    """Replaces links to the files in `ELSEWHERE` by links to their pages."""
     del app, page
     for file, own in ELSEWHERE.items():
         text[0] = text[0].replace(f"]({file})", f"]({own})")
 
 
 def sign(app, what, name, obj, options, signature, returns):
-    """Leaves protocols without a signature, and says which of the classes called Mesh is meant elsewhere."""
+    """Removes the signatures of protocols, and writes `jnr.Mesh` for `Mesh` outside `jnr.compat`, which has its own."""
     del app, what, options
     if getattr(obj, "_is_protocol", False):
         return "", None
@@ -54,6 +54,6 @@ def sign(app, what, name, obj, options, signature, returns):
 
 
 def setup(app):
-    """Called by Sphinx."""
+    """Registers the handlers above; Sphinx calls this function."""
     app.connect("source-read", link_pages)
     app.connect("autodoc-process-signature", sign)

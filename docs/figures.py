@@ -1,8 +1,8 @@
-"""Draws the documentation's pictures.
+"""Draws the documentation's figures.
 
     python docs/figures.py
 
-Pictures named after a page come from running that page's code; the others are drawn here.
+The images of getting-started.md come from running the code of that page; the others are drawn here.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ IMAGES = DOCS / "images"
 
 
 def run_page(page):
-    """Runs a page's Python blocks in order and keeps the pictures that it shows."""
+    """Runs a page's Python blocks in order and copies the images that the page shows."""
     text = (DOCS / f"{page}.md").read_text()
     shown = re.findall(rf"\(images/{page}/([\w-]+\.png)\)", text)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -36,20 +36,20 @@ def run_page(page):
             shutil.copy(name, IMAGES / page / name)
 
 
-# A front face, counter-clockwise, in the plane z = 0.
+# Counter-clockwise seen from FRONT, in the plane z = 0.
 TRIANGLE = jnp.array([[-0.78, -0.62, 0.0], [0.8, -0.2, 0.0], [-0.1, 0.7, 0.0]])
 FRONT = jnr.Camera(jnr.LookAt((0.0, 0.0, 2.0)), jnr.Orthographic())
 AXES = {"x": "tab:red", "y": "tab:green", "z": "tab:blue"}
 
 
 def to_pixels(camera, vertices, height, width):
-    """Columns and rows of world positions."""
+    """Returns the columns and rows of world positions in an image."""
     x, y, _, w = camera.clip_positions(vertices, width / height).T
     return np.stack([(x / w + 1) * width / 2 - 0.5, (1 - y / w) * height / 2 - 0.5], axis=-1)
 
 
 def draw_world(ax):
-    """Three bars along the axes, drawn by jnr."""
+    """Draws three bars along the world's axes, rendered by jnr."""
     camera = jnr.Camera(jnr.LookAt((1.5, 1.0, 2.5), at=(0.3, 0.35, 0.3)), jnr.Perspective(fov=44))
     cube = jnr.shapes.cube()
     bars = []
@@ -92,7 +92,7 @@ def draw_image(ax, vertices, height, width):
 
 
 def draw_spaces():
-    """From the world to a pixel."""
+    """Draws the world's axes, and one triangle in NDC and in an image."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     world, ndc, image = figure.subplots(1, 3)
     draw_world(world)
@@ -102,7 +102,7 @@ def draw_spaces():
 
 
 def draw_side(ax, camera, title):
-    """A face with its corners numbered and the way that they run."""
+    """Draws a face with its corners numbered and arrows in their order."""
     size = 128
     colors = {"camera": camera, "image_size": size, "background": 1.0, "antialias": 2, "lights": ()}
     face = jnp.array([[0, 1, 2]])
@@ -119,7 +119,7 @@ def draw_side(ax, camera, title):
 
 
 def draw_faces():
-    """Sides, barycentric weights, and which face a pixel sees."""
+    """Draws both sides of a face, barycentric weights as colours, and the face index of each pixel."""
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     front, back, weights, index = figure.subplots(1, 4)
     draw_side(front, FRONT, "front: counter-clockwise")
@@ -149,7 +149,7 @@ def draw_faces():
 
 
 def draw_sweep():
-    """One row of an image: where its edge is crossed, and how hard each pixel of it pulls a vertex."""
+    """Draws the crossing of an edge with a row of an image, and a vertex's gradient step for each pixel of the row."""
     height, width, row = 10, 20, 5
     pixels = np.array([[9.3, 1.0], [13.2, 8.6], [2.2, 6.0]])  # columns and rows of a, b and c
     ndc = np.stack([(2 * pixels[:, 0] + 1) / width - 1, 1 - (2 * pixels[:, 1] + 1) / height], axis=-1)
@@ -170,7 +170,7 @@ def draw_sweep():
     for name, corner, shift in zip("abc", pixels, [(0, -0.6), (0.6, 0), (-0.6, 0)], strict=True):
         image.text(*(corner + shift), name, ha="center", va="center", fontsize=14)
     image.add_patch(Rectangle((-0.5, row - 0.5), width, 1, fill=False, edgecolor="tab:blue", linewidth=2))
-    share = (row - pixels[0, 1]) / (pixels[1, 1] - pixels[0, 1])  # how far the crossing moves with b
+    share = (row - pixels[0, 1]) / (pixels[1, 1] - pixels[0, 1])  # movement of the crossing per movement of b
     crossing = pixels[0, 0] + share * (pixels[1, 0] - pixels[0, 0])
     image.plot(crossing, row, "o", color="tab:red", zorder=4)
     for text, column, place in (("in-pixel", 11, 8.2), ("crossing", crossing, 11.6), ("out-pixel", 12, 14.8)):
@@ -185,13 +185,13 @@ def draw_sweep():
     on_face = np.asarray(alpha[row]) > 0
     measured = np.where(on_face, inside[row, :, 1, 0], outside[row, :, 1, 0])
     pull.bar(np.arange(width)[on_face], measured[on_face], color="0.45", label="on the face: should be darker")
-    pull.bar(np.arange(width)[~on_face], measured[~on_face], color="tab:orange", label="beside it: should be brighter")
+    pull.bar(np.arange(width)[~on_face], measured[~on_face], color="tab:orange", label="outside: should be brighter")
     j = np.arange(width) - crossing
     formula = np.sign(j) * share / (np.abs(j) + 1e-3 * width / 2 * share)
     shown = (measured != 0) | (j > 0)
-    pull.plot(np.arange(width)[shown], formula[shown], "_", color="tab:red", markersize=14, label="the formula")
+    pull.plot(np.arange(width)[shown], formula[shown], "_", color="tab:red", markersize=14, label="formula")
     pull.axhline(0, color="0.7", linewidth=0.8)
-    pull.set(ylabel="descent of b to the right", xlabel="column of the one pixel that should change")
+    pull.set(ylabel="step of b to the right", xlabel="column of the single pixel that should change")
     pull.set_xticks(range(width))
     pull.tick_params(which="minor", length=0)
     pull.legend(frameon=False, loc="upper left")
