@@ -29,11 +29,11 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jnr._xla.rows import weighted_scatter_add as weighted_scatter_add_xla
 from peers import PEERS
 
 import jnr
 from jnr._camera import transform
+from jnr._ops.gather.definition import weighted_scatter_add as weighted_scatter_add_xla
 from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
 from jnr.triton_kernels.gather import weighted_scatter_add
 from jnr.triton_kernels.launch import versions

@@ -14,14 +14,14 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kernels")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import jax.numpy as jnp
-import ptx
+import ptx_emulator
 
 import jnr
 from jnr._camera import transform
-from jnr.triton_kernels import edge_sweep, rasterize, rows
+from jnr.triton_kernels import edge_sweep, gather, rasterize
 
 # H100 and H200: multiprocessors * instructions issued per multiprocessor and cycle * cycles per second.
 ISSUES_PER_SECOND = 132 * 4 * 1.755e9
@@ -35,14 +35,14 @@ def main():
     mesh = jnr.shapes.icosphere(options.level)
     clip = transform(jnr.Camera().clip_from_world(1.0), mesh.vertices)[None]
     rasterize.PROGRAMS = 64  # few program instances, because idle ones are emulated too
-    with ptx.emulated_gpu() as launches:
+    with ptx_emulator.emulated_gpu() as launches:
         size = {"height": options.size, "width": options.size}
         face_index = rasterize.rasterize(clip, mesh.faces[None], **size, cull=None)
         alpha = (face_index >= 0).astype(jnp.float32)[..., None]
         cotangent = 2 * (alpha - jnp.roll(alpha, 3, axis=2))
         edge_sweep.edge_sweep_bwd(alpha, cotangent, clip, mesh.faces[None], face_index, eps=1e-3)
         colors = jnp.ones((1, options.size**2, 3))
-        rows.weighted_scatter_add(colors, colors, face_index.reshape(1, -1, 1), rows=3 * mesh.faces.shape[0], sums=1)
+        gather.weighted_scatter_add(colors, colors, face_index.reshape(1, -1, 1), rows=3 * mesh.faces.shape[0], sums=1)
     print(
         f"{mesh.faces.shape[0]} faces, {options.size} x {options.size}, {float((face_index >= 0).mean()):.0%} covered"
     )

@@ -29,8 +29,8 @@ class LookAt:
         eye: Position of the camera, in world units.
         at: The point at the centre of the image.
         up: Direction that points up in the image; not parallel to the view direction.
-        handedness: `"right"`: images are not mirrored. `"left"`: images are mirrored left to right, as Neural Renderer's
-            are.
+        handedness: `"right"`: images are not mirrored. `"left"`: images are mirrored left to right, as in Neural
+            Renderer.
 
     Example:
         >>> camera = jnr.Camera(jnr.LookAt(eye=(0, 1, 3)), jnr.Perspective(fov=50))
@@ -151,8 +151,8 @@ class WeakPerspective:
     """Weak-perspective projection, as single-image body and object models predict it: one scale for all points.
 
     A camera-space point (x, y) projects to NDC `scale * (x + shift_x, y + shift_y)` in a square image; otherwise x is
-    divided by width / height. It approximates a `Perspective` with focal length f (for an image of height 2) for objects
-    that are small relative to their distance z, with scale f / z.
+    divided by width / height. For objects that are small relative to their distance z it approximates a `Perspective`
+    with focal length f (for an image of height 2), with scale f / z.
 
     Attributes:
         scale: NDC units per world unit.
@@ -188,10 +188,10 @@ class Intrinsics:
     `K[0, 0] x' + K[0, 1] y' + K[0, 2]` and row `K[1, 1] y' + K[1, 2]` of an image of `image_size`. The image may be
     rendered at another size of the same aspect ratio.
 
-    The distortion moves vertices, and faces stay triangles, so a mesh whose edges should appear curved needs short edges.
-    Beyond the radius where the polynomial stops growing (a calibrated lens sees nothing there) the distortion is
-    extrapolated proportionally, so that no point is folded back into the image. The same extrapolation applies beyond 84
-    degrees off the axis.
+    The distortion moves vertices, and faces stay triangles, so edges that should appear curved need short faces. Beyond
+    the radius where the polynomial stops growing (a calibrated lens sees nothing there) the distortion is extrapolated
+    proportionally, so that no point is folded back into the image. The same extrapolation applies beyond 84 degrees off
+    the axis.
 
     Attributes:
         K: Focal lengths, skew and principal point in pixels.
@@ -637,12 +637,13 @@ def _matrix(value, name, rows, columns):
 
 def _require_camera_matrix(value):
     k = _known(value)
-    if k is not None and k.shape == (3, 3):
-        if not (k[0, 0] > 0 and k[1, 1] > 0 and k[1, 0] == 0 and np.array_equal(k[2], (0, 0, 1))):
-            raise ValueError(
-                "K must be a camera matrix ((fx, skew, cx), (0, fy, cy), (0, 0, 1)) with positive focal lengths, got "
-                f"{k.tolist()}."
-            )
+    if k is None or k.shape != (3, 3):
+        return
+    if not (k[0, 0] > 0 and k[1, 1] > 0 and k[1, 0] == 0 and np.array_equal(k[2], (0, 0, 1))):
+        raise ValueError(
+            "K must be a camera matrix ((fx, skew, cx), (0, fy, cy), (0, 0, 1)) with positive focal lengths, got "
+            f"{k.tolist()}."
+        )
 
 
 def _scalar(value, name):

@@ -1,4 +1,4 @@
-"""Normals, areas, volume, division and sampling of meshes."""
+"""Normals, areas, volume, subdivision and sampling of meshes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_vertices(vertices: ArrayLike) -> jax.Array:
 
 
 def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, "faces 3"]:
-    """Unit normals of faces, towards the side from which they are counter-clockwise; zero for degenerate faces.
+    """Unit normals of faces, on the side from which they are counter-clockwise; zero for degenerate faces.
 
     Gradients: reach `vertices`; zero at degenerate faces.
     """
@@ -42,10 +42,10 @@ def flat_normals(vertices, faces, *, backend) -> jax.Array:
 
 
 def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, "vertices 3"]:
-    """Unit normals of a smooth surface through the vertices: the mean of the faces' around each, by their areas.
+    """Unit normals of a smooth surface through the vertices: means of the adjacent faces' normals, weighted by area.
 
-    Zero for vertices without a face that has an area. Vertices at the same place that are not one vertex have normals
-    of their own, so a seam stays an edge.
+    Zero for vertices without a face of nonzero area. Different vertices at the same position have different normals, so
+    a seam stays an edge.
 
     Gradients: reach `vertices`.
 
@@ -60,7 +60,7 @@ def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "face
 def face_areas(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, " faces"]:
     """Areas of faces; zero for padding.
 
-    Gradients: reach `vertices`; zero at faces without an area.
+    Gradients: reach `vertices`; zero at faces of zero area.
     """
     vertices = check_vertices(vertices)
     faces = _checks.as_faces(faces, vertices.shape[0])
@@ -71,10 +71,10 @@ def face_areas(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"
 
 
 def volume(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, ""]:
-    """Volume that a closed mesh encloses; negative where faces are clockwise seen from outside.
+    """Volume that a closed mesh encloses; negative if faces are clockwise seen from outside.
 
-    Where parts overlap, what lies in both counts twice. An open mesh has no volume; what comes out for it is that of
-    the cones from its middle to its faces.
+    Overlapping parts count twice. An open mesh has no volume: the result is the volume of the cones from its centre to
+    its faces.
 
     Gradients: reach `vertices`.
     """
@@ -82,22 +82,22 @@ def volume(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -
     faces = _checks.as_faces(faces, vertices.shape[0])
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((), vertices.dtype)
-    # From the middle of the faces: far from the origin the cones would be large and nearly cancel.
+    # Cones from the centre of the faces: far from the origin, cones from there would be large and nearly cancel.
     corners = corner_values(vertices, faces)
     count = jnp.maximum(jnp.sum((faces >= 0).astype(vertices.dtype)), 1)
     middle = lax.stop_gradient(jnp.sum(corners, axis=(0, 1)) / count)
-    # Padding's corners stay at zero.
+    # The corners of padding stay at zero.
     first, second, third = jnp.where(faces.T[..., None] >= 0, corners - middle, 0)
     return jnp.sum(first * jnp.cross(second, third)) / 6
 
 
 class Subdivision(NamedTuple):
-    """Faces divided in four, and what the new vertices are midpoints of.
+    """Faces divided into four, and the edges whose midpoints are the new vertices.
 
     Attributes:
-        faces: Four faces in place of each, in their order: at its three corners, then the one in the middle.
-        edges: The two ends of each edge, whose midpoint is a new vertex; the new vertices come after the old.
-        parents: The face that each came from.
+        faces: Four faces per original face, in order: at its three corners, then in its middle.
+        edges: The two ends of each edge, whose midpoint is a new vertex; new vertices follow the original ones.
+        parents: The original face of each face.
     """
 
     faces: Int[Array, "4*faces 3"]
@@ -105,7 +105,7 @@ class Subdivision(NamedTuple):
     parents: Int[Array, " 4*faces"]
 
     def values(self, values: Float[Array, "vertices channels"]) -> Float[Array, "vertices+edges channels"]:
-        """Positions or other values of the old vertices, with those of the midpoints behind them; differentiable."""
+        """Positions or other values of the original vertices, followed by those of the midpoints; differentiable."""
         values = _checks.as_float(values, "values")
         return jnp.concatenate(
             [values, (gather_in_bounds(values, self.edges[:, 0]) + gather_in_bounds(values, self.edges[:, 1])) / 2]
@@ -113,13 +113,13 @@ class Subdivision(NamedTuple):
 
 
 def subdivision(faces: Int[Array, "faces 3"], num_vertices: int) -> Subdivision:
-    """Divides every face in four at the midpoints of its sides. Runs outside `jit`.
+    """Divides every face into four at the midpoints of its sides. Runs outside of `jit`.
 
-    Neighbours share the midpoint between them, so a closed mesh stays closed. The surface stays the same.
+    Neighbouring faces share the midpoint of their edge, so a closed mesh stays closed. The surface does not change.
 
     Args:
-        faces: Concrete vertex indices; padding faces (-1) become four padding faces.
-        num_vertices: Of the mesh, the index of the first new vertex.
+        faces: Concrete vertex indices; a padding face (-1) becomes four padding faces.
+        num_vertices: Number of vertices of the mesh, which is the index of the first new vertex.
 
     Raises:
         TypeError: If `faces` is traced.
@@ -133,13 +133,13 @@ def subdivision(faces: Int[Array, "faces 3"], num_vertices: int) -> Subdivision:
         raise TypeError("faces must be concrete to be divided: call subdivision outside jit and use its result inside.")
     corners = np.asarray(_checks.as_faces(faces, num_vertices))
     sides = np.sort(np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1), axis=-1)  # (faces, 3, 2)
-    sound = np.all(corners >= 0, axis=1)
-    edges, number = np.unique(sides[sound].reshape(-1, 2), axis=0, return_inverse=True)
+    valid = np.all(corners >= 0, axis=1)
+    edges, number = np.unique(sides[valid].reshape(-1, 2), axis=0, return_inverse=True)
     middles = np.full(corners.shape, -1, np.int64)
-    middles[sound] = number.reshape(-1, 3) + num_vertices
+    middles[valid] = number.reshape(-1, 3) + num_vertices
     (a, b, c), (ab, bc, ca) = corners.T, middles.T
     children = np.stack([(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]).transpose(2, 0, 1)
-    children[~sound] = -1
+    children[~valid] = -1
     return Subdivision(
         jnp.asarray(children.reshape(-1, 3), jnp.int32),
         jnp.asarray(edges.reshape(-1, 2), jnp.int32),
@@ -193,8 +193,8 @@ class SurfaceSamples(NamedTuple):
 
     Attributes:
         points: Positions.
-        face: The face that each lies on, -1 where the mesh has no area.
-        barycentric: The weights of the face's corners.
+        face: The face of each point, -1 if the mesh has no area.
+        barycentric: Weights of the face's corners.
     """
 
     points: Float[Array, "samples 3"]
@@ -205,15 +205,15 @@ class SurfaceSamples(NamedTuple):
 def sample_surface(
     key: jax.Array, vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], count: int
 ) -> SurfaceSamples:
-    """Points spread at random over a mesh, evenly by area.
+    """Random points on a mesh, distributed uniformly by area.
 
-    Gradients: reach `vertices` from the points, each held to its place on its face.
+    Gradients: reach `vertices` from the points, which keep their barycentrics.
 
     Args:
-        key: Of `jax.random`.
+        key: A key of `jax.random`.
         vertices: Positions.
-        faces: Vertex indices of each face. Padding and faces without an area get no point.
-        count: How many points.
+        faces: Vertex indices of each face. Padding and faces of zero area receive no points.
+        count: Number of points.
 
     Returns:
         The points; zeros, with face -1, if the mesh has no area.
@@ -236,7 +236,7 @@ def sample_surface(
         nothing = jnp.zeros((count, 3), dtype)
         return SurfaceSamples(nothing, jnp.full(count, -1, jnp.int32), nothing)
     which, inward, across = jax.random.split(key, 3)
-    # Sums in parallel may differ in their last digit, also across a face of no area; those give way to a neighbour.
+    # Parallel sums may differ in their last digit, also across a face of zero area, which a neighbour then replaces.
     total = lax.cummax(jnp.cumsum(areas))
     index = jnp.arange(areas.shape[0], dtype=jnp.int32)
     nearest = lax.cummax(jnp.where(areas > 0, index, -1))
@@ -244,7 +244,7 @@ def sample_surface(
     chosen = jnp.searchsorted(total, jax.random.uniform(which, (count,), dtype) * total[-1], side="right")
     face = gather_in_bounds(nearest, jnp.clip(chosen, 0, areas.shape[0] - 1))
     face = jnp.where(total[-1] > 0, face, -1)
-    # The root makes the weights even over the triangle.
+    # The square root makes the distribution uniform over the triangle.
     root, along = jnp.sqrt(jax.random.uniform(inward, (count,), dtype)), jax.random.uniform(across, (count,), dtype)
     barycentric = jnp.stack([1 - root, root * (1 - along), root * along], axis=-1)
     barycentric = jnp.where(face[:, None] >= 0, barycentric, 0)
@@ -259,9 +259,9 @@ def smooth_normals(vertices, faces) -> jax.Array:
     """`vertex_normals` for arguments that have been checked."""
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros_like(vertices)
-    # One scale for the whole mesh, so that areas compare.
-    sound = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
-    scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(sound - sound[:1]))))
+    # One scale for the whole mesh, so that areas stay comparable.
+    finite = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
+    scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(finite - finite[:1]))))
     products = _cross_products(vertices * scale, faces, rescaled=False)
     total = jnp.zeros_like(vertices)
     for k in range(3):
@@ -271,14 +271,14 @@ def smooth_normals(vertices, faces) -> jax.Array:
 
 @inline_jit("rescaled", "backend")
 def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None = "xla"):
-    """A vector along each face's normal, twice its area long unless rescaled; zero for faces that have none."""
+    """A vector along each face's normal, of twice the face's area unless rescaled; zero for degenerate faces."""
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((faces.shape[0], 3), vertices.dtype)
     corner = corner_values(vertices, faces, backend=backend)
     # Masked before the product: its derivative would be NaN times zero.
-    sound = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
-    corner = jnp.where(sound[:, None], corner, 0)
-    # Around corner 1 as in Neural Renderer: where a face lies along the light, the last bit decides.
+    valid = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
+    corner = jnp.where(valid[:, None], corner, 0)
+    # Around corner 1 as in Neural Renderer: for a face parallel to the light, the last bit decides.
     forward, back = corner[2] - corner[1], corner[0] - corner[1]
     if rescaled:
         forward, back = _near_one(forward), _near_one(back)
@@ -287,9 +287,9 @@ def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None =
 
 
 def is_noise(product, forward, back):
-    """Whether a cross product is no more than the rounding of its terms, as it is for vectors along one line.
+    """Whether a cross product is within the rounding error of its terms, as it is for collinear vectors.
 
-    Compilers contract products and sums where they like, so that not even that of a vector with itself is zero.
+    Compilers may contract products and sums, so that even the product of a vector with itself need not be zero.
     """
     largest, *sides = (
         jnp.maximum(jnp.maximum(abs(v[..., 0]), abs(v[..., 1])), abs(v[..., 2])) for v in (product, forward, back)
@@ -299,28 +299,26 @@ def is_noise(product, forward, back):
 
 @inline_jit()
 def unit(normal: jax.Array) -> jax.Array:
-    """Vectors along the last axis brought to length 1, zero where they have no direction."""
-    # Not jnp.sum, whose order of terms depends on the shape of the array.
+    """Vectors along the last axis normalized to length 1, zero where they have no direction."""
+    # Not jnp.sum: its order of terms depends on the shape of the array.
     x, y, z = (normal[..., i : i + 1] for i in range(3))
     squared = x * x + y * y + z * z
-    sound = (squared > 0) & jnp.isfinite(squared)
-    # Not rsqrt, whose last bit depends on the size of the array.
-    return jnp.where(sound, normal, 0) / jnp.sqrt(jnp.where(sound, squared, 1))
+    valid = (squared > 0) & jnp.isfinite(squared)
+    # Not rsqrt: its last bit depends on the size of the array.
+    return jnp.where(valid, normal, 0) / jnp.sqrt(jnp.where(valid, squared, 1))
 
 
 @inline_jit()
 def _near_one(vectors):
-    """The same directions, scaled so that products of their coordinates neither overflow nor vanish."""
+    """The vectors scaled so that products of their coordinates neither overflow nor underflow."""
     scale = power_of_two_scale(*(vectors[..., i] for i in range(3)))
     return vectors * lax.stop_gradient(scale)[..., None]
 
 
 @inline_jit("backend")
 def corner_values(values, faces, *, backend: Backend | None = "xla") -> jax.Array:
-    """Rows of per-vertex values at each corner of the faces, `(3, faces, channels)`.
+    """Per-vertex values at each corner of the faces, `(3, faces, channels)`; zero for padding.
 
-    Zeros for padding, which gives back no cotangent.
-
-    Plain JAX where there is no say in it, so that what it is part of can be exported.
+    Defaults to plain JAX so that callers stay exportable.
     """
     return gather(values, faces.T, backend=backend)

@@ -1,4 +1,4 @@
-"""Lights. Every class is a pytree whose numbers can all be differentiated, mapped and optimised."""
+"""Lights. Every class is a pytree. All of its numbers can be differentiated, mapped and optimized."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Arriving(NamedTuple):
     """Light that arrives at points.
 
     Attributes:
-        color: Of the light, one channel or several.
-        toward: Vector to where it comes from, which a surface's normal is multiplied with; None for light that
-            `color` alone describes.
+        color: Colour of the light, with one or several channels.
+        toward: Vector towards the light. A surface receives the colour times the positive part of the scalar product of
+            this vector and its normal. None for light that does not depend on the normal in this way.
     """
 
     color: Float[Array, "*points channels"]
@@ -30,20 +30,20 @@ class Arriving(NamedTuple):
 
 @runtime_checkable
 class Light(Protocol):
-    """A light; any pytree with this method is one."""
+    """A light: any pytree with this method."""
 
     def arriving(self, position: Float[Array, "*points 3"], normal: Float[Array, "*points 3"]) -> Arriving:
-        """The light at points of a surface, given in the world."""
+        """The light at points of a surface, in world space."""
         ...
 
 
 @pytree()
 class AmbientLight:
-    """Light from everywhere.
+    """Light of equal intensity from all directions.
 
     Attributes:
         intensity: Factor on the colour.
-        color: One number or one a channel.
+        color: A scalar, or one value per channel.
     """
 
     intensity: ArrayLike = 0.5
@@ -59,14 +59,14 @@ class AmbientLight:
 
 @pytree()
 class DirectionalLight:
-    """Light from far away.
+    """Light from an infinite distance.
 
-    A surface gets `intensity * color * max(0, normal . direction)`.
+    A surface receives `intensity * color * max(0, normal . direction)`.
 
     Attributes:
         intensity: Factor on the colour.
-        color: One number or one a channel.
-        direction: Where the light comes from; used as it is, so its length scales the light.
+        color: A scalar, or one value per channel.
+        direction: Direction towards the light; not normalized, so its length scales the light.
     """
 
     intensity: ArrayLike = 0.5
@@ -86,13 +86,13 @@ class DirectionalLight:
 class PointLight:
     """Light from a point.
 
-    A surface at distance d gets `intensity * color * max(0, cosine) / (a + b d + c d^2)`.
+    A surface at distance d receives `intensity * color * max(0, cosine) / (a + b d + c d^2)`.
 
     Attributes:
         intensity: Factor on the colour.
-        color: One number or one a channel.
-        position: Of the light, in the world.
-        attenuation: a, b and c above: (1, 0, 0) does not fall with distance, (0, 0, 1) as real light does.
+        color: A scalar, or one value per channel.
+        position: Position of the light, in world space.
+        attenuation: a, b and c above: (1, 0, 0) is constant, (0, 0, 1) is the inverse square law.
     """
 
     intensity: ArrayLike = 0.5
@@ -113,14 +113,15 @@ class PointLight:
 
 @pytree()
 class SphericalHarmonicsLight:
-    """Light from all around, given by nine spherical harmonics of what arrives from each direction.
+    """Environment light, given by the nine spherical harmonics of degree 0 to 2 of the incoming radiance.
 
-    A surface gets the mean over its half of the sky, weighted by the cosine, so that a sky of the constant radiance 1,
-    whose first coefficient is `sqrt(4 pi)`, gives 1. It may come out negative where the nine describe no sky.
+    A surface receives the mean radiance over its hemisphere, weighted by the cosine: a constant radiance of 1, whose
+    first coefficient is `sqrt(4 pi)`, gives 1. The result may be negative where the coefficients describe no
+    environment.
 
     Attributes:
-        coefficients: Of 1, y, z, x, xy, yz, 3z^2 - 1, xz, x^2 - y^2 in this order (degree, then order), with the usual
-            orthonormal factors; one row each, of one or several channels.
+        coefficients: Coefficients of 1, y, z, x, xy, yz, 3z^2 - 1, xz, x^2 - y^2 in this order (degree, then order),
+            with the usual orthonormal factors; one row each, with one or several channels.
 
     References:
         Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, 2001, equation 10.
@@ -136,10 +137,10 @@ class SphericalHarmonicsLight:
         if coefficients.ndim == 1:
             coefficients = coefficients[:, None]
         _checks.check_shape(coefficients, "coefficients", 9, "channels")
-        return Arriving(_sky(coefficients, normal))
+        return Arriving(_irradiance(coefficients, normal))
 
 
-# From the upper right behind the default camera, so that a mesh shows its relief.
+# From the upper right behind the default camera, so that shading shows the relief.
 DEFAULT_LIGHTS = (AmbientLight(0.4), DirectionalLight(0.6, direction=(0.4243, 0.5657, 0.7071)))
 
 
@@ -149,7 +150,7 @@ def depends_on_position(light: Light) -> bool:
 
 
 def check_lights(lights: Sequence[Light] | None) -> tuple[Light, ...]:
-    """The lights as a tuple, the default ones for None."""
+    """The lights as a tuple; the default lights for None."""
     if lights is None:
         return DEFAULT_LIGHTS
     if not isinstance(lights, Sequence) or isinstance(lights, str):
@@ -163,56 +164,56 @@ def check_lights(lights: Sequence[Light] | None) -> tuple[Light, ...]:
 def diffuse(
     lights: Sequence[Light], position: Float[Array, "*points 3"], normal: Float[Array, "*points 3"]
 ) -> Float[Array, "*points channels"]:
-    """All light on a matt surface, one or several channels."""
+    """Light on a diffuse surface, with one or several channels."""
     total = jnp.zeros((*normal.shape[:-1], 1), normal.dtype)
     for light in lights:
         color, toward = light.arriving(position, normal)
         if toward is not None:
-            color = _on_slope(color, normal, toward)
+            color = _lambert_cosine(color, normal, toward)
         total = add(total, color)
     return total
 
 
 @inline_jit()
-def _on_slope(color, normal, toward):
+def _lambert_cosine(color, normal, toward):
     cosine = dot(normal, toward)
-    # Not maximum: faces exactly along the light are common, and there it would have half a derivative.
+    # Not maximum: faces exactly parallel to the light are common, and its derivative would be one half there.
     return color * jnp.where(cosine > 0, cosine, 0)
 
 
 def add(total, color):
-    """The sum of two lights of one number of channels."""
+    """The sum of two lights, whose numbers of channels must match."""
     if color.shape[-1] != total.shape[-1] and 1 not in (color.shape[-1], total.shape[-1]):
         raise ValueError(
-            f"lights must have colours of one number of channels, got {total.shape[-1]} and {color.shape[-1]}."
+            f"lights must have colours with the same number of channels, got {total.shape[-1]} and {color.shape[-1]}."
         )
     return total + color
 
 
 @inline_jit()
 def dot(a, b):
-    """Scalar products along the last axis, which stays."""
-    # Not the sum of a product: XLA for the CPU (jax 0.10) gets it wrong where a mask and a batch meet.
+    """Scalar products along the last axis, which is kept with size 1."""
+    # Not the sum of a product: XLA for the CPU (jax 0.10) computes it wrongly where a mask and a batch meet.
     return sum(a[..., i : i + 1] * b[..., i : i + 1] for i in range(3))
 
 
 @inline_jit()
 def _from_point(color, light, attenuation, position):
-    """Colour and direction of a point's light where it arrives."""
+    """Colour of a point light at a position, and the unit vector towards the light."""
     ray = light - position
     squared = sum(ray[..., i : i + 1] ** 2 for i in range(3))
-    apart = squared > 0
-    squared = jnp.where(apart, squared, 1)
+    distinct = squared > 0
+    squared = jnp.where(distinct, squared, 1)
     distance = jnp.sqrt(squared)
-    fall = attenuation[0] + attenuation[1] * distance + attenuation[2] * squared
-    return color / jnp.where(fall > 0, fall, 1), jnp.where(apart, ray / distance, 0)
+    divisor = attenuation[0] + attenuation[1] * distance + attenuation[2] * squared
+    return color / jnp.where(divisor > 0, divisor, 1), jnp.where(distinct, ray / distance, 0)
 
 
 @inline_jit()
-def _sky(coefficients, normal):
+def _irradiance(coefficients, normal):
     x, y, z = (normal[..., i : i + 1] for i in range(3))
     one = np.sqrt(1 / (4 * np.pi))
-    # The cosine's own harmonics, pi, 2 pi / 3 and pi / 4, divided by pi.
+    # The harmonics of the clamped cosine, pi, 2 pi / 3 and pi / 4, divided by pi.
     first, second = 2 / 3 * np.sqrt(3 / (4 * np.pi)), 1 / 4 * np.sqrt(15 / (4 * np.pi))
     third = 1 / 4 * np.sqrt(5 / (16 * np.pi))
     basis = [
@@ -223,7 +224,7 @@ def _sky(coefficients, normal):
         second * x * z,
         second / 2 * (x * x - y * y),
     ]
-    # A degenerate face has no normal and gets the sky's mean alone, like any direction's average.
+    # A degenerate face has no normal and receives the mean over all directions.
     return reduce(jnp.add, [value * coefficients[k] for k, value in enumerate(basis)])
 
 
@@ -232,5 +233,5 @@ def _color(light):
     _checks.check_shape(intensity, "intensity")
     color = _checks.as_compute(light.color, "color")
     if color.ndim > 1:
-        raise ValueError(f"color must be a number or have one value a channel, got shape {color.shape}.")
+        raise ValueError(f"color must be a number or have one value per channel, got shape {color.shape}.")
     return jnp.atleast_1d(color) * intensity

@@ -1,4 +1,4 @@
-"""The mesh every loader and shape returns; several put into one batch or one scene."""
+"""The mesh that loaders and shapes return, and batches and scenes of several meshes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from jnr._textures import Textures, UVTexture
 
 
 class Mesh(NamedTuple):
-    """A triangle mesh; `render(*mesh)` draws it.
+    """A triangle mesh; `render(mesh)` renders it.
 
     Attributes:
         vertices: Positions.
         faces: int32 vertex indices of each face, counter-clockwise seen from outside.
-        textures: Whatever `render` takes as textures, None where there is none.
+        textures: Textures as `render` takes them, None if there are none.
     """
 
     vertices: Float[Array, "vertices 3"]
@@ -35,20 +35,20 @@ class Mesh(NamedTuple):
 
 
 def stack(meshes: Sequence[Mesh]) -> Mesh:
-    """Puts different meshes into one batch for `vmap`.
+    """Stacks different meshes into one batch for `vmap`.
 
-    Shorter arrays are padded: vertices and texels with zeros, faces with -1. Padding is not drawn, costs next to
-    nothing and gets no gradient, so each mesh renders to the picture that it gives alone.
+    Shorter arrays are padded: vertices and texels with zeros, faces with -1. Padding is not rendered, costs next to
+    nothing and receives no gradient, so each mesh has the same rendering as on its own.
 
     Args:
         meshes: At least one; all with vertex colours, or all with texture cubes of one size, or all with UV textures of
-            one wrap and filter. A mesh without textures is white beside others that have them.
+            one wrap and filter. A mesh without textures becomes white if others have textures.
 
     Returns:
-        One mesh whose every array has a leading batch axis.
+        One mesh whose arrays all have a leading batch axis.
 
     Raises:
-        ValueError: If there are no meshes, or their textures do not go together.
+        ValueError: If there are no meshes, or their textures are not compatible.
 
     Example:
         >>> batch = jnr.stack([jnr.shapes.cube(), jnr.shapes.icosphere(2)])
@@ -63,16 +63,16 @@ def stack(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def concatenate(meshes: Sequence[Mesh]) -> Mesh:
-    """Puts meshes into one scene.
+    """Concatenates meshes into one scene.
 
     Args:
-        meshes: At least one; textures as for `stack`, but UV textures may wrap each in its own way.
+        meshes: At least one; textures as for `stack`, but UV textures may have different wraps.
 
     Returns:
-        One mesh with the vertices and faces of all, in their order.
+        One mesh with the vertices and faces of all, in order.
 
     Raises:
-        ValueError: If there are no meshes, or their textures do not go together.
+        ValueError: If there are no meshes, or their textures are not compatible.
 
     Example:
         >>> ball = jnr.shapes.icosphere(2)
@@ -87,14 +87,14 @@ def concatenate(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def normalize(mesh: Mesh) -> Mesh:
-    """Moves and scales a mesh so that its box is centred at the origin and the longest side reaches from -1 to 1.
+    """Moves and scales a mesh so that its bounding box is centred at the origin and its longest side is from -1 to 1.
 
-    Faces, textures and the order of vertices stay; Neural Renderer's `load_obj` does the same to what it reads.
+    Faces, textures and the order of vertices are kept. Neural Renderer's `load_obj` normalizes in the same way.
 
     Gradients: reach the vertices.
 
     Raises:
-        ValueError: If there is no vertex, or all are at one place.
+        ValueError: If there is no vertex, or all vertices coincide.
     """
     vertices = _checks.as_compute(mesh.vertices, "vertices")
     _checks.check_shape(vertices, "vertices", "vertices", 3)
@@ -103,18 +103,20 @@ def normalize(mesh: Mesh) -> Mesh:
     low, high = jnp.min(vertices, axis=0), jnp.max(vertices, axis=0)
     longest = jnp.max(high - low)
     if _checks.is_concrete(longest) and not float(longest) > 0:
-        raise ValueError(f"vertices must not all be at one place, got a box of size {float(longest):g}.")
+        raise ValueError(f"vertices must not all coincide, got a bounding box of size {float(longest):g}.")
     return mesh._replace(vertices=(vertices - low - (high - low) / 2) * (2 / longest))
 
 
 def subdivide(mesh: Mesh) -> Mesh:
-    """Divides every face of a mesh in four at the midpoints of its sides; it looks the same. Runs outside `jit`.
+    """Divides every face of a mesh into four at the midpoints of its sides, without changing its appearance.
 
-    Gradients: reach the vertices and the textures; see `subdivision` for the part that can run under `jit`.
+    It runs outside of `jit`; see `subdivision` for the part that can run under `jit`.
+
+    Gradients: reach the vertices and the textures.
 
     Args:
-        mesh: With vertex colours or a `UVTexture`, or without textures. Texture cubes cannot be divided: make them
-            after, or see `cubes_to_uv`.
+        mesh: A mesh with vertex colours, a `UVTexture` or no textures. Texture cubes cannot be divided: create them
+            afterwards, or see `cubes_to_uv`.
 
     Raises:
         TypeError: If the faces are traced.
@@ -173,7 +175,7 @@ def _kind(textures) -> str:
 
 
 def _alike(meshes):
-    """The meshes with textures of one kind: white where one has none and others do."""
+    """The meshes with textures of one kind: white for a mesh without textures if others have them."""
     kinds = {_kind(mesh.textures) for mesh in meshes} - {"none"}
     if len(kinds) > 1:
         raise ValueError(
@@ -241,7 +243,7 @@ def _stack_textures(textures, faces):
     images = [_images(texture) for texture in textures]
     wraps = [_wraps(texture, own) for texture, own in zip(textures, images, strict=True)]
     count = max(map(len, images))
-    # Images beside the longest list's are never looked at, so their wrap is whatever its is.
+    # Missing images of a shorter list are never read, so they take the longest list's wrap.
     longest = max(wraps, key=len)
     _check_same([(*own, *longest[len(own) :]) for own in wraps], "one wrap")
     _check_same([texture.filter for texture in textures], "one filter")

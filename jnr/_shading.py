@@ -1,4 +1,4 @@
-"""Shading: the colour of what a pixel sees, from texture, normal and lights."""
+"""Shading: the colour of a visible surface from texture, normal and lights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from jnr._pytree import pytree
 
 
 class Surface(NamedTuple):
-    """What a shader is given: the surface that each pixel sees. All of it is zero on background.
+    """The surface that each pixel sees, as a shader receives it. All fields are zero on background.
 
     Attributes:
         albedo: Colour of the texture.
-        position: In the world.
-        normal: Unit normal in the world, on the side that is seen.
+        position: Position in world space.
+        normal: Unit normal in world space, on the visible side.
         viewer: Unit vector towards the camera.
-        attributes: `render`'s attributes, no channels where it was given none.
+        attributes: `render`'s attributes, interpolated, without channels if none were given.
         fragments: From `rasterize`.
         lights: `render`'s lights.
     """
@@ -42,16 +42,16 @@ class Surface(NamedTuple):
 
 
 class Shader(Protocol):
-    """Any function of a surface that returns colours."""
+    """A shader: any function from a `Surface` to colours."""
 
     def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
-        """The colour of each pixel that sees the surface; what it returns elsewhere is not used."""
+        """The colour of each pixel; values on background are not used."""
         ...
 
 
 @pytree()
 class Lambert:
-    """A matt surface: the texture times the light."""
+    """A diffuse surface: the texture times the light."""
 
     def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
         """The colour of each pixel."""
@@ -60,14 +60,14 @@ class Lambert:
 
 @pytree()
 class Phong:
-    """A matt surface with highlights.
+    """A diffuse surface with specular highlights.
 
-    To `Lambert`'s colour each light with a direction adds `specular * color * max(0, r . v) ^ shininess`, where r is
-    its mirrored direction and v the viewer's, on the side that it shines on.
+    Each light with a direction adds `specular * color * max(0, r . v) ^ shininess` to `Lambert`'s colour, where r is
+    the reflected direction of the light and v the direction of the viewer, on the side that the light illuminates.
 
     Attributes:
-        specular: Strength of the highlights: a number or one a channel.
-        shininess: How small they are.
+        specular: Strength of the highlights: a scalar, or one value per channel.
+        shininess: Exponent; larger values give smaller highlights.
 
     References:
         Phong, Illumination for computer generated pictures, 1975.
@@ -80,7 +80,7 @@ class Phong:
         """The colour of each pixel."""
         specular = _checks.as_compute(self.specular, "specular")
         if specular.ndim > 1:
-            raise ValueError(f"specular must be a number or have one value a channel, got shape {specular.shape}.")
+            raise ValueError(f"specular must be a number or have one value per channel, got shape {specular.shape}.")
         shininess = _checks.as_compute(self.shininess, "shininess")
         _checks.check_shape(shininess, "shininess")
         highlights = jnp.zeros((*surface.normal.shape[:-1], 1), surface.normal.dtype)
@@ -108,7 +108,7 @@ def _lambert(surface):
 
 
 def match_channels(light: jax.Array, color: jax.Array) -> jax.Array:
-    """Light of one channel or the colour's number of them, in the colour's dtype."""
+    """The light in the colour's dtype; it must have one channel or as many as the colour."""
     if light.shape[-1] not in (1, color.shape[-1]):
         raise ValueError(
             f"lights must have one colour channel or the textures' {color.shape[-1]}, got {light.shape[-1]}."
@@ -124,13 +124,13 @@ def face_sides(
     *,
     backend: Backend | None = None,
 ) -> Float[Array, " faces"]:
-    """1 where the camera sees the side from which a face is counter-clockwise, -1 where it sees the other."""
+    """1 where the camera sees the front of a face, from which it is counter-clockwise, -1 where it sees the back."""
     clip_positions, clip_from_world = lax.stop_gradient((clip_positions, clip_from_world))
     rows = corner_values(clip_positions[:, jnp.array([0, 1, 3])], faces, backend=backend)
     # Rescaled, since a product of three large coordinates overflows.
     scale = power_of_two_scale(*(row[:, i] for row in rows for i in range(3)))
     (x0, y0, w0), (x1, y1, w1), (x2, y2, w2) = ([row[:, i] * scale for i in range(3)] for row in rows)
     turn = x0 * (y1 * w2 - y2 * w1) + x1 * (y2 * w0 - y0 * w2) + x2 * (y0 * w1 - y1 * w0)
-    # A face seen from behind is clockwise in the image, or, if the camera mirrors, counter-clockwise.
+    # A face seen from behind is clockwise in the image, or counter-clockwise if the camera mirrors.
     mirrored = jnp.linalg.det(clip_from_world[:3, :3]) > 0
     return jnp.where((turn < 0) != mirrored, -1, 1).astype(clip_positions.dtype)

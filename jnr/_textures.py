@@ -1,4 +1,4 @@
-"""Textures: vertex colours, a cube of texels for each face, or images laid over the mesh; and their conversions."""
+"""Textures: vertex colours, a cube of texels per face, or UV-mapped images; and conversions between them."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ FILTERS = ("nearest", "bilinear", "trilinear")
 
 @pytree(static=("wrap", "filter"))
 class UVTexture:
-    """Images laid over a mesh by texture coordinates; `render` takes one as `textures`.
+    """Images mapped onto a mesh by texture coordinates; `render` takes one as `textures`.
 
-    (0, 0) is the lower left corner of an image and (1, 1) the upper right, as in OBJ files and OpenGL; the centre of
+    (0, 0) is the lower left corner of an image and (1, 1) the upper right, as in OBJ files and OpenGL. The centre of
     the texel in row r and column c of `height` x `width` lies at ((c + 0.5) / width, 1 - (r + 0.5) / height).
 
-    Gradients: reach `images`, `border`, `uv` and, where the renderer lets them, the positions. Nearest sampling has no
+    Gradients: reach `images`, `border`, `uv` and, through the barycentrics, the positions. Nearest sampling has no
     gradient to `uv`.
 
     Attributes:
-        images: One image, or one a material, of any sizes and one number of channels; row 0 at the top.
-        uv: Texture coordinates: one row a vertex, or rows of which `uv_faces` picks three a face.
-        uv_faces: Rows of `uv` at each face's corners; None where `uv` has one row a vertex.
-        material: Which image each face has; None where there is one for all.
-        wrap: Outside of the image: `"repeat"`, `"mirror"` (every other copy is turned round), `"clamp"` (the
-            outermost texel goes on), `"border"` (the colour `border`); or one of them for each image.
-        filter: `"nearest"` texel, `"bilinear"`, or `"trilinear"`: bilinear in the two levels of the image's pyramid
-            whose texels are nearest to a pixel in size, which keeps distant textures from flickering.
-        border: Colour outside of the images under `"border"`: a number or one a channel.
-        sizes: For each image, (height, width) of its part in use, rows and columns that come first; None where all
-            of it is. `jnr.stack` pads images to one size.
+        images: One image, or one per material, of any sizes and with the same number of channels; row 0 at the top.
+        uv: Texture coordinates: one row per vertex, or rows that `uv_faces` refers to.
+        uv_faces: Rows of `uv` at each face's corners; None if `uv` has one row per vertex.
+        material: Index of each face's image; None if all faces have the same image.
+        wrap: Texels outside of the image: `"repeat"`, `"mirror"` (every other copy is mirrored), `"clamp"` (the
+            outermost texel), `"border"` (the colour `border`); or one of these per image.
+        filter: `"nearest"`, `"bilinear"`, or `"trilinear"`: bilinear in the two mip levels whose texels are closest to
+            a pixel in size, which prevents distant textures from flickering.
+        border: Colour outside of the images for `"border"`: a scalar, or one value per channel.
+        sizes: (height, width) of the part of each image that is used, which starts at its first row and column; None if
+            all of it is. `jnr.stack` pads images to one size.
 
     Example:
         >>> checker = jnp.tile(jnp.eye(2), (4, 4))[..., None].repeat(3, axis=-1)
@@ -68,7 +68,7 @@ class UVTexture:
     sizes: Sequence[Int[Array, 2]] | None = None
 
 
-# One colour a vertex, one cube of texels a face, or images.
+# One colour per vertex, one cube of texels per face, or images.
 Textures = jax.Array | np.ndarray | UVTexture
 
 
@@ -138,7 +138,7 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
         for size, image in zip(sizes, images, strict=True):
             if _checks.is_concrete(size) and not np.all((np.asarray(size) >= 1) & (size <= np.array(image.shape[:2]))):
                 raise ValueError(f"sizes must lie within their images, got {size} for {image.shape[:2]}.")
-        # Traced ones may be anything and must not lead out of the table.
+        # Traced sizes are not checked and must not lead out of the table.
         sizes = [
             jnp.clip(jnp.asarray(size, jnp.int32), 1, jnp.array(image.shape[:2], jnp.int32))
             for size, image in zip(sizes, images, strict=True)
@@ -196,7 +196,7 @@ def _sample_uv(checked, faces, fragments, clip_positions, *, backend):
 
 
 def _uv_steps(checked, faces, fragments, clip_positions, uv, backend):
-    """How far the texture coordinate moves from a pixel to the next column and row: `(height, width, 2, 2)`."""
+    """Derivatives of the texture coordinate with respect to column and row: `(height, width, 2, 2)`."""
     gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index)
     corners = gather(
         checked.uv, visible_corners(checked.uv_faces, fragments.face_index, backend=backend), backend=backend
@@ -210,7 +210,7 @@ def _uv_steps(checked, faces, fragments, clip_positions, uv, backend):
 
 
 class _Pyramid(NamedTuple):
-    """All levels of all images as rows of one table, and where each level lies in it."""
+    """All mip levels of all images as rows of one table, and the position of each level in it."""
 
     texels: jax.Array
     first: jax.Array
@@ -248,7 +248,7 @@ def _pyramid(images, sizes, *, mipmap: bool) -> _Pyramid:
 
 
 def _halve(image, size):
-    """The next level: each texel the mean of the area it covers, also where the size is odd."""
+    """The next level: each texel is the mean of the area that it covers, also where the size is odd."""
     for axis in range(2):
         image = _halve_axis(jnp.moveaxis(image, axis, 0), size[axis])
         image = jnp.moveaxis(image, 0, axis)
@@ -256,7 +256,7 @@ def _halve(image, size):
 
 
 def _halve_axis(image, n):
-    # Of n = 2m texels each takes two. Of n = 2m + 1 each takes 2 + 1/m: all of one and parts of its neighbours.
+    # With n = 2m texels each covers two. With n = 2m + 1 each covers 2 + 1/m: one texel and parts of its neighbours.
     rows = max(image.shape[0] // 2, 1)
     image = jnp.pad(image, ((0, 2 * rows + 1 - image.shape[0]), (0, 0), (0, 0)))
     i, half = jnp.arange(rows, dtype=image.dtype), (n // 2).astype(image.dtype)
@@ -270,22 +270,22 @@ def _halve_axis(image, n):
 
 
 @inline_jit("nearest", "backend")
-def _sample(checked, wanted, uv, material, step, *, nearest, backend=None):
-    """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` says.
+def _sample(checked, mask, uv, material, step, *, nearest, backend=None):
+    """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` determines.
 
-    Anything where they are not `wanted` `(...)`.
+    Undefined where `mask` `(...)` is False.
     """
     pyramid = _pyramid(checked.images, checked.sizes, mipmap=step is not None)
     row = None if material is None else material * pyramid.levels
     if step is None:
-        return _sample_level(checked, pyramid, wanted, uv, material, row, nearest=nearest, backend=backend)
+        return _sample_level(checked, pyramid, mask, uv, material, row, nearest=nearest, backend=backend)
     base = jnp.stack([_of(pyramid.width, row), _of(pyramid.height, row)], axis=-1).astype(uv.dtype)
     texels = (step[..., 0] * base[..., None, 0]) ** 2 + (step[..., 1] * base[..., None, 1]) ** 2
     largest = jnp.maximum(texels[..., 0], texels[..., 1])
-    # Half the logarithm of the square. Below one texel a pixel it is the first level, and has no derivative.
+    # Half the logarithm of the square. Below one texel per pixel it is the first level, which has no derivative.
     magnified = ~(largest > 1)
     level = jnp.where(magnified, 0, 0.5 * jnp.log2(jnp.where(magnified, 1, largest)))
-    # An image smaller than the largest has come down to one texel before.
+    # An image that is smaller than the largest reaches one texel at an earlier level.
     last = jnp.floor(jnp.log2(jnp.max(base, axis=-1)) + 1e-3)
     level = jnp.where(level < last, level, last)
     low = jnp.clip(lax.stop_gradient(jnp.floor(level)), 0, pyramid.levels - 1)
@@ -293,22 +293,22 @@ def _sample(checked, wanted, uv, material, step, *, nearest, backend=None):
     row = low.astype(jnp.int32) if row is None else row + low.astype(jnp.int32)
     above = jnp.where(low + 1 > last, row, row + 1)
     finer, coarser = (
-        _sample_level(checked, pyramid, wanted, uv, material, r, nearest=False, backend=backend) for r in (row, above)
+        _sample_level(checked, pyramid, mask, uv, material, r, nearest=False, backend=backend) for r in (row, above)
     )
     return finer + fraction * (coarser - finer)
 
 
 def _of(column, row):
-    """A column of the pyramid's table at `row`, which is None where the table has one row."""
+    """A column of the pyramid's table at `row`; None stands for the only row."""
     return column[0] if row is None else gather_in_bounds(column, row)
 
 
-def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backend):
+def _sample_level(checked, pyramid, mask, uv, material, row, *, nearest, backend):
     first, stride, height, width = (
         _of(column, row) for column in (pyramid.first, pyramid.stride, pyramid.height, pyramid.width)
     )
     wraps = checked.wraps
-    # Brought near the image first: a coordinate of a thousand copies would have few digits left.
+    # Reduced to the first period: a coordinate a thousand copies away would have few digits left.
     if len(set(wraps)) == 1 and wraps[0] in ("repeat", "mirror"):
         period = 1 if wraps[0] == "repeat" else 2
         uv = uv - period * lax.stop_gradient(jnp.floor(uv / period))
@@ -319,7 +319,7 @@ def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backe
             i, inside_i = _wrapped(row_index, height, wraps, material)
             j, inside_j = _wrapped(column_index, width, wraps, material)
             inside, weight = inside_i & inside_j, row_weight * column_weight
-            indices.append(jnp.where(wanted & inside, first + i * stride + j, -1))
+            indices.append(jnp.where(mask & inside, first + i * stride + j, -1))
             weights.append(weight)
             outside = outside + jnp.where(inside, 0, weight)
     indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
@@ -328,7 +328,7 @@ def _sample_level(checked, pyramid, wanted, uv, material, row, *, nearest, backe
 
 
 def _neighbours(x, n, nearest):
-    """Texels beside a coordinate along one axis of `n` texels, and their weights."""
+    """Texels next to a coordinate along one axis of `n` texels, and their weights."""
     position = x * n.astype(x.dtype)
     if nearest:
         return [(_as_index(position), jnp.ones_like(x))]
@@ -339,21 +339,21 @@ def _neighbours(x, n, nearest):
 
 
 def _as_index(position):
-    """The texel below, far outside the image where the number is too large for an int or is none."""
+    """The texel below, far outside of the image where the number is too large for an int; texel 0 for NaN."""
     floor = lax.stop_gradient(jnp.floor(position))
     floor = jnp.where(jnp.isfinite(floor), floor, 0)
     return jnp.clip(floor, -(2.0**24), 2.0**24).astype(jnp.int32)
 
 
 def _wrapped(index, n, wraps, material):
-    """The texel that stands for one outside of the image, and whether it is inside."""
+    """The texel that a wrap mode takes for a texel outside of the image, and whether it is inside."""
 
     def wrapped(wrap):
         if wrap == "repeat":
             return jnp.mod(index, n)
         if wrap == "mirror":
-            turned = jnp.mod(index, 2 * n)
-            return jnp.where(turned < n, turned, 2 * n - 1 - turned)
+            mirrored = jnp.mod(index, 2 * n)
+            return jnp.where(mirrored < n, mirrored, 2 * n - 1 - mirrored)
         return jnp.clip(index, 0, n - 1)
 
     if len(set(wraps)) == 1:
@@ -371,8 +371,8 @@ def sample_cubes(
 ) -> Float[Array, "height width channels"]:
     """Samples a texture cube per face, trilinear in the barycentrics; zero on background.
 
-    Axis k of a face's cube runs with the weight of its corner k, from 0 to 1. Only the part near the plane where
-    the weights sum to one is ever seen.
+    Axis k of a face's cube is the weight of its corner k, from 0 to 1. Only the part near the plane where the weights
+    sum to one is visible.
 
     Gradients: reach `cubes` and, through the barycentrics, the positions.
 
@@ -468,9 +468,9 @@ def uv_to_cubes(
 ) -> Float[Array, "faces size size size channels"]:
     """Texture cubes with the colours of a UV texture.
 
-    Texel (i, j, k) of a face's cube has the colour of the point with weights (i, j, k) / (i + j + k), the one nearest
-    to the part of the cube that is seen; texel (0, 0, 0) that of the centre. What is finer than the cube is lost.
-    Trilinear textures are sampled at their finest level.
+    Texel (i, j, k) of a face's cube has the colour of the point with weights (i, j, k) / (i + j + k), which is the
+    closest point of the visible part of the cube; texel (0, 0, 0) has the colour of the centre. Detail finer than the
+    cube is lost. Trilinear textures are sampled at their finest level.
 
     Gradients: reach the texture's images and coordinates.
 
@@ -478,10 +478,11 @@ def uv_to_cubes(
         texture: The texture.
         faces: Vertex indices of each face.
         size: Texels along each side of a cube, at least 2.
-        num_vertices: Of the mesh, to check a texture with one coordinate a vertex; None takes the texture's.
+        num_vertices: Number of vertices of the mesh, to check a texture with one coordinate per vertex; None takes the
+            texture's.
 
     References:
-        Neural Renderer's `load_obj` does the same with its own sampling.
+        Neural Renderer's `load_obj` does the same with different sampling.
     """
     size = _checks.as_count(size, "size")
     if size < 2:
@@ -498,21 +499,21 @@ def uv_to_cubes(
     corners = gather_or_fill(checked.uv, checked.uv_faces)
     uv = jnp.einsum("tk,fkc->ftc", jnp.asarray(weights, corners.dtype), corners, precision=lax.Precision.HIGHEST)
     material = None if checked.material is None else jnp.broadcast_to(checked.material[:, None], uv.shape[:2])
-    wanted = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
-    color = _sample(checked, wanted, uv, material, None, nearest=checked.filter == "nearest")
+    mask = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
+    color = _sample(checked, mask, uv, material, None, nearest=checked.filter == "nearest")
     return color.reshape(faces.shape[0], size, size, size, -1)
 
 
 def colors_to_cubes(
     colors: Float[Array, "vertices channels"], faces: Int[Array, "faces 3"]
 ) -> Float[Array, "faces 2 2 2 channels"]:
-    """Texture cubes that look like vertex colours: linear in the barycentrics, hence exact with two texels a side."""
+    """Texture cubes with the colours of vertex colours: exact with two texels per side, since both are linear."""
     colors = _checks.as_float(colors, "colors")
     _checks.check_shape(colors, "colors", "vertices", "channels")
     faces = _checks.as_faces(faces, colors.shape[0])
     corners = [gather_or_fill(colors, faces[:, k]) for k in range(3)]
     weights = jnp.asarray(np.moveaxis(np.indices((2, 2, 2)), 0, -1), colors.dtype)
-    # A trilinear mixture of sums of the corners is the sum of the corners that the weights make.
+    # Trilinear interpolation of weighted sums of the corners is the weighted sum of the corners.
     cubes = jnp.zeros((faces.shape[0], 2, 2, 2, colors.shape[1]), colors.dtype)
     for k, corner in enumerate(corners):
         cubes = cubes + corner[:, None, None, None] * weights[..., k, None]
@@ -520,11 +521,11 @@ def colors_to_cubes(
 
 
 def cubes_to_uv(cubes: Float[Array, "faces t t t channels"], *, tile: int = 16) -> UVTexture:
-    """A UV texture with the colours of texture cubes: one image with a square for each face.
+    """A UV texture with the colours of texture cubes: one image with a square per face.
 
-    The corners of a face lie on the centres of its square's outer texels, so that bilinear sampling takes nothing from
-    another face. It is exact for cubes of 2 texels a side that are linear in the barycentrics (`colors_to_cubes`) and
-    where `tile - 1` is a multiple of `t - 1` at the texels.
+    The corners of a face lie on the centres of its square's outer texels, so that bilinear sampling reads no texel of
+    another face. It is exact for cubes with 2 texels per side that are linear in the barycentrics (`colors_to_cubes`),
+    and at the texels if `tile - 1` is a multiple of `t - 1`.
 
     Gradients: reach `cubes`.
 
@@ -541,7 +542,7 @@ def cubes_to_uv(cubes: Float[Array, "faces t t t channels"], *, tile: int = 16) 
     across = max(int(np.ceil(np.sqrt(num_faces))), 1)
     down = max(-(-num_faces // across), 1)
     row, column = np.indices((tile, tile)) / (tile - 1)
-    # Texels just beyond the long side carry the colours on, those farther away are never sampled.
+    # Texels just beyond the long side continue the colours; those farther away are never sampled.
     beyond = np.clip(1 - row - column, -1 / (tile - 1), None)
     weights = np.stack([beyond, column, row], axis=-1)
     weights = weights / weights.sum(axis=-1, keepdims=True)

@@ -1,12 +1,11 @@
-"""Gradients of visibility, and how to add one.
+"""Visibility gradients, and how to add one.
 
-A gradient is a function of an image, the loss's derivative by it, the positions, faces and fragments, that returns the
-derivative by the positions that is to be used::
+A visibility gradient is a function that returns the cotangent of the positions for the cotangent of an image::
 
     def gradient(image, cotangent, clip_positions, faces, fragments): ...
 
-`render(..., gradient=gradient)` uses it, and so does `with_gradient` in a pipeline of one's own. It is written for one
-mesh and one image; under `vmap` JAX maps it. `EdgeSweep` and `OpenDR` are two of them, with their options.
+`render(..., gradient=gradient)` uses it, and so does `with_gradient` in a pipeline of your own. It is written for one
+mesh and one image; `vmap` maps it. `EdgeSweep` and `OpenDR` are the two that jnr provides, with their options.
 """
 
 from jnr._ops.edge_sweep import EdgeSweep as EdgeSweep

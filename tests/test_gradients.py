@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jnr._xla.opendr import occlusion_boundary, opendr_bwd
 
 import jnr
+from jnr._ops.opendr.definition import occlusion_boundary, opendr_bwd
 
 TRIANGLES = ["opendr_tri16", "opendr_tri64"]
 FACES = jnp.array([[0, 1, 2]])

@@ -13,10 +13,10 @@ import numpy as np
 import oracle
 import pytest
 from jax import lax
-from jnr._xla import rasterize
 
 import jnr
 from jnr import _backend
+from jnr._ops.rasterize import definition as rasterize
 
 NIGHTLY = os.environ.get("JNR_NIGHTLY", "0") != "0"
 BATCHES = 40 if NIGHTLY else 3

@@ -23,9 +23,6 @@ struct BarycentricsKernels {
   void (*barycentrics_bwd)(const BarycentricsItem<T>& item, const T* cotangent, int64_t begin, int64_t end, T* grad);
 };
 
-template <typename T>
-const BarycentricsKernels<T>& barycentrics_kernels();
-JNR_DECLARE_KERNELS(BarycentricsKernels, barycentrics_kernels, float)
-JNR_DECLARE_KERNELS(BarycentricsKernels, barycentrics_kernels, double)
+JNR_DECLARE_KERNELS(BarycentricsKernels, barycentrics_kernels)
 
 }  // namespace jnr

@@ -51,11 +51,12 @@ inline bool divides(int64_t sums, int64_t batch) { return sums > 0 && batch % su
 
 inline ffi::Error shape_error() { return ffi::Error::InvalidArgument("jnr: shapes of the operands do not match"); }
 
-// Into how many parts the backward pass over an image is split. A function of the image's size alone, so that a mesh has
-// the same gradient to the bit alone, in a batch and with padding.
+// Into how many parts the backward pass over an image is split. A function of the image's size alone, so that a mesh
+// has the same gradient to the bit alone, in a batch and with padding.
 inline int64_t image_parts(int64_t pixels) { return pixels >= 512 * 512 ? 4 : 1; }
 
-// Computes `sums` sums of `count` numbers each, in parts that are added in order: add(sum, part, to) adds a part to `to`.
+// Computes `sums` sums of `count` numbers each, in parts that are added in order: add(sum, part, to) adds a part to
+// `to`.
 template <typename T, typename Add>
 void sum_in_parts(Threads threads, int64_t sums, int64_t parts, int64_t count, T* total, Add add) {
   std::vector<std::unique_ptr<T[]>> others(size_t(sums * (parts - 1)));

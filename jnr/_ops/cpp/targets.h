@@ -26,8 +26,8 @@ struct Guarded<kHandler> {
 
 }  // namespace jnr
 
-// Defines custom call jnr_<op>_<suffix> by the handler jnr::op<type>. XLA derives operands, attributes and results from the
-// handler's signature, and checks dtypes and ranks before it calls the handler.
+// Defines custom call jnr_<op>_<suffix> by the handler jnr::op<type>. XLA derives operands, attributes and results from
+// the handler's signature, and checks dtypes and ranks before it calls the handler.
 #define JNR_TARGET(op, suffix, type)                                                                        \
   extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* jnr_##op##_##suffix(XLA_FFI_CallFrame*); \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(jnr_##op##_##suffix, jnr::Guarded<jnr::op<type>>::call);

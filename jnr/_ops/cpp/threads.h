@@ -1,5 +1,5 @@
-// Work on XLA's threads. How it is split depends on the sizes alone, never on the number of threads, so that results are
-// deterministic.
+// Work on XLA's threads. How it is split depends on the sizes alone, never on the number of threads, so that results
+// are deterministic.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,8 @@ struct Threads {
 };
 
 // Runs tasks 0..count-1 on XLA's threads and this one. Waits for tasks that have begun, never for a thread to become
-// free, so it cannot block the pool that it runs in. Every task runs, and an exception of one is thrown here at the end.
+// free, so it cannot block the pool that it runs in. Every task runs, and an exception of one is thrown here at the
+// end.
 inline void parallel_for(Threads threads, int64_t count, std::function<void(int64_t)> task) {
   // Helpers that start late outlive this call: they find no task left, and touch nothing else.
   struct State {

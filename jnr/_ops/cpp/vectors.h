@@ -1,6 +1,6 @@
 // Vectors of kLanes numbers, their operations by name, and the same operations on single numbers.
 //
-// Everything here has internal linkage, as variants.h demands.
+// Everything here has internal linkage; variants.h says why.
 #pragma once
 
 #include <cstdint>

@@ -27,9 +27,6 @@ struct VertexKernels {
                          Point<T>* points);
 };
 
-template <typename T>
-const VertexKernels<T>& vertex_kernels();
-JNR_DECLARE_KERNELS(VertexKernels, vertex_kernels, float)
-JNR_DECLARE_KERNELS(VertexKernels, vertex_kernels, double)
+JNR_DECLARE_KERNELS(VertexKernels, vertex_kernels)
 
 }  // namespace jnr

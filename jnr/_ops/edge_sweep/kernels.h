@@ -20,16 +20,17 @@ struct EdgeSweepItem {
   T eps;
 };
 
-// Lines that are brought into the cache together.
+// Lines that are scanned together, so that cache lines are used in full.
 constexpr int64_t kLineBlock = 16;
 
 namespace {
 
-// Distance between arrays of one number per pixel of a line. Not a power of two, of which the cache holds few; the
-// padding holds the end of the runs and whole vectors.
+// Distance between arrays of one number per pixel of a line. Not a power of two: such strides share few cache sets. The
+// padding holds the end of the runs and the rest of a vector.
 constexpr int64_t line_stride(int64_t length) { return padded_length(length) + 2 * kLanes; }
 
-// Per line of a block, the columns, colours and cotangents of the active pixels; a colour, and columns and gains for it.
+// Per line of a block, the columns, colours and cotangents of the active pixels; a colour, and columns and gains for
+// it.
 constexpr int64_t sweep_numbers(int64_t length, int64_t channels) {
   return (kLineBlock * (2 * channels + 1) + 2) * line_stride(length) + channels;
 }
@@ -52,9 +53,6 @@ struct EdgeSweepKernels {
                       T* grad);
 };
 
-template <typename T>
-const EdgeSweepKernels<T>& edge_sweep_kernels();
-JNR_DECLARE_KERNELS(EdgeSweepKernels, edge_sweep_kernels, float)
-JNR_DECLARE_KERNELS(EdgeSweepKernels, edge_sweep_kernels, double)
+JNR_DECLARE_KERNELS(EdgeSweepKernels, edge_sweep_kernels)
 
 }  // namespace jnr

@@ -42,9 +42,9 @@ ffi::Error scatter_add(Threads threads, ffi::Buffer<kType, 3> values, ffi::Buffe
   return ffi::Error::Success();
 }
 
-// Fills in the sizes of a weighted op, and returns whether shapes fit behind the batch axis. Each of values
-// (batch, count, channels), weights (batch, count, terms * group_size) and table (batch, groups * group_size, channels) is
-// an operand or the result.
+// Fills in the sizes of a weighted op, and returns whether shapes fit behind the batch axis. Each of values (batch,
+// count, channels), weights (batch, count, terms * group_size) and table (batch, groups * group_size, channels) is an
+// operand or the result.
 template <ffi::DataType kType>
 bool find_row_groups(const ffi::Buffer<kType, 3>& values, const ffi::Buffer<kType, 3>& weights,
                      const ffi::Buffer<kType, 3>& table, const ffi::Buffer<ffi::S32, 3>& index, RowGroups* groups) {
@@ -100,8 +100,8 @@ ffi::Error weighted_scatter_add(Threads threads, ffi::Buffer<kType, 3> values, f
       !has_batch(values, batch) || !has_batch(weights, batch) || !has_batch(index, batch))
     return shape_error();
   // A table with more rows than values is not split: adding up the parts would take longer than it saves.
-  int64_t parts = rows <= count ? image_parts(count) : 1, items = batch / sums;
-  sum_in_parts(threads, sums, parts, rows * groups.channels, table->typed_data(), [&](int64_t sum, int64_t part, T* to) {
+  int64_t parts = rows <= count ? image_parts(count) : 1, items = batch / sums, size = rows * groups.channels;
+  sum_in_parts(threads, sums, parts, size, table->typed_data(), [&](int64_t sum, int64_t part, T* to) {
     for (int64_t item = sum * items; item < (sum + 1) * items; ++item) {
       RowGroups own = groups;
       own.index = item_data(index, item);

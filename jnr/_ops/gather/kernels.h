@@ -42,10 +42,7 @@ struct GatherKernels<int32_t> {
   GatherKernel<int32_t> gather;
 };
 
-template <typename T>
-const GatherKernels<T>& gather_kernels();
-JNR_DECLARE_KERNELS(GatherKernels, gather_kernels, float)
-JNR_DECLARE_KERNELS(GatherKernels, gather_kernels, double)
-JNR_DECLARE_KERNELS(GatherKernels, gather_kernels, int32_t)
+JNR_DECLARE_KERNELS(GatherKernels, gather_kernels)
+JNR_DECLARE_KERNELS_OF(GatherKernels, gather_kernels, int32_t)
 
 }  // namespace jnr

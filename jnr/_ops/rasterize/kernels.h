@@ -8,7 +8,8 @@
 
 namespace jnr {
 
-enum Cull : int64_t { kCullNone = 0, kCullBack = 1, kCullFront = 2 };
+// Faces that are not rasterized, by the side that is seen; 0 for neither.
+enum Cull : int64_t { kCullBack = 1, kCullFront = 2 };
 
 // One item of a batch.
 template <typename T>
@@ -48,9 +49,6 @@ struct RasterizeKernels {
   void (*rasterize_band)(const RasterizeItem<T>& item, int64_t band, FaceBands bands, DepthBuffer buffer);
 };
 
-template <typename T>
-const RasterizeKernels<T>& rasterize_kernels();
-JNR_DECLARE_KERNELS(RasterizeKernels, rasterize_kernels, float)
-JNR_DECLARE_KERNELS(RasterizeKernels, rasterize_kernels, double)
+JNR_DECLARE_KERNELS(RasterizeKernels, rasterize_kernels)
 
 }  // namespace jnr

@@ -1,4 +1,4 @@
-"""Small scenes for the comparison of kernels with the plain-JAX ops."""
+"""Small scenes for the comparison of kernels with the plain-JAX definitions."""
 
 import golden as reference
 import numpy as np
@@ -120,3 +120,12 @@ def golden_soup(case):
     clip = np.asarray(reference.clip_from_screen(xyz, float(data["near"]), float(data["far"])))
     faces = np.arange(3 * num_faces, dtype=np.int32).reshape(1, num_faces, 3)
     return clip.reshape(batch, -1, 4), faces, data
+
+
+def check_sweep(out, expected):
+    """Checks an edge sweep against another implementation."""
+    # The order of the float32 sums differs, and terms as large as 1 / eps partly cancel.
+    scale = np.abs(expected).max(initial=0)
+    np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-4 * scale)
+    assert np.linalg.norm(out - expected) <= 1e-4 * np.linalg.norm(expected)
+    np.testing.assert_array_equal(out[..., 2], 0)

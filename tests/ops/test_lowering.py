@@ -13,7 +13,7 @@ import jnr
 
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
-from jnr.triton_kernels import edge_sweep, rows
+from jnr.triton_kernels import edge_sweep
 
 CUSTOM_CALLS = ("triton_kernel_call", "triton_kernel_call_ffi")
 
@@ -149,8 +149,8 @@ def test_xla_flag_for_determinism_applies_to_the_kernels(flag, monkeypatch):
         launched.clear()
         edge_sweep.edge_sweep_bwd(image, image, clip, faces, face_index, eps=1e-3)
         sweeps = len(launched)
-        rows.scatter_add(image[:, 0], face_index[:, 0], rows=3, sums=1)
-        rows.weighted_scatter_add(image[:, 0], image[:, 0, :, :1], face_index[:, 0, :, None], rows=3, sums=1)
+        gather.scatter_add(image[:, 0], face_index[:, 0], rows=3, sums=1)
+        gather.weighted_scatter_add(image[:, 0], image[:, 0, :, :1], face_index[:, 0, :, None], rows=3, sums=1)
         return sweeps, len(launched) - sweeps
 
     assert launches("") == (2, 2)

@@ -10,11 +10,12 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from jnr.triton_kernels import edge_sweep, rasterize, rows
+from jnr.triton_kernels import barycentrics, edge_sweep, gather, rasterize
 
 POINTERS = {
     "image_ptr": "*fp32", "cotangent_ptr": "*fp32", "clip_ptr": "*fp32", "grad_ptr": "*fp32",
     "values_ptr": "*fp32", "weights_ptr": "*fp32", "sums_ptr": "*fp32", "index_ptr": "*i32",
+    "table_ptr": "*fp32", "out_ptr": "*fp32",
     "faces_ptr": "*i32", "face_index_ptr": "*i32", "largest_ptr": "*i32", "box_ptr": "*i32", "chunks_ptr": "*i32",
     "ends_ptr": "*u32", "block_ends_ptr": "*u32", "keys_ptr": "*u32", "eps": "fp32", "one": "fp32",
 }  # fmt: skip
@@ -45,17 +46,24 @@ VARIANTS = [
     ),
     *(
         (
-            rows.weighted_scatter_add_kernel,
+            gather.scatter_add_kernel,
             1,
-            {"CHANNELS": channels, "TERMS": terms, "EACH": each, "WEIGHTED": weighted, "BLOCK": rows.BLOCK},
+            {"CHANNELS": channels, "TERMS": terms, "GROUP": group, "WEIGHTED": weighted, "BLOCK": gather.BLOCK},
             64,
             0,
         )
         # Barycentrics; attributes per corner; many features per vertex.
-        for channels, terms, each, weighted in ((3, 1, 1, 0), (3, 1, 3, 1), (64, 3, 1, 1))
+        for channels, terms, group, weighted in ((3, 1, 1, 0), (3, 1, 3, 1), (64, 3, 1, 1))
+    ),
+    (barycentrics.barycentrics_kernel, 1, {"BLOCK": barycentrics.BLOCK}, 64, 0),
+    (gather.gather_kernel, 1, {"CHANNELS": 3, "BLOCK": gather.BLOCK}, 64, 0),
+    *(
+        (kernel, 1, {"CHANNELS": channels, "TERMS": terms, "GROUP": group, "BLOCK": gather.BLOCK}, 64, 0)
+        for kernel in (gather.weighted_gather_kernel, gather.row_dot_kernel)
+        for channels, terms, group in ((3, 1, 3), (4, 8, 1))
     ),
 ]
-SHOWN = ("CULL", "AXIS", "CHANNELS", "MODE", "TERMS", "EACH")
+SHOWN = ("CULL", "AXIS", "CHANNELS", "MODE", "TERMS", "GROUP")
 NAMES = ["-".join([v[0].fn.__name__, *(f"{name}{v[2][name]}" for name in SHOWN if name in v[2])]) for v in VARIANTS]
 
 

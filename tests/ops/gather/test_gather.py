@@ -1,4 +1,4 @@
-"""Gathering rows and adding them up, by themselves."""
+"""Gather, scatter-add and their weighted forms."""
 
 import jax
 import jax.numpy as jnp
@@ -12,34 +12,35 @@ BACKENDS = [
     "xla",
     pytest.param("cpu", marks=pytest.mark.skipif(not has_cpu_kernels(), reason="installed without kernels")),
 ]
-rng = np.random.default_rng(0)
 
 
 def table_and_index(count=50, rows=7, channels=3):
+    rng = np.random.default_rng(count + channels)
     table = jnp.asarray(rng.normal(size=(rows, channels)), jnp.float32)
     return table, jnp.asarray(rng.integers(-2, rows + 2, size=count), jnp.int32)
 
 
-def rows_of(table, index):
+def gathered(table, index):
     table, index = np.asarray(table), np.asarray(index)
-    known = (index >= 0) & (index < len(table))
-    none = -1 if table.dtype == np.int32 else 0
-    return np.where(known[..., None], table[np.where(known, index, 0)], none)
+    valid = (index >= 0) & (index < len(table))
+    fill = -1 if table.dtype == np.int32 else 0
+    return np.where(valid[..., None], table[np.where(valid, index, 0)], fill)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "int32", "float16"])
 @pytest.mark.parametrize(("count", "channels"), [(50, 1), (50, 2), (20000, 3), (50, 4), (50, 9), (0, 3), (5, 0)])
-def test_rows_are_taken_and_nothing_where_there_is_none(backend, dtype, count, channels):
+def test_rows_are_gathered_and_zeros_where_the_index_is_out_of_range(backend, dtype, count, channels):
     table, index = table_and_index(count, channels=channels)
     table = (table * 10).astype(dtype)
     np.testing.assert_array_equal(jax.jit(gather, static_argnames="backend")(table, index, backend=backend),
-                                  rows_of(table, index))  # fmt: skip
+                                  gathered(table, index))  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("count", "channels"), [(50, 1), (30000, 3), (70000, 9)])
-def test_gradient_adds_up_what_comes_from_the_same_row(backend, count, channels):
+def test_gradient_is_the_sum_over_the_values_of_a_row(backend, count, channels):
+    rng = np.random.default_rng(0)
     table, index = table_and_index(count, channels=channels)
     weights = jnp.asarray(rng.normal(size=(count, channels)), jnp.float32)
     grad = jax.grad(lambda t: jnp.vdot(gather(t, index, backend=backend), weights))(table)
@@ -52,18 +53,17 @@ def test_gradient_adds_up_what_comes_from_the_same_row(backend, count, channels)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradient_of_a_bfloat16_table_is_rounded_once(backend):
     table = jnp.zeros((2, 1), jnp.bfloat16)
-    grad = jax.grad(lambda t: gather(t, jnp.zeros(1000, jnp.int32), backend=backend).astype(jnp.float32).sum())(
-        table
-    )
+    grad = jax.grad(lambda t: gather(t, jnp.zeros(1000, jnp.int32), backend=backend).astype(jnp.float32).sum())(table)
     assert grad.dtype == jnp.bfloat16
     np.testing.assert_array_equal(grad[:, 0].astype(jnp.float32), [1000, 0])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["xla", None])
 def test_complex_tables_and_their_gradients_have_all_their_digits(backend):
     table, index = table_and_index()
+    rng = np.random.default_rng(0)
     table = jax.lax.complex(table, table[::-1])
-    np.testing.assert_array_equal(gather(table, index, backend=backend), rows_of(table, index))
+    np.testing.assert_array_equal(gather(table, index, backend=backend), gathered(table, index))
     weights = jnp.asarray(rng.normal(size=(50, 3)), jnp.complex64)
     grad = jax.vjp(lambda t: gather(t, index, backend=backend), table)[1](weights)[0]
     expected = np.zeros((7, 3), complex)
@@ -73,17 +73,18 @@ def test_complex_tables_and_their_gradients_have_all_their_digits(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_sum_of_a_row_is_made_in_the_order_of_the_values(backend):
+def test_a_row_is_summed_in_the_order_of_the_values(backend):
     values = jnp.asarray([2.0**24, 1.0, 1.0, -(2.0**24)] * 20000, jnp.float32)[:, None]
     operands = values[None], jnp.zeros((1, len(values)), jnp.int32)
     total = scatter_add_p.bind(*operands, rows=5, sums=1, backend=backend)
-    # One by one, the ones are lost beside the large number.
+    # Added one by one, the ones are lost beside the large number.
     np.testing.assert_array_equal(total[0, :, 0], [0, 0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_batches_and_their_gradients_are_those_of_a_loop(backend, axes):
+def test_vmap_and_its_gradient_equal_a_loop(backend, axes):
+    rng = np.random.default_rng(0)
     tables = jnp.asarray(rng.normal(size=(4, 2, 7, 3)), jnp.float32)
     indices = jnp.asarray(rng.integers(-1, 8, size=(4, 2, 30)), jnp.int32)
     weights = jnp.asarray(rng.normal(size=(4, 2, 30, 3)), jnp.float32)
@@ -91,7 +92,7 @@ def test_batches_and_their_gradients_are_those_of_a_loop(backend, axes):
     def loss(table, index, weight):
         return jnp.vdot(gather(table, index, backend=backend), weight)
 
-    # The inner vmap maps all, the outer what `axes` says.
+    # The inner vmap maps all operands, the outer those of `axes`.
     inner = jax.vmap(jax.value_and_grad(loss))
     operands = [x if axis == 0 else x[0] for x, axis in zip((tables, indices), axes, strict=True)]
     values, grads = jax.jit(jax.vmap(inner, (*axes, 0)))(*operands, weights)
@@ -104,7 +105,8 @@ def test_batches_and_their_gradients_are_those_of_a_loop(backend, axes):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_shared_table_gets_the_sum_over_the_batch(backend):
+def test_gradient_of_a_shared_table_is_the_sum_over_the_batch(backend):
+    rng = np.random.default_rng(0)
     tables = jnp.asarray(rng.normal(size=(3, 7, 2)), jnp.float32)
     indices = jnp.asarray(rng.integers(-1, 8, size=(3, 5, 30)), jnp.int32)
     weights = jnp.asarray(rng.normal(size=(3, 5, 30, 2)), jnp.float32)
@@ -121,7 +123,8 @@ def test_shared_table_gets_the_sum_over_the_batch(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_derivatives_of_any_order_and_mode_are_those_of_indexing(backend):
+def test_derivatives_of_any_order_and_mode_equal_those_of_indexing(backend):
+    rng = np.random.default_rng(0)
     table, index = table_and_index(30)
     direction, other = (jnp.asarray(rng.normal(size=table.shape), jnp.float32) for _ in range(2))
 
@@ -142,21 +145,22 @@ def test_derivatives_of_any_order_and_mode_are_those_of_indexing(backend):
 
 
 def test_transpose_of_sums_over_parts_of_a_batch():
+    rng = np.random.default_rng(0)
     values = jnp.asarray(rng.normal(size=(6, 30, 2)), jnp.float32)
     index = jnp.asarray(rng.integers(-1, 8, size=(6, 30)), jnp.int32)
     weights = jnp.asarray(rng.normal(size=(3, 7, 2)), jnp.float32)
     for v in (values, values[:1]):
         for i in (index, index[:1]) if v is values else (index,):
-            grad = jax.grad(lambda v, i=i: jnp.vdot(scatter_add_p.bind(v, i, rows=7, sums=3, backend="xla"), weights))(v)
+            grad = jax.grad(lambda v, i=i: jnp.vdot(scatter_add_p.bind(v, i, rows=7, sums=3, backend="xla"), weights))(
+                v
+            )
             taken = gather_p.bind(jnp.repeat(weights, 2, axis=0), i, backend="xla")
             expected = taken if v is values else taken.sum(axis=0, keepdims=True)
             np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-5)
 
 
-# --- weighted rows
-
 SIZES = [
-    # terms, each, channels: corners of faces, texels, the general case
+    # terms, group, channels: corners of faces, texels, the general case
     (1, 3, 1),
     (1, 3, 3),
     (1, 3, 5),
@@ -169,43 +173,43 @@ SIZES = [
 ]
 
 
-def blend_operands(terms, each, channels, *, count=40, groups=6, batch=(), dtype=jnp.float32):
-    """Table, weights, index, of which some are none of the groups, and values."""
-    rng = np.random.default_rng(terms + 10 * each + 100 * channels)
+def weighted_operands(terms, group, channels, *, count=40, groups=6, batch=(), dtype=jnp.float32):
+    """Table, weights, index (partly out of range) and values."""
+    rng = np.random.default_rng(terms + 10 * group + 100 * channels)
     index = rng.integers(-2, groups + 2, size=(*batch, count, terms))
     index.reshape(-1)[:2] = (2**31 - 1, -(2**31))
-    shapes = (groups * each, channels), (count, terms * each), (count, channels)
+    shapes = (groups * group, channels), (count, terms * group), (count, channels)
     table, weights, values = (jnp.asarray(rng.normal(size=(*batch, *shape)), dtype) for shape in shapes)
     return table, weights, jnp.asarray(index, jnp.int32), values
 
 
-def dense_blend(table, weights, index):
-    """The same by a matrix (count, rows) of all weights."""
-    each = weights.shape[-1] // index.shape[-1]
-    row = index.astype(table.dtype)[..., None] * each + jnp.arange(each, dtype=table.dtype)
+def dense_weighted_gather(table, weights, index):
+    """`weighted_gather` as a product with a matrix (count, rows) of all weights."""
+    group = weights.shape[-1] // index.shape[-1]
+    row = index.astype(table.dtype)[..., None] * group + jnp.arange(group, dtype=table.dtype)
     chosen = row.reshape(weights.shape)[..., None] == jnp.arange(len(table), dtype=table.dtype)
     return jnp.einsum("nk,nkr,rc->nc", weights, chosen.astype(table.dtype), table, precision="highest")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("sizes", SIZES)
-def test_blend_and_its_gradients_are_those_of_a_matrix(backend, sizes):
-    table, weights, index, values = blend_operands(*sizes)
+def test_weighted_gather_and_its_gradients_equal_a_matrix_product(backend, sizes):
+    table, weights, index, values = weighted_operands(*sizes)
 
-    def loss(table, weights, blend):
-        return jnp.vdot(blend(table, weights), values)
+    def loss(table, weights, function):
+        return jnp.vdot(function(table, weights), values)
 
     found = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: weighted_gather(t, w, index, backend=backend))
-    expected = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: dense_blend(t, w, index))
+    expected = jax.value_and_grad(loss, (0, 1))(table, weights, lambda t, w: dense_weighted_gather(t, w, index))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
-    blended = weighted_gather(table, weights, index, backend=backend)
-    np.testing.assert_allclose(blended, dense_blend(table, weights, index), rtol=1e-5, atol=1e-5)
+    out = weighted_gather(table, weights, index, backend=backend)
+    np.testing.assert_allclose(out, dense_weighted_gather(table, weights, index), rtol=1e-5, atol=1e-5)
     assert float(jnp.abs(found[1][0]).max()) > 0.1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_blend_of_an_image_that_is_added_up_in_parts(backend):
-    table, weights, index, values = blend_operands(1, 3, 3, count=600 * 600)
+def test_weighted_gather_of_an_image_that_is_summed_in_parts(backend):
+    table, weights, index, values = weighted_operands(1, 3, 3, count=600 * 600)
     grad = jax.grad(lambda t: jnp.vdot(weighted_gather(t, weights, index, backend=backend), values))(table)
     known = np.flatnonzero((index[:, 0] >= 0) & (index[:, 0] < 6))
     expected = np.zeros((6, 3, 3))
@@ -216,17 +220,18 @@ def test_blend_of_an_image_that_is_added_up_in_parts(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_blend_has_derivatives_of_any_order_and_mode(backend):
+def test_weighted_gather_has_derivatives_of_any_order_and_mode(backend):
+    rng = np.random.default_rng(0)
     with jax.enable_x64(True):
-        table, weights, index, values = blend_operands(2, 3, 3, dtype=jnp.float64)
+        table, weights, index, values = weighted_operands(2, 3, 3, dtype=jnp.float64)
         directions = tuple(jnp.asarray(rng.normal(size=x.shape)) for x in (table, weights))
 
-        def derivatives(blend):
+        def derivatives(function):
             def loss(operands):
-                return jnp.vdot(blend(*operands) ** 3, values)
+                return jnp.vdot(function(*operands) ** 3, values)
 
-            def along(function):
-                return lambda x: jax.jvp(function, (x,), (directions,))[1]
+            def along(scalar):
+                return lambda x: jax.jvp(scalar, (x,), (directions,))[1]
 
             at = (table, weights)
             yield along(loss)(at)
@@ -237,7 +242,7 @@ def test_blend_has_derivatives_of_any_order_and_mode(backend):
 
         for found, expected in zip(
             derivatives(lambda t, w: weighted_gather(t, w, index, backend=backend)),
-            derivatives(lambda t, w: dense_blend(t, w, index)),
+            derivatives(lambda t, w: dense_weighted_gather(t, w, index)),
             strict=True,
         ):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
@@ -245,8 +250,8 @@ def test_blend_has_derivatives_of_any_order_and_mode(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mapped", [(None, 0, 0), (0, None, 0), (0, 0, None)])
-def test_blend_of_a_batch_is_that_of_a_loop(backend, mapped):
-    operands = blend_operands(1, 3, 3, batch=(3, 2))
+def test_vmap_of_weighted_gather_equals_a_loop(backend, mapped):
+    operands = weighted_operands(1, 3, 3, batch=(3, 2))
     values = operands[-1]
     operands = [x if axis == 0 else x[0] for x, axis in zip(operands, mapped, strict=False)]
 
@@ -254,7 +259,7 @@ def test_blend_of_a_batch_is_that_of_a_loop(backend, mapped):
         return jnp.vdot(weighted_gather(table, weights, index, backend=backend), values)
 
     def second(*operands):
-        """Through the transposes of what the gradient is made of."""
+        """The gradient of the gradient, through the transposes of the ops that the gradient consists of."""
         return jax.grad(
             lambda t, w: sum(map(jnp.vdot, jax.grad(loss, (0, 1))(t, w, *operands[2:]), operands[:2])), (0, 1)
         )(*operands[:2])
@@ -274,15 +279,15 @@ def test_blend_of_a_batch_is_that_of_a_loop(backend, mapped):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shared", [(0,), (0, 1), (1, 2)])
-def test_what_a_batch_of_blends_shares_gets_the_sum(backend, shared):
-    batch = blend_operands(1, 3, 2, batch=(4, 3))
+def test_gradient_of_shared_operands_is_the_sum_over_the_batch(backend, shared):
+    batch = weighted_operands(1, 3, 2, batch=(4, 3))
     operands = [x[:, 0] if k in shared else x for k, x in enumerate(batch[:3])]
     axes = tuple(None if k in shared else 0 for k in range(3))
     values = batch[3]
 
     def loss(table, weights, index, values):
-        blend = jax.vmap(lambda t, w, i: weighted_gather(t, w, i, backend=backend), axes)
-        return jnp.vdot(blend(table, weights, index), values)
+        function = jax.vmap(lambda t, w, i: weighted_gather(t, w, i, backend=backend), axes)
+        return jnp.vdot(function(table, weights, index), values)
 
     def second(table, weights, index, values):
         return jax.grad(lambda t, w: sum(jnp.vdot(g, g) for g in jax.grad(loss, (0, 1))(t, w, index, values)), (0, 1))(
@@ -302,7 +307,7 @@ def test_what_a_batch_of_blends_shares_gets_the_sum(backend, shared):
 
 def _dense_second(table, weights, index, values, axes, second):
     def loss(table, weights):
-        return jnp.vdot(jax.vmap(dense_blend, axes)(table, weights, index), values)
+        return jnp.vdot(jax.vmap(dense_weighted_gather, axes)(table, weights, index), values)
 
     if second:
         return sum(jnp.vdot(g, g) for g in jax.grad(loss, (0, 1))(table, weights))
@@ -310,8 +315,8 @@ def _dense_second(table, weights, index, values, axes, second):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_values_of_zero_pass_over_what_they_are_multiplied_with(backend):
-    table, weights, index, values = blend_operands(1, 3, 3)
+def test_values_of_zero_contribute_zero_whatever_they_are_multiplied_by(backend):
+    table, weights, index, values = weighted_operands(1, 3, 3)
     index = index.at[0].set(2)
     values = values.at[0].set(0)
 
@@ -321,13 +326,13 @@ def test_values_of_zero_pass_over_what_they_are_multiplied_with(backend):
     expected = jax.grad(loss, (0, 1))(table, weights)
     broken = jax.grad(loss, (0, 1))(table, weights.at[0].set(jnp.nan))
     np.testing.assert_array_equal(broken[0], expected[0])
-    # Nobody else sees these rows.
+    # No other value refers to these rows.
     index = jnp.where(jnp.arange(len(index))[:, None] == 0, 2, jnp.where(index == 2, -1, index))
     assert np.isfinite(jax.grad(loss, 1)(table.at[6:9].set(jnp.nan), weights)).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_narrow_tables_are_blended_wide(backend):
+def test_narrow_tables_are_summed_in_float32(backend):
     table, index = jnp.ones((3, 1), jnp.bfloat16), jnp.zeros((1000, 1), jnp.int32)
     weights = jnp.full((1000, 3), 0.5, jnp.float32)
 
@@ -340,14 +345,22 @@ def test_narrow_tables_are_blended_wide(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("groups", "count"), [(0, 5), (3, 0), (0, 0)])
-def test_blend_of_nothing_is_zero(backend, groups, count):
-    table, weights, index, values = blend_operands(1, 3, 2, groups=groups or 1, count=max(count, 2))
+def test_weighted_gather_of_nothing_is_zero(backend, groups, count):
+    table, weights, index, values = weighted_operands(1, 3, 2, groups=groups or 1, count=max(count, 2))
     operands = table[: 3 * groups], weights[:count]
     index, values = index[:count], values[:count]
-    blended, pull = jax.vjp(lambda t, w: weighted_gather(t, w, index, backend=backend), *operands)
-    assert blended.shape == values.shape
+    out, pull = jax.vjp(lambda t, w: weighted_gather(t, w, index, backend=backend), *operands)
+    assert out.shape == values.shape
     if groups == 0:
-        np.testing.assert_array_equal(blended, 0)
+        np.testing.assert_array_equal(out, 0)
     for grad, operand in zip(pull(values), operands, strict=True):
         assert grad.shape == operand.shape
         assert np.isfinite(grad).all()
+
+
+def test_named_backend_without_a_kernel_for_the_dtype_is_an_error():
+    table, index = table_and_index()
+    for backend in [b.values[0] if hasattr(b, "values") else b for b in BACKENDS[1:]]:
+        if has_cpu_kernels():
+            with pytest.raises(NotImplementedError, match=r'gather has no C\+\+ kernel for complex64.*backend="cpu"'):
+                gather(jax.lax.complex(table, table), index, backend=backend)

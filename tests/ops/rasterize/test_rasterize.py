@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from jnr._xla.rasterize import rasterize as rasterize_xla
 from scenes import KERNELS, NAMES, SCENES, golden_soup, on
 
 import jnr
 from jnr._ops.rasterize import rasterize_p
+from jnr._ops.rasterize.definition import rasterize as rasterize_definition
 
-reference = jax.jit(rasterize_xla, static_argnames=("height", "width", "cull"))
+reference = jax.jit(rasterize_definition, static_argnames=("height", "width", "cull"))
 
 
 def run(clip, faces, *, backend, **options):
