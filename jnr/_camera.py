@@ -43,11 +43,12 @@ class LookAt:
 
     def __post_init__(self):
         _check_handedness(self.handedness)
+        _require_finite(self, "eye", "at", "up")
 
     def camera_from_world(self) -> Float[Array, "4 4"]:
         """World to camera space: x right, y up, the camera looks along -z."""
         eye, at = _vector(self.eye, "eye"), _vector(self.at, "at")
-        return _view(eye, at - eye, _vector(self.up, "up"), self.handedness, "at must differ from eye")
+        return _view(eye, at - eye, _vector(self.up, "up"), self.handedness, "at", "differ from eye")
 
 
 @pytree(static=("handedness",))
@@ -68,11 +69,12 @@ class LookAlong:
 
     def __post_init__(self):
         _check_handedness(self.handedness)
+        _require_finite(self, "eye", "direction", "up")
 
     def camera_from_world(self) -> Float[Array, "4 4"]:
         """World to camera space: x right, y up, the camera looks along -z."""
         eye, direction = _vector(self.eye, "eye"), _vector(self.direction, "direction")
-        return _view(eye, direction, _vector(self.up, "up"), self.handedness, "direction must not be zero")
+        return _view(eye, direction, _vector(self.up, "up"), self.handedness, "direction", "not be zero")
 
 
 @pytree()
@@ -109,9 +111,9 @@ class Perspective:
     far: ArrayLike = 100.0
 
     def __post_init__(self):
-        _require(self.fov, lambda v: (v > 0) & (v < 180), "fov must lie between 0 and 180 degrees")
-        _require(self.near, lambda v: v > 0, "near must be positive")
-        _require_order(self.near, self.far)
+        _require(self, "fov", lambda v: (v > 0) & (v < 180), "lie between 0 and 180 degrees")
+        _require(self, "near", lambda v: v > 0, "be positive")
+        _require_order(self)
 
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
         """Camera to clip space for an image whose width is `aspect` times its height."""
@@ -135,8 +137,8 @@ class Orthographic:
     far: ArrayLike = 100.0
 
     def __post_init__(self):
-        _require(self.half_height, lambda v: v > 0, "half_height must be positive")
-        _require_order(self.near, self.far)
+        _require(self, "half_height", lambda v: v > 0, "be positive")
+        _require_order(self)
 
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
         """Camera to clip space for an image whose width is `aspect` times its height."""
@@ -167,8 +169,8 @@ class WeakPerspective:
     far: ArrayLike = 100.0
 
     def __post_init__(self):
-        _require(self.scale, lambda v: v > 0, "scale must be positive")
-        _require_order(self.near, self.far)
+        _require(self, "scale", lambda v: v > 0, "be positive")
+        _require_order(self)
 
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
         """Camera to clip space for an image whose width is `aspect` times its height."""
@@ -212,9 +214,10 @@ class Intrinsics:
 
     def __post_init__(self):
         _checks.as_image_size(self.image_size)
+        _require_finite(self, "K", "distortion")
         _require_camera_matrix(self.K)
-        _require(self.near, lambda v: v > 0, "near must be positive")
-        _require_order(self.near, self.far)
+        _require(self, "near", lambda v: v > 0, "be positive")
+        _require_order(self)
 
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
         """Camera to clip space, after the distortion."""
@@ -519,10 +522,11 @@ def _check_handedness(handedness):
         raise ValueError(f"handedness must be 'right' or 'left', got {handedness!r}.")
 
 
-def _view(eye, direction, up, handedness, rule):
+def _view(eye, direction, up, handedness, of, rule):
     matrix, length, width = _frame(eye, direction, up, handedness=handedness)
-    _require(length, lambda v: v > LEAST, rule)
-    _require(width, lambda v: v > LEAST, "up must not be zero nor along the view")
+    for name, value, rule in ((of, length, rule), ("up", width, "not be zero nor along the view")):
+        if _checks.is_concrete(value) and not float(value) > LEAST:
+            raise ValueError(f"{name} must {rule}, got {float(value):g}.")
     return matrix
 
 
@@ -653,16 +657,25 @@ def _scalar(value, name):
     return scalar
 
 
-def _require_order(near, far):
-    low, high = _known(near), _known(far)
+def _require_order(projection):
+    _require_finite(projection, "near", "far")
+    low, high = _known(projection.near), _known(projection.far)
     if low is not None and high is not None and not np.all(high > low):
         raise ValueError(f"far must be greater than near, got near {_shown(low)} and far {_shown(high)}.")
 
 
-def _require(value, condition, rule):
-    number = _known(value)
+def _require_finite(instance, *names):
+    for name in names:
+        numbers = _known(getattr(instance, name))
+        if numbers is not None and not np.all(np.isfinite(numbers)):
+            raise ValueError(f"{name} must be finite, got {_shown(numbers)}.")
+
+
+def _require(instance, name, condition, rule):
+    _require_finite(instance, name)
+    number = _known(getattr(instance, name))
     if number is not None and not np.all(condition(number)):
-        raise ValueError(f"{rule}, got {_shown(number)}.")
+        raise ValueError(f"{name} must {rule}, got {_shown(number)}.")
 
 
 def _shown(number):

@@ -1,4 +1,4 @@
-"""Checks of what users pass in. Every message names the argument, the rule and what was got."""
+"""Validation of public arguments. Every message names the argument, the rule and the value received."""
 
 import operator
 from typing import Any
@@ -10,12 +10,12 @@ from jax.core import Tracer
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether the numbers can be looked at, which a traced array's cannot."""
+    """Whether the values are known now: False if any leaf is traced."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
 
 
 def as_float(value: Any, name: str) -> jax.Array:
-    """An array of floating point numbers; integers become the default float."""
+    """Returns a floating point array; integers are converted to the default float dtype."""
     array = _as_array(value, name)
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.result_type(float))
@@ -35,30 +35,30 @@ def widened(array: jax.Array) -> jax.Array:
 
 
 def check_shape(array: jax.Array, name: str, *shape: int | str) -> None:
-    """Raises unless `array` has the shape, in which a string stands for any size."""
+    """Raises ValueError unless `array` has this shape; a string stands for an axis of any size."""
     fits = array.ndim == len(shape) and all(
-        isinstance(want, str) or want == size for want, size in zip(shape, array.shape, strict=False)
+        isinstance(expected, str) or expected == size for expected, size in zip(shape, array.shape, strict=False)
     )
     if not fits:
-        wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
-        raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}.")
+        expected_shape = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} must have shape ({expected_shape}), got {array.shape}.")
 
 
 def as_faces(faces: Any, num_vertices: int) -> jax.Array:
-    """An int32 array `(faces, 3)` whose indices, where they can be looked at, are in range."""
+    """Returns an int32 array `(faces, 3)`. Concrete indices are checked to be in range; -1 is padding."""
     return as_indices(faces, "faces", 3, num_vertices, "vertex indices", lowest=-1)
 
 
 def as_indices(value: Any, name: str, columns: int, size: int, what: str, *, lowest: int = 0) -> jax.Array:
-    """An int32 array of so many columns whose numbers, where they can be looked at, index `size` things."""
+    """Returns an int32 array with `columns` columns. Concrete values are checked to lie in [lowest, size)."""
     array = _as_array(value, name)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}.")
     check_shape(array, name, name, columns)
-    # The value as it was given: under jit even a constant's array is traced.
+    # Checks `value`, not `array`: under jit, jnp.asarray of a constant is traced.
     if is_concrete(value) and array.size:
-        numbers = np.asarray(value)
-        low, high = int(numbers.min()), int(numbers.max())
+        indices = np.asarray(value)
+        low, high = int(indices.min()), int(indices.max())
         if low < lowest or high >= size:
             padding = " (or -1 for padding)" if lowest < 0 else ""
             raise ValueError(f"{name} must hold {what} from 0 to {size - 1}{padding}, got {low} to {high}.")
@@ -66,15 +66,15 @@ def as_indices(value: Any, name: str, columns: int, size: int, what: str, *, low
 
 
 def as_numbers(value: Any, name: str, length: int, size: int, what: str) -> jax.Array:
-    """An int32 array of `length` numbers that, where they can be looked at, index `size` things."""
+    """Returns an int32 array of `length` indices. Concrete values are checked to lie in [0, size)."""
     array = _as_array(value, name)
     check_shape(array, name, length)
-    given = np.asarray(value)[:, None] if is_concrete(value) else array[:, None]
-    return as_indices(given, name, 1, size, what)[:, 0]
+    column = np.asarray(value)[:, None] if is_concrete(value) else array[:, None]
+    return as_indices(column, name, 1, size, what)[:, 0]
 
 
 def as_count(value: Any, name: str) -> int:
-    """An int of at least 1."""
+    """Returns an int that is at least 1."""
     try:
         count = _as_int(value)
     except TypeError as error:
@@ -85,28 +85,32 @@ def as_count(value: Any, name: str) -> int:
 
 
 def _as_int(value):
-    """An int from anything that is one; True is not."""
+    """Converts any integer type to int; raises TypeError for bool and everything else."""
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError("a truth value is not a number")
+        raise TypeError("bool is not accepted as an int")
     return operator.index(value)
 
 
 def as_image_size(image_size: Any) -> tuple[int, int]:
-    """Height and width from an int or a pair of them."""
-    sizes = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    """Returns (height, width) from an int or a pair of ints."""
+    is_pair = isinstance(image_size, (tuple, list, np.ndarray)) and np.ndim(image_size) > 0
+    sizes = tuple(image_size) if is_pair else (image_size, image_size)
+    rule = f"image_size must be an int or a (height, width) pair of ints, got {image_size!r}."
+    if len(sizes) != 2:
+        raise ValueError(rule)
     try:
         height, width = (_as_int(size) for size in sizes)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"image_size must be an int or a (height, width) pair of them, got {image_size!r}.") from error
+    except TypeError as error:
+        raise TypeError(rule) from error
     if height < 1 or width < 1:
-        raise ValueError(f"image_size must be at least 1 each way, got {image_size!r}.")
+        raise ValueError(f"image_size must be at least 1 per axis, got {image_size!r}.")
     if height * width > 2**30:
-        raise ValueError(f"image_size must be at most 2**30 pixels in all, got {height} x {width}.")
+        raise ValueError(f"image_size must be at most 2**30 pixels in total, got {height} x {width}.")
     return height, width
 
 
 def as_background(value: Any, channels: int, dtype: Any, *, image_size: tuple[int, int] | None = None) -> jax.Array:
-    """A number, one value a channel or, where an image size is given, an image of it."""
+    """Returns a background: a scalar, one value per channel or, if `image_size` is given, an image of that size."""
     background = as_float(value, "background").astype(dtype)
     if image_size is not None and background.ndim == 3:
         check_shape(background, "background", *image_size, channels)
@@ -120,19 +124,19 @@ def as_background(value: Any, channels: int, dtype: Any, *, image_size: tuple[in
 
 
 def is_zero(background: Any) -> bool:
-    """Whether a background is known to be the zero that an image has there by itself."""
+    """Whether `background` is the Python number 0, so that no background has to be added to an image."""
     return isinstance(background, (int, float)) and background == 0
 
 
 def check_choice(value: Any, name: str, choices: tuple, *, others: str = "") -> None:
-    """Raises unless `value` is one of the choices; `others` names what else the caller takes."""
+    """Raises ValueError unless `value` is one of `choices`; `others` names further accepted values in the message."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         others = f" or {others}" if others else ""
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}{others}, got {value!r}.")
 
 
 def check_finite(value: Any, name: str) -> None:
-    """Raises if the numbers can be looked at and one of them is infinite or NaN."""
+    """Raises ValueError if a concrete value holds infinity or NaN; traced values pass."""
     if is_concrete(value) and not np.all(np.isfinite(np.asarray(value))):
         raise ValueError(f"{name} must be finite, got {np.asarray(value).tolist()}.")
 

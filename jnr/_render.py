@@ -369,7 +369,7 @@ class _Samples:
     def depth(self):
         """Distance along the view axis, the camera's `far` on background: `(height, width, 1)`."""
         depth = self.interpolate(self.view.depth(self.vertices)[:, None], self.fragments)
-        return jnp.where(self.covered, depth, _checks.as_float(self.view.far, "far").astype(depth.dtype))
+        return jnp.where(self.covered, depth, jnp.asarray(self.view.far, depth.dtype))
 
     def background(self, background, color):
         """The background at every sample."""

@@ -329,9 +329,54 @@ BAD_NUMBERS = [
 @pytest.mark.validation
 @pytest.mark.parametrize(("make", "message"), [b[1:] for b in BAD_NUMBERS], ids=[b[0] for b in BAD_NUMBERS])
 def test_impossible_camera_is_an_error_that_names_the_field(make, message):
-    part = make()
     with pytest.raises(ValueError, match=f"^{message}"):
-        matrix_of(**{"projection" if hasattr(part, "near") else "pose": part})
+        matrix_of(**{"projection" if hasattr(part := make(), "near") else "pose": part})
+
+
+IMPOSSIBLE = {
+    "fov": (lambda: jnr.Perspective(200), r"fov must lie between 0 and 180 degrees, got 200\."),
+    "near": (lambda: jnr.Perspective(near=-1), r"near must be positive, got -1\."),
+    "far": (lambda: jnr.Orthographic(far=-3.0), r"far must be greater than near, got near 0\.1 and far -3\."),
+    "eye": (lambda: jnr.LookAt((0, NAN, 1)), r"eye must be finite, got \[0\.0, nan, 1\.0\]\."),
+    "handedness": (
+        lambda: jnr.LookAlong((0, 0, 1), handedness="up"),
+        r"handedness must be 'right' or 'left', got 'up'\.",
+    ),
+    "scale": (lambda: jnr.WeakPerspective(0), r"scale must be positive, got 0\."),
+    "intrinsics": (lambda: jnr.Intrinsics(-np.eye(3), (9, 9)), r"K must be a camera matrix"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_constructor_refuses_impossible_numbers(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
+
+
+def test_camera_of_a_wrong_part_is_an_error_that_names_it():
+    with pytest.raises(TypeError, match=r"pose must have a method camera_from_world, got Perspective\."):
+        jnr.Camera(jnr.Perspective())
+    with pytest.raises(TypeError, match=r"projection must have a method clip_from_camera, got LookAt\."):
+        jnr.Camera(projection=jnr.LookAt((0.0, 0.0, 3.0)))
+
+
+def test_cameras_compare_by_identity_and_print_their_numbers():
+    camera, other = (jnr.Camera(jnr.LookAt(np.array([1.0, 2.0, 3.0])), jnr.Perspective(50)) for _ in range(2))
+    assert camera == camera
+    assert camera != other
+    assert "LookAt(eye=[1.0, 2.0, 3.0]," in repr(camera)
+    assert repr(jnr.Pose(jnp.eye(4))) == "Pose(matrix=float32[4,4])"
+
+
+def test_jax_rebuilds_cameras_with_placeholders_and_maps_one_field():
+    camera = jnr.Camera()
+    axes = jax.tree.map(lambda _: None, camera)
+    assert axes.projection.fov is None
+    axes = jax.tree.unflatten(jax.tree.structure(camera), [None] * 9 + [0, None, None])
+    matrices = jax.vmap(lambda c: c.clip_from_world(), in_axes=(axes,))(
+        jnr.Camera(projection=jnr.Perspective(fov=jnp.array([40.0, 60.0])))
+    )
+    np.testing.assert_allclose(matrices[1], jnr.Camera().clip_from_world(), rtol=1e-6)
 
 
 @pytest.mark.validation

@@ -1,4 +1,6 @@
+import collections
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -691,7 +693,6 @@ BAD_FOR_ALL = [
     ("vertices_none", {"vertices": None}, TypeError, r"vertices must be an array of numbers, got NoneType\."),
     ("vertices_name", {"vertices": "ball"}, TypeError, r"vertices must be an array of numbers, got str\."),
     ("vertices_ragged", {"vertices": [[1.0, 2.0], [3.0]]}, TypeError, r"vertices must be an array .*, got list\."),
-    ("vertices_mesh", {"vertices": BALL}, TypeError, r"vertices must be an array of numbers, got Mesh\."),
     ("faces_rank", {"faces": np.zeros(3, int)}, ValueError, r"faces must have shape \(faces, 3\), got \(3,\)\."),
     ("faces_batch", {"faces": np.zeros((2, 80, 3), int)}, ValueError, r"faces .*, got \(2, 80, 3\)\."),
     ("faces_quads", {"faces": np.zeros((80, 4), int)}, ValueError, r"faces .*, got \(80, 4\)\."),
@@ -702,7 +703,7 @@ BAD_FOR_ALL = [
         r"faces must be integers, got dtype float32\.",
     ),
     ("faces_bool", {"faces": np.zeros((80, 3), bool)}, TypeError, r"faces must be integers, got dtype bool\."),
-    ("faces_none", {"faces": None}, TypeError, r"faces must be an array of numbers, got NoneType\."),
+    ("faces_none", {"faces": None}, TypeError, r"faces must be given: write render\(vertices, faces\)"),
     ("faces_high", {"faces": np.array([[0, 1, 42]])}, ValueError, r"faces .* from 0 to 41 .*, got 0 to 42\."),
     ("faces_low", {"faces": np.array([[0, 1, -2]])}, ValueError, r"faces .* from 0 to 41 .*, got -2 to 1\."),
     ("faces_wrap", {"faces": np.array([[0, 1, 2**32 + 2]])}, (TypeError, ValueError), r"faces .*"),
@@ -712,11 +713,11 @@ BAD_FOR_ALL = [
         ValueError,
         r"faces .* 0 to 0",
     ),
-    ("size_zero", {"image_size": 0}, ValueError, r"image_size must be at least 1 each way, got 0\."),
-    ("size_negative", {"image_size": (8, -1)}, ValueError, r"image_size must be at least 1 each way, got \(8, -1\)\."),
+    ("size_zero", {"image_size": 0}, ValueError, r"image_size must be at least 1 per axis, got 0\."),
+    ("size_negative", {"image_size": (8, -1)}, ValueError, r"image_size must be at least 1 per axis, got \(8, -1\)\."),
     ("size_float", {"image_size": 8.0}, TypeError, r"image_size must be an int or a .* pair of them, got 8\.0\."),
-    ("size_three", {"image_size": (8, 8, 3)}, TypeError, r"image_size must be .*, got \(8, 8, 3\)\."),
-    ("size_one", {"image_size": (8,)}, TypeError, r"image_size must be .*, got \(8,\)\."),
+    ("size_three", {"image_size": (8, 8, 3)}, ValueError, r"image_size must be .*, got \(8, 8, 3\)\."),
+    ("size_one", {"image_size": (8,)}, ValueError, r"image_size must be .*, got \(8,\)\."),
     ("size_none", {"image_size": None}, TypeError, r"image_size must be .*, got None\."),
     ("size_name", {"image_size": "256"}, TypeError, r"image_size must be .*, got '256'\."),
     ("size_huge", {"image_size": 2**16}, ValueError, r"image_size must be at most 2\*\*30 pixels .*65536 x 65536\."),
@@ -732,9 +733,12 @@ BAD_FOR_ALL = [
     ("camera_name", {"camera": "front"}, TypeError, r"camera must be a jnr\.Camera or None, got str\."),
     ("camera_pose", {"camera": jnr.LookAt((0.0, 0.0, 3.0))}, TypeError, r"camera must be .*, got LookAt\."),
     ("camera_matrix", {"camera": np.eye(4)}, TypeError, r"camera must be .*, got ndarray\."),
-    ("eye_nan", {"camera": jnr.Camera(jnr.LookAt((NAN, 0.0, 1.0)))}, ValueError, r"eye must be finite, got \[nan"),
-    ("fov_inf", {"camera": jnr.Camera(CAMERA.pose, jnr.Perspective(INF))}, ValueError, r"fov must be finite, got inf"),
-    ("far", {"camera": jnr.Camera(CAMERA.pose, jnr.Perspective(far=NAN))}, ValueError, r"far must be finite, got nan"),
+    (
+        "camera_shape",
+        {"camera": jnr.Camera(jnr.LookAt((0.0, 1.0)))},
+        ValueError,
+        r"eye must have shape \(3,\), got \(2,\)",
+    ),
 ]
 BAD_FOR_SWEEP = [
     ("gradient", {"gradient": "soft"}, ValueError, r"gradient must be .*'opendr' or a function, got 'soft'\."),
@@ -742,7 +746,6 @@ BAD_FOR_SWEEP = [
     ("eps_negative", {"eps": -1e-3}, ValueError, r"eps must be a finite number that is not negative, got -0\.001\."),
     ("eps_nan", {"eps": NAN}, ValueError, r"eps must be a finite number that is not negative, got nan\."),
     ("eps_inf", {"eps": INF}, ValueError, r"eps must be a finite number that is not negative, got inf\."),
-    ("eps_none", {"eps": None}, (TypeError, ValueError), r"eps must be a finite number .*, got None\."),
     ("eps_name", {"eps": "small"}, (TypeError, ValueError), r"eps must be a finite number .*, got 'small'\."),
     ("eps_array", {"eps": np.zeros(2)}, (TypeError, ValueError), r"eps must be a finite number .*, got array"),
 ]
@@ -836,3 +839,68 @@ def test_picture_outside_of_jit_is_few_programs():
     jax.block_until_ready(jnr.render(mesh.vertices, mesh.faces, image_size=17))
     # One each for camera, fragments, texture, normals, light, depth, and what the checks convert; not one an operation.
     assert 0 < sum("backend_compile" in event for event in compiled) < 70
+
+
+@pytest.mark.parametrize("function", [render, render_silhouette, render_depth], ids=["render", "silhouette", "depth"])
+def test_a_mesh_in_place_of_vertices_and_faces_is_rendered_with_its_textures(function):
+    mesh = jnr.Mesh(BALL.vertices, BALL.faces, COLORS)
+    textures = (COLORS,) if function is render else ()
+    expected = function(mesh.vertices, mesh.faces, *textures)
+    jax.tree.map(np.testing.assert_array_equal, function(mesh), expected)
+    with pytest.raises(TypeError, match=r"write render\(vertices, faces\), or render\(mesh\)"):
+        function(mesh.vertices)
+    with pytest.raises(TypeError, match="faces must not be given with a mesh"):
+        function(mesh, mesh.faces)
+
+
+def test_textures_that_are_given_replace_those_of_a_mesh():
+    mesh = jnr.Mesh(BALL.vertices, BALL.faces, COLORS)
+    expected = render(mesh.vertices, mesh.faces, 1 - COLORS)
+    jax.tree.map(np.testing.assert_array_equal, render(mesh, textures=1 - COLORS), expected)
+
+
+def gradient_options(gradient, **options):
+    """The backend and eps of the sweep in the backward pass of a silhouette."""
+
+    def loss(vertices):
+        return jnp.sum(render_silhouette(vertices, BALL.faces, gradient=gradient, **options))
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(BALL.vertices))
+    sweep = text[text.index("jnr_edge_sweep_bwd[") :].split("]")[0]
+    return dict(line.strip().split("=") for line in sweep.splitlines()[1:] if "=" in line)
+
+
+def test_backend_of_render_reaches_a_gradient_without_one_of_its_own():
+    sweep = jnr.gradients.EdgeSweep
+    assert gradient_options(sweep(eps=5.0), backend="xla") == {"backend": "xla", "deterministic": "False", "eps": "5.0"}
+    assert gradient_options(sweep(backend="xla"))["backend"] == "xla"
+    assert gradient_options(sweep())["backend"] == "None"
+    assert gradient_options("edge_sweep", eps=0.5, backend="xla") == gradient_options(sweep(0.5), backend="xla")
+    assert gradient_options("edge_sweep")["eps"] == "0.001"
+
+
+@pytest.mark.parametrize("gradient", [jnr.gradients.EdgeSweep(), "opendr", None], ids=["object", "opendr", "none"])
+def test_eps_of_another_gradient_than_the_named_sweep_is_an_error(gradient):
+    with pytest.raises(ValueError, match=r'eps must be None unless gradient is "edge_sweep", got eps 5.0'):
+        render_silhouette(BALL.vertices, BALL.faces, gradient=gradient, eps=5.0)
+
+
+def test_a_default_rendering_checks_each_argument_once(monkeypatch):
+    from jnr import _checks
+
+    calls = collections.Counter()
+
+    def counted(name, function):
+        def wrapper(*args, **kwargs):
+            bound = inspect.signature(function).bind(*args, **kwargs)
+            calls[name, bound.arguments.get("name")] += 1
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    checks = [name for name in vars(_checks) if name.startswith(("as_", "check_"))]
+    for name in checks:
+        monkeypatch.setattr(_checks, name, counted(name, getattr(_checks, name)))
+    jax.eval_shape(lambda v, c: render(v, BALL.faces, c, lights=(jnr.AmbientLight(),)), BALL.vertices, COLORS)
+    assert {("as_compute", "vertices"), ("as_faces", None), ("as_float", "textures")} <= set(calls)
+    assert set(calls.values()) == {1}

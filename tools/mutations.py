@@ -138,8 +138,8 @@ FAULTS = [
         "oracle",
     ),
     ("the first pixel is not a colour beyond", EDGE_SWEEP, "valid & (beyond >= 0)", "valid & (beyond > 0)", "oracle"),
-    ("the colour beyond is one pixel too far", EDGE_SWEEP, "astype(jnp.int32) + 1)", "astype(jnp.int32) + 2)", "oracle"),
-    ("the last active pixel is not reached", EDGE_SWEEP, "(column < last_active)", "(column < last_active - 1)", "oracle"),
+    ("the colour beyond is a pixel too far", EDGE_SWEEP, "astype(jnp.int32) + 1)", "astype(jnp.int32) + 2)", "oracle"),
+    ("the last active pixel is missed", EDGE_SWEEP, "(column < last_active)", "(column < last_active - 1)", "oracle"),
     (
         "negative cotangents are skipped",
         EDGE_SWEEP,

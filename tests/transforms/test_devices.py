@@ -114,6 +114,41 @@ check(found, expected)
 """
 
 # This must precede any other use of JAX.
+NAMED = """
+from functools import partial
+camera = jnr.Camera()
+clip = jax.vmap(camera.clip_positions)(vertices)
+fragments = jax.vmap(lambda c: jnr.rasterize(c, sphere.faces, 12))(clip)
+colors = jnp.asarray(np.random.default_rng(1).uniform(size=(2, len(sphere.vertices), 3)), jnp.float32)
+interpolate = partial(jnr.interpolate, backend="cpu")
+mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
+split, whole = NamedSharding(mesh, P("batch")), NamedSharding(mesh, P())
+
+def own(c, f):
+    return jnp.sum(interpolate(c, sphere.faces, f) ** 2)
+
+def shared(c, fragments):
+    return jnp.sum(jax.vmap(lambda f: interpolate(c, sphere.faces, f))(fragments) ** 2)
+
+nested = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), fragments)
+many = jax.tree.map(lambda x: jnp.tile(x, (8, *(1 for _ in x.shape[1:]))).reshape(8, 8, *x.shape[1:]), fragments)
+eight = jnp.tile(colors[:1], (8, 1, 1)) * jnp.linspace(0.5, 1, 8)[:, None, None]
+for function, arguments, places, allowed in (
+    (jax.vmap(jax.value_and_grad(own)), (eight, fragments), (split, split), set()),
+    (jax.value_and_grad(shared), (colors[0], fragments), (whole, split), {"all-reduce"}),
+    # Two sums of four items each on eight devices, and eight sums of eight.
+    (jax.vmap(jax.value_and_grad(shared)), (colors, nested), (whole, whole), set()),
+    (jax.vmap(jax.value_and_grad(shared)), (eight, many), (split, split), set()),
+):
+    expected = jax.jit(function)(*arguments)
+    arguments = [jax.device_put(x, place) for x, place in zip(arguments, places)]
+    compiled = jax.jit(function).lower(*arguments).compile()
+    text = compiled.as_text()
+    assert "jnr_weighted_gather_float32" in text and "scatter_add_float32" in text
+    assert set(collectives(compiled)) <= allowed, collectives(compiled)
+    check(compiled(*arguments), expected)
+"""
+
 JOIN = """
 import sys, jax
 port, process = sys.argv[1:]
@@ -191,3 +226,8 @@ def test_two_processes_share_a_batch():
             process.kill()
     assert [process.returncode for process in processes] == [0, 0]
     assert all("compared 2" in output for output in outputs)
+
+
+@pytest.mark.skipif(not _backend.has_cpu_kernels(), reason="jnr was installed without a C++ compiler")
+def test_a_named_backend_runs_on_a_batch_over_several_devices():
+    run(NAMED, devices=8)
