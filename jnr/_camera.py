@@ -522,12 +522,16 @@ def _check_handedness(handedness):
         raise ValueError(f"handedness must be 'right' or 'left', got {handedness!r}.")
 
 
-def _view(eye, direction, up, handedness, of, rule):
+def _view(eye, direction, up, handedness, name, rule):
     matrix, length, width = _frame(eye, direction, up, handedness=handedness)
-    for name, value, rule in ((of, length, rule), ("up", width, "not be zero nor along the view")):
-        if _checks.is_concrete(value) and not float(value) > LEAST:
-            raise ValueError(f"{name} must {rule}, got {float(value):g}.")
+    _require_length(length, name, rule)
+    _require_length(width, "up", "not be zero nor along the view")
     return matrix
+
+
+def _require_length(value, name, rule):
+    if _checks.is_concrete(value) and not float(value) > LEAST:
+        raise ValueError(f"{name} must {rule}, got {float(value):g}.")
 
 
 @inline_jit("handedness")

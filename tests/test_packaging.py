@@ -25,7 +25,7 @@ def test_every_folder_with_code_is_in_the_wheel():
     assert not (ROOT / "triton_kernels" / "__init__.py").exists()
 
 
-def test_import_needs_only_jax_and_numpy():
+def test_import_needs_only_jax_jaxtyping_and_numpy():
     code = """
 import sys
 import jax, numpy
@@ -38,7 +38,7 @@ print([name for name in ("triton", "jax_triton", "trimesh", "optax", "torch") if
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[1] == "[]"
     extra = eval(run.stdout.split("\n")[0])
-    assert set(extra) <= {"jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy"}
+    assert set(extra) <= {"jax", "jaxlib", "jaxtyping", "wadler_lindig", "numpy", "ml_dtypes", "opt_einsum", "scipy"}
 
 
 def test_each_planted_fault_matches_one_place_of_its_file():
@@ -103,5 +103,5 @@ def test_sdist_builds_a_complete_wheel_even_without_a_compiler(tmp_path):
     assert sources <= source
     assert {"LICENSE", "README.md", "pyproject.toml", "jnr/py.typed"} <= source
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
-    assert sorted(line.split()[1].partition(">")[0] for line in needed) == ["jax", "numpy"]
+    assert sorted(line.split()[1].partition(">")[0] for line in needed) == ["jax", "jaxtyping", "numpy"]
     assert not any(name.startswith(("tests", "tools", "examples", "benchmarks", "docs")) for name in installed)

@@ -7,25 +7,21 @@ is the reference for every other implementation; `README.md` derives it; `kernel
 `tests/ops/edge_sweep/` the tests. `declare` has a worked example of a new op.
 """
 
-import contextlib
 import dataclasses
 import functools
-import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.core import ShapedArray
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from jnr._backend import has_triton, interpreted, load_launch_function
 from jnr._ops import cpp
+from jnr._ops.batching import batch_size, fold_batch
+from jnr._ops.devices import abstract_result, device_count, divided, require_devices
 
 FLOATS = ("float32", "float64")
 
@@ -60,7 +56,7 @@ class Triton:
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """What `declare` was told."""
+    """A declared op; see `declare`."""
 
     name: str
     definition: Callable[..., jax.Array]
@@ -143,14 +139,14 @@ def declare(
         with jax.disable_jit(False):
             return compiled(tuple(sorted(params.items())))(*operands)
 
-    _require_devices(primitive)
+    require_devices(primitive)
     primitive.def_abstract_eval(
-        lambda *operands, **params: _abstract_result(operands, *op.result_type(*operands, **params))
+        lambda *operands, **params: abstract_result(operands, *op.result_type(*operands, **params))
     )
     primitive.def_impl(run)
     for platform in (None, "cpu", "cuda"):
         mlir.register_lowering(primitive, functools.partial(_lower, op, platform), platform=platform)
-    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    batching.primitive_batchers[primitive] = functools.partial(fold_batch, primitive)
     return primitive
 
 
@@ -215,141 +211,9 @@ def _lower(op, platform, context, *operands, backend, **params):
     context = context.replace(avals_in=avals_in, avals_out=avals_out)
     function = _implementation(op, platform, backend, avals_in)
     # Python callbacks, which run the interpreter, do not outlive the partitioning that makes them.
-    devices = _device_count(context)
+    devices = device_count(context)
     if devices > 1 and backend != "interpret":
-        function = _divided(function, avals_in, params, devices)
+        function = divided(function, avals_in, params, devices)
     else:
         function = functools.partial(function, **params)
     return mlir.lower_fun(function, multiple_results=False)(context, *operands)
-
-
-def _abstract_result(operands, shape, dtype):
-    """The result's type, which under `shard_map` says over which axes of the mesh it varies."""
-    widest = max(operands, key=lambda operand: len(operand.manual_axis_type.varying))
-    varying = widest.manual_axis_type
-    if not all(operand.manual_axis_type.varying <= varying.varying for operand in operands):
-        raise NotImplementedError(
-            "The operands of jnr's ops vary over different axes of a shard_map, and no operand over all of them. Use "
-            "jax.lax.pcast on one of them, or shard_map(..., check_vma=False)."
-        )
-    if any(axis is not None for operand in operands for axis in operand.sharding.spec):
-        raise NotImplementedError(
-            "jnr's ops do not work on arrays divided over explicit axes of a device mesh. Make the axes automatic: "
-            "jax.sharding.auto_axes(function, out_sharding=...), or jax.make_mesh(..., axis_types=...)."
-        )
-    if not varying.varying:
-        return ShapedArray(shape, dtype)
-    replicated = NamedSharding(widest.sharding.mesh, PartitionSpec(*(None for _ in shape)))
-    return ShapedArray(shape, dtype, sharding=replicated, manual_axis_type=varying)
-
-
-def vary_alike(*operands: jax.Array) -> list[jax.Array]:
-    """Operands that vary over the same axes under `shard_map`, so that the cotangent of a shared one is summed."""
-    varying = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
-    missing = [tuple(frozenset().union(*varying) - own) for own in varying]
-    return [
-        jax.lax.pcast(operand, axes, to="varying") if axes else operand
-        for operand, axes in zip(operands, missing, strict=True)
-    ]
-
-
-# --- batches
-
-
-def batch_size(operands: Any) -> int:
-    """The size of the operands' common batch axis."""
-    return _common({operand.shape[0] for operand in operands})
-
-
-def _common(sizes):
-    sizes = sizes - {1}
-    assert len(sizes) <= 1, sizes
-    return sizes.pop() if sizes else 1
-
-
-def _batch(primitive, operands, axes, **params):
-    mapped = next(x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None)
-    moved = [x if a is None else jnp.moveaxis(x, a, 0) for x, a in zip(operands, axes, strict=True)]
-    is_mapped = [a is not None for a in axes]
-    inner = _common({x.shape[1] if m else x.shape[0] for x, m in zip(moved, is_mapped, strict=True)})
-
-    def fold(x, m):
-        own = x.shape[1] if m else x.shape[0]
-        if not m and own == 1:
-            return x
-        if not m:
-            x = jnp.broadcast_to(x, (mapped, *x.shape))
-        elif own != inner:
-            x = jnp.broadcast_to(x, (mapped, inner, *x.shape[2:]))
-        return x.reshape(mapped * inner, *x.shape[2:])
-
-    if "sums" in params:
-        params["sums"] *= mapped
-    out = primitive.bind(*(fold(x, m) for x, m in zip(moved, is_mapped, strict=True)), **params)
-    return out.reshape(mapped, out.shape[0] // mapped, *out.shape[1:]), 0
-
-
-# --- several devices
-
-
-def _require_devices(primitive):
-    """Makes JAX say, when the primitive is lowered, which devices share the program; there is no public way."""
-    with contextlib.suppress(ImportError, AttributeError):  # then divided batches are gathered, the results the same
-        from jax._src import dispatch
-
-        dispatch.prim_requires_devices_during_lowering.add(primitive)
-
-
-def _device_count(context):
-    """How many devices share the program, 1 where that is unknown and where each has a program of its own."""
-    return len(getattr(context.module_context.axis_context, "device_assignment", None) or (None,))
-
-
-def _divided(function, operands, params, devices):
-    """A function of which each device computes its part of the batch."""
-    batch = batch_size(operands)
-    result = jax.eval_shape(functools.partial(function, **params), *operands)
-    sums = result.shape[0]
-
-    def place(mesh, shapes, result):
-        """What a device computes, and where the operands and the result lie."""
-        specs = [array.sharding.spec for array in (*shapes, result) if array.shape[0] == batch > 1]
-        axis = next((spec[0] for spec in specs if spec and spec[0] is not None), None)
-        names = (axis,) if isinstance(axis, str) else axis or ()
-        parts = math.prod(mesh.shape[name] for name in names)
-        if sums > 1 and sums % parts:
-            axis, names, parts = None, (), 1
-        own = params | ({"sums": max(sums // parts, 1)} if "sums" in params else {})
-
-        def part(*arguments):
-            # XLA calls it in the middle of a compilation, when the caller's mesh with explicit axes may be set.
-            with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
-                out = function(*arguments, **own)
-            return lax.psum(out, names) if sums == 1 and parts > 1 else out
-
-        divided = [NamedSharding(mesh, PartitionSpec(axis if array.shape[0] == batch else None)) for array in shapes]
-        return mesh, part, NamedSharding(mesh, PartitionSpec(axis if sums > 1 else None)), tuple(divided)
-
-    # Shardy's rule. The batch is "b", or "s" sums of "e" items each where the devices can share the sums evenly. Every
-    # other axis has a name of its own and is not divided.
-    sums_are_shared = 1 < sums < batch and sums % devices == 0
-    operand_batch, result_batch = ("(s e)", "s") if sums_are_shared else ("b", "b" if sums == batch else "s")
-    names, terms, whole = (f"a{k}" for k in itertools.count()), [], []
-    for array, batch_term in (*((operand, operand_batch) for operand in operands), (result, result_batch)):
-        own = [next(names) for _ in array.shape]
-        whole += own[1:]
-        if array is result or array.shape[0] == batch:
-            own[0] = batch_term
-        else:
-            whole.append(own[0])
-        terms.append(" ".join(own))
-    if result_batch == "s" and not sums_are_shared:
-        whole.append("s")
-    split = custom_partitioning(lambda *arguments: function(*arguments, **params))
-    split.def_partition(
-        place,
-        sharding_rule=f"{', '.join(terms[:-1])} -> {terms[-1]}",
-        need_replication_factors=tuple(whole),
-        **({"e": batch // sums} if sums_are_shared else {}),
-    )
-    return split

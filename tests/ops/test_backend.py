@@ -7,10 +7,12 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jnr
-from jnr import _backend, _cpu
+from jnr import _backend
+from jnr._ops import cpp
 
 TRIANGLE = jnp.array([[-1.0, -1, 0, 1], [1, -1, 0, 1], [0, 1, 0, 1]]), jnp.array([[0, 1, 2]])
 
@@ -52,7 +54,7 @@ def test_cpu_kernels_run_unless_another_backend_is_named(backend, calls):
 
 @pytest.mark.validation
 def test_missing_cpu_kernels_are_an_error(monkeypatch):
-    monkeypatch.setattr(_cpu, "library", lambda: None)
+    monkeypatch.setattr(cpp, "library", lambda: None)
     with pytest.raises(ImportError, match="C\\+\\+ compiler"):
         jnr.rasterize(*TRIANGLE, 4, backend="cpu")
 
@@ -61,9 +63,10 @@ def test_missing_cpu_kernels_are_an_error(monkeypatch):
 def test_broken_cpu_kernels_are_an_error_with_its_cause(monkeypatch, tmp_path):
     broken = tmp_path / "_kernels.so"
     broken.write_bytes(b"not a library")
-    monkeypatch.setattr(_cpu, "library", lambda: broken)
+    monkeypatch.setattr(cpp, "library", lambda: broken)
+    monkeypatch.setattr(cpp, "_load", cpp._load.__wrapped__)
     with pytest.raises(ImportError, match=r"cannot be loaded: .*_kernels\.so"):
-        _cpu.register.__wrapped__()
+        cpp.target.__wrapped__("rasterize", "float32")
 
 
 @pytest.mark.validation
@@ -87,7 +90,7 @@ def test_broken_triton_kernels_are_an_error_with_cause_and_install_line(monkeypa
     monkeypatch.setattr(_backend, "_installed", lambda name: True)
     monkeypatch.setitem(sys.modules, "jnr.triton_kernels.rasterize", None)
     with pytest.raises(ImportError, match=r"^The Triton kernels cannot be loaded: .*rasterize.*jnr\[cuda\]"):
-        _backend.load_kernels("rasterize", "rasterize")
+        _backend.load_launch_function("rasterize", "rasterize")
 
 
 @pytest.mark.validation
@@ -110,3 +113,48 @@ def test_mismatched_versions_are_an_error_with_both_versions(versions, message, 
     with pytest.raises(ImportError, match=message):
         launch._jax_triton()
     launch._jax_triton.cache_clear()
+
+
+def test_the_former_name_of_clip_w_is_a_deprecated_alias():
+    fragments = jnr.rasterize(*TRIANGLE, 4)
+    with pytest.warns(DeprecationWarning, match=r"Fragments\.depth is now Fragments\.clip_w"):
+        assert fragments.depth is fragments.clip_w
+
+
+BAD_FRAGMENTS = [
+    (lambda f: None, TypeError, r"fragments must be a jnr\.Fragments, .* got NoneType"),
+    (lambda f: f.face_index, TypeError, r"fragments must be a jnr\.Fragments, .* got ArrayImpl"),
+    (
+        lambda f: f._replace(barycentric=f.barycentric[..., :2]),
+        ValueError,
+        r"fragments\.barycentric .*, got \(4, 4, 2\)",
+    ),
+    (
+        lambda f: f._replace(face_index=f.face_index.astype(float)),
+        TypeError,
+        r"face_index must be integers, .* float32",
+    ),
+    (lambda f: f._replace(face_index=f.face_index[None]), ValueError, r"fragments\.face_index .*, got \(1, 4, 4\)"),
+]
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("change", "error", "message"), BAD_FRAGMENTS)
+def test_fragments_of_other_kinds_or_shapes_are_errors_that_name_the_field(change, error, message):
+    fragments = change(jnr.rasterize(*TRIANGLE, 4))
+    image = jnp.zeros((4, 4, 1))
+    for call in (
+        lambda: jnr.interpolate(jnp.ones((3, 1)), TRIANGLE[1], fragments),
+        lambda: jnr.edge_sweep(image, TRIANGLE[0], TRIANGLE[1], fragments),
+        lambda: jnr.opendr(image, TRIANGLE[0], TRIANGLE[1], fragments),
+        lambda: jnr.sample_cubes(jnp.ones((1, 2, 2, 2, 1)), fragments),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_ops_run_with_jit_disabled():
+    expected = jnr.rasterize(*TRIANGLE, 4)
+    with jax.disable_jit():
+        found = jnr.rasterize(*TRIANGLE, 4)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -13,7 +13,7 @@ import jnr
 
 launch = pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
-from jnr.triton_kernels import edge_sweep
+from jnr.triton_kernels import edge_sweep, gather
 
 CUSTOM_CALLS = ("triton_kernel_call", "triton_kernel_call_ffi")
 

@@ -8,8 +8,9 @@ from jax.interpreters import ad
 from jnr._backend import Backend
 from jnr._inline_jit import inline_jit
 from jnr._ops.barycentrics import definition
+from jnr._ops.devices import vary_alike
 from jnr._ops.gather import gather
-from jnr._ops.op import Cpp, Triton, declare, vary_alike
+from jnr._ops.op import Cpp, Triton, declare
 
 
 def _image_of_weights(*operands, **_):

@@ -12,8 +12,10 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jnr._backend import Backend
 from jnr._inline_jit import inline_jit
+from jnr._ops.batching import batch_size
+from jnr._ops.devices import vary_alike
 from jnr._ops.gather import definition
-from jnr._ops.op import FLOATS, Cpp, Triton, batch_size, declare, vary_alike
+from jnr._ops.op import FLOATS, Cpp, Triton, declare
 
 gather_p = declare(
     definition.gather,

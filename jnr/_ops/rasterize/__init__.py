@@ -13,8 +13,9 @@ from jnr import _checks
 from jnr._backend import Backend, check_backend
 from jnr._inline_jit import inline_jit
 from jnr._ops.barycentrics import barycentrics, visible_corners
+from jnr._ops.batching import batch_size
 from jnr._ops.gather import weighted_gather
-from jnr._ops.op import Cpp, Triton, batch_size, declare
+from jnr._ops.op import Cpp, Triton, declare
 from jnr._ops.rasterize import definition
 
 Cull = Literal["back", "front"]

@@ -49,7 +49,7 @@ def test_interpolation_is_where_the_pixels_ray_meets_the_face(seed):
         # float32 minors of the corners, which cancel most in slivers; worst seen 2e-5
         np.testing.assert_allclose(fragments.barycentric[row, column], weights, atol=1e-4)
         np.testing.assert_allclose(out[row, column], weights @ attributes[faces[face]], atol=3e-4)
-        np.testing.assert_allclose(fragments.depth[row, column], weights @ corners[:, 3], rtol=1e-4)
+        np.testing.assert_allclose(fragments.clip_w[row, column], weights @ corners[:, 3], rtol=1e-4)
 
 
 def test_interpolating_clip_w_gives_the_depth():
@@ -58,7 +58,7 @@ def test_interpolating_clip_w_gives_the_depth():
     fragments = draw(clip_positions, faces)
     w = jnr.interpolate(clip_positions[:, 3:], faces, fragments)
     # float32
-    np.testing.assert_allclose(w[..., 0], fragments.depth, rtol=1e-6)
+    np.testing.assert_allclose(w[..., 0], fragments.clip_w, rtol=1e-6)
 
 
 def test_one_interpolates_to_one():
@@ -117,7 +117,7 @@ def test_derivatives_equal_finite_differences_in_both_modes():
     def image(per_vertex, per_corner, clip_positions):
         fragments = draw(clip_positions, faces)
         images = [jnr.interpolate(attributes, faces, fragments) for attributes in (per_vertex, per_corner)]
-        return *images, fragments.barycentric, fragments.depth
+        return *images, fragments.barycentric, fragments.clip_w
 
     arguments = rng.normal(size=(3 * NUM_FACES, 2)), rng.normal(size=(NUM_FACES, 3, 2)), clip_positions
     with jax.enable_x64(True):

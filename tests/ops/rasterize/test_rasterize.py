@@ -42,7 +42,7 @@ def near_a_tie(clip, faces, height, width):
         fragments = jnr.rasterize(clip, faces[i : i + 1], (height, width), backend="xla")
         vertices = np.maximum(faces[i], 0)
         z = np.asarray(fragments.barycentric) @ np.nan_to_num(clip[vertices, 2])
-        w = np.asarray(fragments.depth)
+        w = np.asarray(fragments.clip_w)
         depths.append(np.where(np.asarray(alone) >= 0, z / np.where(w == 0, 1, w), 9))
     if len(depths) < 2:
         return np.zeros((height, width), bool)
