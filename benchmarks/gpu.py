@@ -84,7 +84,7 @@ def run_tests():
     """Runs the GPU-marked tests and the golden data on the device; returns a summary line."""
     command = [sys.executable, "-m", "pytest", "-q", "-W", "default", "-o", "addopts=", "-p", "no:cacheprovider"]
     comparisons = ("renderer_draws_the_originals_images", "render_has_the_originals_gradients")
-    tests = ["tests/kernels/test_gpu.py", "tests/test_golden.py"]
+    tests = ["tests/ops/test_gpu.py", "tests/test_golden.py"]
     tests += [f"tests/test_compat.py::test_{name}" for name in comparisons]
     try:
         result = _run([*command, *tests], TEST_SECONDS)

@@ -12,7 +12,7 @@ HANDS = ["right", "left"]
 
 
 def view_matrix(eye, forward, up, handedness):
-    """World to camera, written from the definition: columns of the inverse are right, up, back and eye."""
+    """Camera from world, from the definition: the columns of the inverse are right, up, back and eye."""
     back = -forward / np.linalg.norm(forward)
     right = np.cross(up, back)
     right /= np.linalg.norm(right)
@@ -23,7 +23,7 @@ def view_matrix(eye, forward, up, handedness):
 
 
 def project(camera, point, aspect=1.0):
-    """NDC of one point."""
+    """Projects one point to NDC."""
     matrix = np.asarray(camera.clip_from_world(aspect), np.float64)
     clip = matrix @ [*point, 1]
     return clip[:3] / clip[3]
@@ -32,9 +32,6 @@ def project(camera, point, aspect=1.0):
 def random_poses(count):
     rng = np.random.default_rng(0)
     return [tuple(rng.normal(0, 2, (3, 3)).astype(np.float32)) for _ in range(count)]
-
-
-# --- poses
 
 
 @pytest.mark.parametrize("handedness", HANDS)
@@ -69,7 +66,7 @@ def test_look_along_towards_a_point_equals_look_at():
 
 @pytest.mark.parametrize("handedness", HANDS)
 @pytest.mark.parametrize("projection", [jnr.Perspective(), jnr.Orthographic(far=20.0)], ids=["perspective", "ortho"])
-def test_point_looked_at_lands_in_the_image_centre(handedness, projection):
+def test_look_at_point_projects_to_the_image_centre(handedness, projection):
     for eye, at, up in random_poses(5):
         camera = jnr.Camera(jnr.LookAt(eye, at, up, handedness), projection)
         ndc = project(camera, at, aspect=1.5)
@@ -86,7 +83,7 @@ def test_x_is_right_and_y_is_up_in_the_image(handedness, sign, projection):
     assert y > 0
 
 
-def test_left_handed_image_is_the_mirror_of_the_right_handed():
+def test_left_handed_image_mirrors_the_right_handed_image():
     eye, at, up = random_poses(1)[0]
     right, left = (jnr.Camera(jnr.LookAt(eye, at, up, h)).clip_from_world(1.5) for h in HANDS)
     np.testing.assert_array_equal(left, np.asarray(right) * np.array([-1, 1, 1, 1])[:, None])
@@ -106,9 +103,6 @@ def test_left_handed_image_is_the_mirror_of_the_right_handed():
     np.testing.assert_array_equal(images[0].alpha, images[1].alpha[:, ::-1])
     # float32 depths of about 2.5
     np.testing.assert_allclose(images[0].depth, images[1].depth[:, ::-1], rtol=1e-5)
-
-
-# --- projections
 
 
 @pytest.mark.parametrize("fov", [20.0, 60.0, 120.0])
@@ -135,7 +129,7 @@ def test_half_height_ends_at_the_upper_border(aspect):
     [jnr.Perspective(near=0.5, far=8.0), jnr.Orthographic(near=0.5, far=8.0), jnr.Orthographic(near=-2.0, far=8.0)],
     ids=["perspective", "orthographic", "near_behind"],
 )
-def test_near_and_far_planes_are_the_ends_of_clip_space(projection):
+def test_near_and_far_planes_map_to_ndc_depths_of_minus_one_and_one(projection):
     camera = jnr.Camera(jnr.LookAlong((0.0, 0.0, 0.0)), projection)
     # float32 matrix
     assert project(camera, (0.1, 0.2, -projection.near))[2] == pytest.approx(-1, abs=1e-6)
@@ -166,8 +160,6 @@ def test_depth_is_the_distance_along_the_view_axis(handedness, projection):
     np.testing.assert_allclose(depth, expected, atol=1e-5)  # float32 products of up to 10
 
 
-# --- gradients
-
 CAMERAS = {
     "look_at_perspective": lambda eye, at, up, a, near, far: jnr.Camera(
         jnr.LookAt(eye, at, up), jnr.Perspective(a * 20, near, far)
@@ -180,7 +172,7 @@ CAMERAS = {
 
 
 @pytest.mark.parametrize("name", CAMERAS)
-def test_gradient_to_every_field_equals_finite_differences(name):
+def test_gradient_with_respect_to_every_field_equals_finite_differences(name):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         fields = [*rng.normal(0, 2, (3, 3)), np.array(2.5), np.array(0.5), np.array(9.0)]
@@ -191,14 +183,14 @@ def test_gradient_to_every_field_equals_finite_differences(name):
             camera = CAMERAS[name](*fields)
             return camera.clip_from_world(1.5) @ points, camera.depth(points[:, :3])
 
-        # Central differences of step 1e-6 in float64: wrong by 1e-9 or so.
+        # float64 central differences of step 1e-6 are accurate to about 1e-9.
         check_grads(
             lambda *f: outputs(*map(jnp.asarray, f)), fields, 1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-6, eps=1e-6
         )
         total = sum(jnp.sum(o**2) for o in outputs(*map(jnp.asarray, fields)))
         gradients = jax.grad(lambda f: sum(jnp.sum(o**2) for o in outputs(*f)))([jnp.asarray(f) for f in fields])
         assert total > 0
-        used = gradients if name != "look_along" else gradients[:4]  # near and far stay at their defaults there
+        used = gradients if name != "look_along" else gradients[:4]  # this camera has the default near and far
         for gradient in used:
             assert np.all(np.isfinite(gradient))
             assert np.any(gradient != 0)
@@ -209,14 +201,11 @@ def test_gradient_to_every_field_equals_finite_differences(name):
     [jnr.LookAt(jnp.array([0.0, 0.0, 3.0])), jnr.LookAlong(jnp.array([0.0, 0.0, 3.0]))],
     ids=["look_at", "look_along"],
 )
-def test_gradient_on_the_axis_is_finite(pose):
+def test_gradient_of_a_camera_on_the_z_axis_is_finite(pose):
     with jax.debug_nans(True):
         gradient = jax.grad(lambda p: jnp.sum(jnr.Camera(p).clip_from_world()))(jax.tree.map(jnp.asarray, pose))
     for leaf in jax.tree.leaves(gradient):
         assert np.all(np.isfinite(leaf))
-
-
-# --- pytrees
 
 
 def test_camera_is_a_pytree_of_its_numbers():
@@ -229,7 +218,7 @@ def test_camera_is_a_pytree_of_its_numbers():
     np.testing.assert_array_equal(arrays.pose.eye, [2, 4, 6])
 
 
-def test_camera_is_an_argument_of_jit_and_its_handedness_a_constant():
+def test_jit_takes_cameras_and_retraces_only_for_another_handedness():
     traces = []
 
     @jax.jit
@@ -240,12 +229,12 @@ def test_camera_is_an_argument_of_jit_and_its_handedness_a_constant():
     for handedness in ("right", "right", "left"):
         for x in (1.0, 2.0):
             camera = jnr.Camera(jnr.LookAt(jnp.array([x, 2.0, 3.0]), handedness=handedness))
-            # float32; jit may order products otherwise
+            # float32; jit may reorder the products
             np.testing.assert_allclose(matrix(camera), camera.clip_from_world(2.0), rtol=1e-5, atol=1e-6)
     assert traces == ["right", "left"]
 
 
-def test_camera_can_not_be_changed_in_place():
+def test_camera_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         jnr.Camera().pose.eye = (0.0, 0.0, 1.0)
 
@@ -265,7 +254,7 @@ def test_vmap_over_one_field_leaves_the_others_shared():
     np.testing.assert_allclose(matrices, [jnr.Camera(jnr.LookAt(e)).clip_from_world() for e in eyes], atol=1e-5)
 
 
-def test_integers_and_numpy_arrays_are_taken_as_numbers():
+def test_fields_may_be_integers_and_numpy_arrays():
     plain = jnr.Camera(jnr.LookAt((1.0, 2.0, 3.0)), jnr.Perspective(60.0, 1.0, 10.0)).clip_from_world()
     mixed = jnr.Camera(jnr.LookAt(np.array([1, 2, 3])), jnr.Perspective(60, 1, np.float32(10))).clip_from_world()
     np.testing.assert_array_equal(plain, mixed)
@@ -280,15 +269,12 @@ def test_float64_fields_give_a_float64_matrix():
         np.testing.assert_allclose(jnr.LookAt(eye).camera_from_world(), expected, atol=1e-15)
 
 
-# --- errors
-
-
 def matrix_of(pose=None, projection=None):
     return jnr.Camera(pose or jnr.LookAt((0.0, 0.0, 3.0)), projection or jnr.Perspective()).clip_from_world()
 
 
 NAN, INF = float("nan"), float("inf")
-BAD_NUMBERS = [
+INVALID_NUMBERS = [
     ("eye", lambda: jnr.LookAt((0.0, NAN, 1.0)), r"eye must be finite, got \[0\.0, nan, 1\.0\]\."),
     ("eye_inf", lambda: jnr.LookAlong((0.0, INF, 1.0)), r"eye must be finite, got \[0\.0, inf, 1\.0\]\."),
     ("at", lambda: jnr.LookAt((0.0, 0.0, 1.0), (NAN, 0.0, 0.0)), r"at must be finite, got \[nan, 0\.0, 0\.0\]\."),
@@ -327,13 +313,13 @@ BAD_NUMBERS = [
 
 
 @pytest.mark.validation
-@pytest.mark.parametrize(("make", "message"), [b[1:] for b in BAD_NUMBERS], ids=[b[0] for b in BAD_NUMBERS])
-def test_impossible_camera_is_an_error_that_names_the_field(make, message):
+@pytest.mark.parametrize(("make", "message"), [b[1:] for b in INVALID_NUMBERS], ids=[b[0] for b in INVALID_NUMBERS])
+def test_invalid_camera_is_an_error_that_names_the_field(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         matrix_of(**{"projection" if hasattr(part := make(), "near") else "pose": part})
 
 
-IMPOSSIBLE = {
+INVALID = {
     "fov": (lambda: jnr.Perspective(200), r"fov must lie between 0 and 180 degrees, got 200\."),
     "near": (lambda: jnr.Perspective(near=-1), r"near must be positive, got -1\."),
     "far": (lambda: jnr.Orthographic(far=-3.0), r"far must be greater than near, got near 0\.1 and far -3\."),
@@ -347,13 +333,13 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize(("make", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_constructor_refuses_impossible_numbers(make, message):
+@pytest.mark.parametrize(("make", "message"), INVALID.values(), ids=INVALID)
+def test_constructor_raises_for_invalid_numbers(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
 
 
-def test_camera_of_a_wrong_part_is_an_error_that_names_it():
+def test_camera_with_a_part_of_the_wrong_type_is_an_error_that_names_it():
     with pytest.raises(TypeError, match=r"pose must have a method camera_from_world, got Perspective\."):
         jnr.Camera(jnr.Perspective())
     with pytest.raises(TypeError, match=r"projection must have a method clip_from_camera, got LookAt\."):
@@ -368,7 +354,7 @@ def test_cameras_compare_by_identity_and_print_their_numbers():
     assert repr(jnr.Pose(jnp.eye(4))) == "Pose(matrix=float32[4,4])"
 
 
-def test_jax_rebuilds_cameras_with_placeholders_and_maps_one_field():
+def test_cameras_hold_placeholders_of_jax_and_vmap_maps_one_field():
     camera = jnr.Camera()
     axes = jax.tree.map(lambda _: None, camera)
     assert axes.projection.fov is None
@@ -390,7 +376,7 @@ def test_jax_rebuilds_cameras_with_placeholders_and_maps_one_field():
     ],
     ids=["string", "none", "complex", "bool"],
 )
-def test_camera_of_something_else_than_numbers_is_an_error_that_names_the_field(make, message):
+def test_camera_of_non_numeric_values_is_an_error_that_names_the_field(make, message):
     with pytest.raises(TypeError, match=f"^{message}"):
         matrix_of(**make())
 
@@ -405,6 +391,6 @@ def test_camera_of_something_else_than_numbers_is_an_error_that_names_the_field(
     ],
     ids=["tuple", "numpy", "fov"],
 )
-def test_constant_of_impossible_camera_is_found_under_jit(make, message):
+def test_invalid_constants_of_a_camera_are_an_error_under_jit(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         jax.jit(lambda: matrix_of(**make()))()

@@ -21,7 +21,7 @@ DISTORTIONS = {
 
 
 def scene(seed, dtype=np.float32):
-    """A calibration, a pose and points in front of it."""
+    """A camera matrix, a pose and points in front of the camera."""
     rng = np.random.default_rng(seed)
     calibration = np.array([[rng.uniform(200, 400), 0, 150], [0, rng.uniform(200, 400), 110], [0, 0, 1]], dtype)
     rotation = cv2.Rodrigues(rng.normal(size=3))[0].astype(dtype)
@@ -30,7 +30,7 @@ def scene(seed, dtype=np.float32):
 
 
 def pixels(camera, points, height=HEIGHT, width=WIDTH):
-    """Column and row where points land, whole numbers at pixel centres."""
+    """Projects points to column and row, which are integers at pixel centres."""
     clip = np.asarray(camera.clip_positions(jnp.asarray(points), width / height), np.float64)
     x, y = clip[:, 0] / clip[:, 3], clip[:, 1] / clip[:, 3]
     return np.stack([((x + 1) * width - 1) / 2, ((1 - y) * height - 1) / 2], axis=-1)
@@ -48,7 +48,7 @@ def test_calibrated_camera_agrees_with_opencv(seed, distortion):
     calibration, rotation, translation, points = scene(seed)
     camera = jnr.Camera.from_opencv(calibration, rotation, translation, (HEIGHT, WIDTH), distortion=distortion)
     expected = opencv_pixels(calibration, rotation, translation, points, distortion)
-    # 1e-5 of the image's half width; float32.
+    # float32: 1e-5 of half the image's width.
     np.testing.assert_allclose(pixels(camera, points), expected, atol=1e-5 * WIDTH / 2)
     depth = (points @ rotation.T + translation)[:, 2]
     np.testing.assert_allclose(camera.depth(jnp.asarray(points)), depth, atol=1e-5)
@@ -74,29 +74,29 @@ def test_skew_moves_columns_with_rows():
     np.testing.assert_allclose(pixels(camera, points), homogeneous[:, :2] / homogeneous[:, 2:], atol=2e-3)
 
 
-def test_point_that_opencv_puts_on_a_pixel_is_drawn_in_that_pixel():
+def test_point_that_opencv_projects_to_a_pixel_is_rendered_in_that_pixel():
     calibration = np.array([[100, 0, 20], [0, 100, 9], [0, 0, 1]], np.float32)
     camera = jnr.Camera.from_opencv(calibration, np.eye(3, dtype=np.float32), np.zeros(3), (30, 40))
-    # A triangle of a third of a pixel around column 31, row 4, at distance 2.
+    # A triangle within 0.3 pixels of column 31, row 4, at distance 2.
     corners = np.array([[31 - 0.3, 4 - 0.3], [31.3, 4 - 0.3], [31, 4.3]])
     points = np.concatenate([(corners - [20, 9]) / 100 * 2, np.full((3, 1), 2)], axis=1).astype(np.float32)
     alpha = jnr.render_silhouette(points, np.array([[0, 1, 2]]), camera=camera, image_size=(30, 40))
     np.testing.assert_array_equal(np.argwhere(np.asarray(alpha)), [[4, 31]])
 
 
-def test_pixel_center_of_a_half_is_the_port_of_neural_renderers_projection():
+def test_pixel_center_of_a_half_equals_the_projection_of_neural_renderers_port():
     calibration, rotation, translation, points = scene(1)
     size = 256
     camera = jnr.Camera.from_opencv(calibration, rotation, translation, (size, size), pixel_center=0.5)
     seen = points @ rotation.T + translation
     u, v = ((seen[:, :2] / seen[:, 2:]) @ calibration[:2, :2].T + calibration[:2, 2]).T
-    # Its formula: v flipped as orig_size - v, both mapped by 2 (x - orig_size / 2) / orig_size.
+    # The port replaces v by orig_size - v and maps both u and v by 2 (x - orig_size / 2) / orig_size.
     expected = np.stack([2 * (u - size / 2) / size, 2 * ((size - v) - size / 2) / size], axis=-1)
     clip = np.asarray(camera.clip_positions(jnp.asarray(points)))
     np.testing.assert_allclose(clip[:, :2] / clip[:, 3:], expected, atol=1e-5)
 
 
-def test_calibrated_picture_may_have_another_size_of_the_same_shape():
+def test_calibrated_camera_renders_images_of_another_size_and_the_same_aspect_ratio():
     calibration, rotation, translation, points = scene(2)
     camera = jnr.Camera.from_opencv(calibration, rotation, translation, (HEIGHT, WIDTH))
     small = pixels(camera, points, HEIGHT // 2, WIDTH // 2)
@@ -104,7 +104,7 @@ def test_calibrated_picture_may_have_another_size_of_the_same_shape():
     np.testing.assert_allclose(2 * (small + 0.5) - 0.5, pixels(camera, points), atol=1e-3)
 
 
-def test_calibration_of_a_centred_camera_is_perspective():
+def test_calibration_of_a_centred_camera_equals_perspective():
     focal = HEIGHT / 2 / np.tan(np.deg2rad(25))
     calibration = np.array([[focal, 0, (WIDTH - 1) / 2], [0, focal, (HEIGHT - 1) / 2], [0, 0, 1]], np.float32)
     intrinsics = jnr.Intrinsics(calibration, (HEIGHT, WIDTH), near=0.5, far=20.0)
@@ -113,7 +113,7 @@ def test_calibration_of_a_centred_camera_is_perspective():
 
 
 @pytest.mark.parametrize("k", [(-0.3, 0.1, 0, 0, -0.05), (-0.5, 0, 0, 0, 0), (-0.2, 0.01, 0, 0, 0)])
-def test_distortion_folds_nothing_back_into_the_image(k):
+def test_distortion_does_not_fold_distant_points_back_into_the_image(k):
     calibration = np.array([[100, 0, 100], [0, 100, 100], [0, 0, 1]], np.float32)
     camera = jnr.Camera.from_opencv(calibration, np.eye(3, dtype=np.float32), np.zeros(3), (200, 200), distortion=k)
     radius = np.linspace(0.01, 30, 3000)
@@ -126,7 +126,7 @@ def test_distortion_folds_nothing_back_into_the_image(k):
         assert np.any(np.diff(np.linalg.norm(folded, axis=-1)) < 0)
 
 
-def test_distorted_face_that_reaches_behind_the_camera_is_drawn_in_front_of_it():
+def test_distorted_face_that_reaches_behind_the_camera_is_rendered_in_front_of_it():
     calibration = np.array([[32, 0, 31.5], [0, 32, 31.5], [0, 0, 1]], np.float32)
     # A floor below the camera, from behind it to the horizon.
     floor = np.array([[-50, 1, -50], [50, 1, -50], [50, 1, 80], [-50, 1, 80]], np.float32)
@@ -144,10 +144,10 @@ def test_distorted_face_that_reaches_behind_the_camera_is_drawn_in_front_of_it()
         assert np.all(np.isfinite(gradient))
 
 
-def test_gradient_to_the_calibration_equals_finite_differences():
+def test_gradient_with_respect_to_the_calibration_equals_finite_differences():
     with jax.enable_x64(True):
         calibration, rotation, translation, points = scene(4, np.float64)
-        points[:3, 2] = -9  # behind the camera, and far off the axis
+        points[:3, 2] = -9  # behind the camera; the next three are far off the axis
         points[3:6, 0] = 60
 
         def outputs(calibration, rotation, translation, distortion, points):
@@ -157,16 +157,22 @@ def test_gradient_to_the_calibration_equals_finite_differences():
         compiled = jax.jit(outputs)
         fields = [calibration, rotation, translation, np.array([-0.2, 0.05, 0.01, -0.02, 0.01]), points]
 
-        def only_free(focal, rotation, translation, distortion, points):
+        def of_free_entries(focal, rotation, translation, distortion, points):
             matrix = jnp.asarray(calibration).at[0, 0].set(focal[0]).at[1, 2].set(focal[1])
             return compiled(matrix, rotation, translation, distortion, points)
 
         fields[0] = np.array([calibration[0, 0], calibration[1, 2]])
-        # The radius where the distortion ends is held fixed in the derivative, so no point may lie beyond it.
+        # The derivative holds the radius where the distortion ends fixed, so no point may lie beyond it.
         fields[3] = np.array([0.2, 0.05, 0.01, -0.02, 0.01])
         fields[4] = points[6:]
         check_grads(
-            lambda *f: only_free(*map(jnp.asarray, f)), fields, 1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6, eps=1e-6
+            lambda *f: of_free_entries(*map(jnp.asarray, f)),
+            fields,
+            1,
+            modes=("fwd", "rev"),
+            atol=1e-6,
+            rtol=1e-6,
+            eps=1e-6,
         )
         gradients = jax.grad(lambda d, p: jnp.sum(compiled(calibration, rotation, translation, d, p)[0]), (0, 1))(
             fields[3], jnp.asarray(points).at[8, 1].set(jnp.nan)
@@ -174,9 +180,6 @@ def test_gradient_to_the_calibration_equals_finite_differences():
         for gradient in gradients:
             assert np.all(np.isfinite(gradient))
             assert np.any(gradient != 0)
-
-
-# --- weak perspective
 
 
 @pytest.mark.parametrize("aspect", [1.0, 1.5])
@@ -189,7 +192,7 @@ def test_weak_perspective_scales_and_shifts(aspect):
     np.testing.assert_allclose(clip[:, 1], 0.7 * (points[:, 1] - 0.1), atol=1e-6)
 
 
-def test_weak_perspective_is_what_perspective_tends_to_for_small_things():
+def test_perspective_tends_to_weak_perspective_for_small_objects():
     distance, focal = 4.0, 1 / np.tan(np.deg2rad(30))
     weak = jnr.Camera(jnr.LookAt((0.0, 0.0, distance)), jnr.WeakPerspective(focal / distance))
     full = jnr.Camera(jnr.LookAt((0.0, 0.0, distance)), jnr.Perspective(60.0))
@@ -198,29 +201,26 @@ def test_weak_perspective_is_what_perspective_tends_to_for_small_things():
     for size in (0.1, 0.01):
         clip = np.asarray(full.clip_positions(jnp.asarray(points * size)))
         errors.append(np.abs(clip[:, :2] / clip[:, 3:] - weak.clip_positions(jnp.asarray(points * size))[:, :2]).max())
-    # Quadratic in the size.
+    # The error is quadratic in the size.
     assert errors[1] < errors[0] / 50
-
-
-# --- matrices
 
 
 @pytest.mark.parametrize("handedness", ["right", "left"])
 @pytest.mark.parametrize("projection", [jnr.Perspective(50.0, 0.3, 20.0), jnr.Orthographic(2.0, 0.3, 20.0)])
-def test_opengls_matrices_make_the_same_camera(projection, handedness):
+def test_camera_from_opengl_matrices_renders_the_same_image(projection, handedness):
     camera = jnr.Camera(jnr.LookAt((1.0, 2.0, 3.0), handedness=handedness), projection)
     aspect = 1.5
     same = jnr.Camera.from_opengl(camera.pose.camera_from_world(), projection.clip_from_camera(aspect))
     ball = jnr.shapes.icosphere(1)
     expected = jnr.render(ball.vertices, ball.faces, camera=camera, image_size=(40, 60))
-    picture = jnr.render(ball.vertices, ball.faces, camera=same, image_size=(40, 60))
-    np.testing.assert_array_equal(picture.rgb, expected.rgb)
-    np.testing.assert_allclose(picture.depth, expected.depth, rtol=1e-4)  # far is found from the matrix
+    rendering = jnr.render(ball.vertices, ball.faces, camera=same, image_size=(40, 60))
+    np.testing.assert_array_equal(rendering.rgb, expected.rgb)
+    np.testing.assert_allclose(rendering.depth, expected.depth, rtol=1e-4)  # far is computed from the matrix
     np.testing.assert_allclose(same.viewer(aspect), camera.viewer(aspect), atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 7.0])
-def test_one_matrix_makes_the_same_camera(scale):
+def test_camera_from_one_matrix_renders_the_same_image(scale):
     camera = jnr.Camera(jnr.LookAt((1.0, 2.0, 3.0)), jnr.Perspective(50.0, 0.3, 20.0))
     same = jnr.Camera.from_matrix(scale * camera.clip_from_world(1.5))
     points = jnp.asarray(np.random.default_rng(0).normal(0, 1, (9, 3)), jnp.float32)
@@ -229,12 +229,12 @@ def test_one_matrix_makes_the_same_camera(scale):
     np.testing.assert_allclose(same.viewer(), (1, 2, 3, 1), atol=1e-5)
     ball = jnr.shapes.icosphere(1)
     expected = jnr.render(ball.vertices, ball.faces, camera=camera, image_size=(40, 60))
-    picture = jnr.render(ball.vertices, ball.faces, camera=same, image_size=(40, 60))
-    np.testing.assert_array_equal(picture.alpha, expected.alpha)
-    np.testing.assert_allclose(picture.rgb, expected.rgb, atol=1e-6)
+    rendering = jnr.render(ball.vertices, ball.faces, camera=same, image_size=(40, 60))
+    np.testing.assert_array_equal(rendering.alpha, expected.alpha)
+    np.testing.assert_allclose(rendering.rgb, expected.rgb, atol=1e-6)
 
 
-def test_depth_of_one_parallel_matrix_counts_from_the_near_plane():
+def test_depth_of_a_camera_from_one_orthographic_matrix_starts_at_the_near_plane():
     camera = jnr.Camera(jnr.LookAt((1.0, 2.0, 3.0)), jnr.Orthographic(2.0, 0.5, 20.0))
     same = jnr.Camera.from_matrix(camera.clip_from_world())
     points = jnp.asarray(np.random.default_rng(0).normal(0, 1, (9, 3)), jnp.float32)
@@ -243,7 +243,7 @@ def test_depth_of_one_parallel_matrix_counts_from_the_near_plane():
 
 
 def test_matrix_without_a_far_plane_needs_a_far():
-    # OpenGL's infinite projection.
+    # OpenGL's projection with an infinite far plane.
     matrix = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, -0.2], [0, 0, -1, 0]], np.float32)
     with pytest.raises(ValueError, match=r"^far must be given where the matrix has no far plane"):
         jnr.Camera.from_opengl(np.eye(4, dtype=np.float32), matrix)
@@ -262,7 +262,7 @@ def test_viewer_is_the_eye_or_the_direction_to_it(handedness):
             np.testing.assert_allclose(jnr.Camera(pose, projection).viewer(aspect), (*toward, 0), atol=1e-5)
 
 
-def test_cameras_are_mapped_and_differentiated():
+def test_vmap_over_calibrations_equals_a_loop():
     calibration, rotation, translation, points = scene(0)
 
     def columns(focal):
@@ -275,9 +275,6 @@ def test_cameras_are_mapped_and_differentiated():
     np.testing.assert_allclose(jax.vmap(columns)(focals), [columns(f) for f in focals], atol=1e-6)
 
 
-# --- points_from_angles
-
-
 def test_points_from_angles_are_on_a_sphere_around_the_y_axis():
     np.testing.assert_allclose(jnr.points_from_angles(2.0, 0.0, 0.0), (0, 0, 2), atol=1e-6)
     np.testing.assert_allclose(jnr.points_from_angles(2.0, 0.0, 90.0), (2, 0, 0), atol=1e-6)
@@ -286,7 +283,7 @@ def test_points_from_angles_are_on_a_sphere_around_the_y_axis():
     np.testing.assert_allclose(radians, jnr.points_from_angles(2.0, 30.0, -60.0), atol=1e-6)
 
 
-def test_left_handed_points_from_angles_are_neural_renderers():
+def test_left_handed_points_from_angles_equal_neural_renderers():
     rng = np.random.default_rng(0)
     distance, elevation, azimuth = rng.uniform(1, 3, 5), rng.uniform(-90, 90, 5), rng.uniform(-180, 180, 5)
     e, a = np.deg2rad(elevation), np.deg2rad(azimuth)
@@ -295,7 +292,7 @@ def test_left_handed_points_from_angles_are_neural_renderers():
     )
     found = jnr.points_from_angles(distance, elevation, azimuth, handedness="left")
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    # From the mirrored point a left-handed camera sees the mirrored mesh as the right-handed one sees the mesh.
+    # The right-handed points mirror the left-handed ones in z.
     np.testing.assert_allclose(jnr.points_from_angles(distance, elevation, azimuth), expected * [1, 1, -1], atol=1e-6)
 
 
@@ -303,11 +300,9 @@ def test_points_from_angles_broadcast():
     assert jnr.points_from_angles(2.0, jnp.zeros((3, 1)), jnp.zeros(4)).shape == (3, 4, 3)
 
 
-# --- errors
-
 K = np.array([[100, 0, 50], [0, 100, 50], [0, 0, 1]], np.float32)
 EYE = np.eye(3, dtype=np.float32)
-BAD = {
+INVALID = {
     "shape_of_K": (lambda: jnr.Intrinsics(np.eye(4), (9, 9)).clip_from_camera(1.0), r"K must have shape \(3, 3\), got"),
     "K_transposed": (lambda: jnr.Intrinsics(K.T, (9, 9)).clip_from_camera(1.0), r"K must be a camera matrix"),
     "negative_focal": (lambda: jnr.Intrinsics(-K, (9, 9)).clip_from_camera(1.0), r"K must be a camera matrix"),
@@ -343,7 +338,7 @@ BAD = {
 
 
 @pytest.mark.validation
-@pytest.mark.parametrize(("make", "message"), BAD.values(), ids=BAD)
-def test_impossible_camera_model_is_an_error_that_names_the_field(make, message):
+@pytest.mark.parametrize(("make", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_camera_model_is_an_error_that_names_the_field(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make()

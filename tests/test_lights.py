@@ -11,15 +11,15 @@ import jnr
 PIXELS = 32
 CAMERA = jnr.Camera(jnr.LookAt((0.5, 0.8, 3.0)), jnr.Perspective(45.0))
 BALL = jnr.shapes.icosphere(3)
-# Smooth normals of a sphere are its points, so that shading can be compared without the mesh's flatness.
+# The exact normals of a unit sphere are its points, so shading is compared without the error of flat faces.
 SMOOTH = {"camera": CAMERA, "image_size": PIXELS, "normals": BALL.vertices}
 
 
 def seen_points(camera=CAMERA):
-    """World positions and unit normals that pixels see of the ball, and the unit vectors to the eye."""
-    picture = jnr.render(*BALL, camera=camera, lights=(), attributes=BALL.vertices, image_size=PIXELS)
-    covered = np.asarray(picture.alpha) == 1
-    points = np.asarray(picture.attributes, np.float64)[covered]
+    """Mask of covered pixels, and their positions on the ball, unit normals and unit vectors to the eye."""
+    rendering = jnr.render(*BALL, camera=camera, lights=(), attributes=BALL.vertices, image_size=PIXELS)
+    covered = np.asarray(rendering.alpha) == 1
+    points = np.asarray(rendering.attributes, np.float64)[covered]
     viewer = np.asarray(camera.viewer(), np.float64)
     toward = viewer[:3] - viewer[3] * points
     return covered, points, unit(points), unit(toward)
@@ -29,14 +29,11 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-# --- normals
-
-
 def test_flat_and_smooth_normals_of_a_sphere_are_its_points():
     for kind, tolerance in (("smooth", 0.01), ("flat", 0.1)):
-        picture = jnr.render(*BALL, camera=CAMERA, normals=kind, image_size=PIXELS)
+        rendering = jnr.render(*BALL, camera=CAMERA, normals=kind, image_size=PIXELS)
         covered, _, expected, _ = seen_points()
-        normals = np.asarray(picture.normals)
+        normals = np.asarray(rendering.normals)
         np.testing.assert_allclose(np.linalg.norm(normals[covered], axis=-1), 1, atol=1e-5)
         np.testing.assert_allclose(normals[covered], expected, atol=tolerance)
         assert np.all(normals[~covered] == 0)
@@ -46,13 +43,13 @@ def test_normals_of_a_torus_tend_to_the_analytic_ones_as_faces_get_smaller():
     def error(rows, kind):
         mesh = jnr.shapes.torus(0.7, 0.3, rows, 2 * rows)
         camera = jnr.Camera(jnr.LookAt((0.3, 1.5, 1.2)))
-        picture = jnr.render(*mesh, camera=camera, normals=kind, attributes=mesh.vertices, image_size=PIXELS)
-        covered = np.asarray(picture.alpha) == 1
-        point = np.asarray(picture.attributes)[covered]
+        rendering = jnr.render(*mesh, camera=camera, normals=kind, attributes=mesh.vertices, image_size=PIXELS)
+        covered = np.asarray(rendering.alpha) == 1
+        point = np.asarray(rendering.attributes)[covered]
         ring = 0.7 * unit(point * [1, 0, 1])
-        return np.abs(np.asarray(picture.normals)[covered] - unit(point - ring)).max()
+        return np.abs(np.asarray(rendering.normals)[covered] - unit(point - ring)).max()
 
-    # Faces' normals are wrong by half a face's turn, vertices' by its square.
+    # Errors of flat normals are proportional to the size of faces, those of smooth normals to its square.
     flat, smooth = ([error(rows, kind) for rows in (12, 48)] for kind in ("flat", "smooth"))
     assert flat[1] < flat[0] / 3
     assert smooth[1] < smooth[0] / 8
@@ -60,10 +57,10 @@ def test_normals_of_a_torus_tend_to_the_analytic_ones_as_faces_get_smaller():
     assert smooth[1] < 0.02
 
 
-def test_vertex_normals_of_a_cube_and_of_a_plane():
+def test_vertex_normals_of_a_cube_point_outwards_and_those_of_a_plane_are_its_normal():
     cube, plane = jnr.shapes.cube(), jnr.shapes.plane(3, 2)
     normals = np.asarray(jnr.vertex_normals(*cube[:2]))
-    # Each corner has three sides, whose areas depend on how they are cut.
+    # The direction depends on how many of the triangles of each side meet at the corner.
     assert np.all(np.sign(normals) == np.sign(cube.vertices))
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(jnr.vertex_normals(*plane[:2]), np.tile([0, 0, 1], (12, 1)), atol=1e-6)
@@ -75,7 +72,7 @@ def test_vertex_normals_do_not_depend_on_the_unit_of_length(scale):
     np.testing.assert_allclose(jnr.vertex_normals(BALL.vertices * np.float32(scale), BALL.faces), expected, atol=1e-6)
 
 
-def test_vertices_without_sound_faces_have_no_normal_and_a_finite_gradient():
+def test_vertices_without_valid_faces_have_zero_normals_and_a_finite_gradient():
     vertices = jnp.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 2, 2], [jnp.nan, 0, 0]])
     faces = jnp.array([[0, 1, 2], [3, 3, 3], [-1, -1, -1], [0, 1, 4]])
     normals = jnr.vertex_normals(vertices, faces)
@@ -85,10 +82,10 @@ def test_vertices_without_sound_faces_have_no_normal_and_a_finite_gradient():
     assert np.all(np.isfinite(gradient))
 
 
-def test_vertex_that_is_no_number_changes_no_other_normal():
+def test_non_finite_vertex_changes_no_other_normal():
     ball = jnr.shapes.icosphere(1)
-    with_it = jnp.concatenate([ball.vertices, jnp.array([[jnp.inf, 1e30, 0.0]])])
-    normals = jnr.vertex_normals(with_it, ball.faces)
+    extended = jnp.concatenate([ball.vertices, jnp.array([[jnp.inf, 1e30, 0.0]])])
+    normals = jnr.vertex_normals(extended, ball.faces)
     np.testing.assert_array_equal(normals[:-1], jnr.vertex_normals(ball.vertices, ball.faces))
     np.testing.assert_array_equal(normals[-1], 0)
 
@@ -111,22 +108,20 @@ def test_derivative_of_vertex_normals_equals_finite_differences():
 
 @pytest.mark.parametrize("kind", ["flat", "smooth"])
 @pytest.mark.parametrize("handedness", ["right", "left"])
-def test_normals_are_those_of_the_side_that_is_seen(kind, handedness):
-    # From inside the ball, which shows its inner side.
+def test_normals_are_those_of_the_visible_side(kind, handedness):
+    # The camera is inside the ball and sees its inner side.
     camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 0.3), handedness=handedness))
-    picture = jnr.render(*BALL, camera=camera, normals=kind, attributes=BALL.vertices, image_size=16)
-    np.testing.assert_allclose(picture.normals, -unit(np.asarray(picture.attributes)), atol=0.1)
+    rendering = jnr.render(*BALL, camera=camera, normals=kind, attributes=BALL.vertices, image_size=16)
+    np.testing.assert_allclose(rendering.normals, -unit(np.asarray(rendering.attributes)), atol=0.1)
 
 
 def test_given_normals_may_have_any_length():
     lengths = np.random.default_rng(0).uniform(0.1, 9, (1, 1)).astype(np.float32)
-    picture, longer = (
+    rendering, longer = (
         jnr.render(*BALL, **{**SMOOTH, "normals": normals}) for normals in (BALL.vertices, BALL.vertices * lengths)
     )
-    np.testing.assert_allclose(picture.normals, longer.normals, atol=1e-6)
+    np.testing.assert_allclose(rendering.normals, longer.normals, atol=1e-6)
 
-
-# --- lights
 
 COLOR = np.array([0.9, 0.6, 0.3])
 DIRECTION = np.array([0.4, 1.0, -0.2])
@@ -135,7 +130,7 @@ SKY = np.random.default_rng(3).normal(0.5, 0.5, (9, 3))
 
 
 def irradiance(normals, coefficients):
-    """The cosine-weighted mean of a sky of nine harmonics, by summing over 200,000 directions."""
+    """Irradiance over pi under a sky of nine harmonics, as a cosine-weighted sum over 200,000 directions."""
     count = 200_000
     z = 1 - (2 * np.arange(count) + 1) / count
     turn = np.pi * (1 + 5**0.5) * np.arange(count)
@@ -150,7 +145,7 @@ def irradiance(normals, coefficients):
     ]
     radiance = np.stack(harmonics, axis=-1) @ coefficients
     cosine = np.maximum(normals @ np.stack([x, y, z]), 0)
-    return cosine @ radiance * 4 / count  # 4 pi / count of the sky each, over pi
+    return cosine @ radiance * 4 / count  # each direction has a solid angle of 4 pi / count; divided by pi
 
 
 LIGHTS = {
@@ -179,11 +174,11 @@ LIGHTS = {
 @pytest.mark.parametrize("name", LIGHTS)
 def test_light_on_a_sphere_is_the_closed_form(name):
     light, expected = LIGHTS[name]
-    picture = jnr.render(*BALL, lights=(light,), **SMOOTH)
+    rendering = jnr.render(*BALL, lights=(light,), **SMOOTH)
     covered, points, normals, _ = seen_points()
-    # float32; the sky's sum over directions is good to 1e-4.
+    # float32; the sum over directions is accurate to 1e-4.
     tolerance = 1e-3 if name == "harmonics" else 1e-5
-    np.testing.assert_allclose(np.asarray(picture.rgb)[covered], expected(points, normals), atol=tolerance)
+    np.testing.assert_allclose(np.asarray(rendering.rgb)[covered], expected(points, normals), atol=tolerance)
 
 
 def test_lights_add_up():
@@ -192,8 +187,8 @@ def test_lights_add_up():
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_light_of_flat_faces_is_the_same_for_every_pixel_and_for_every_face():
-    # One light for the whole face and one a pixel are two ways through the code.
+def test_lighting_per_face_equals_lighting_per_pixel():
+    # Without a shader, flat faces are lit per face; with one, per pixel.
     light = (jnr.AmbientLight(0.2), jnr.DirectionalLight(0.6, COLOR, DIRECTION), jnr.SphericalHarmonicsLight(SKY))
     faces = jnr.render(*BALL, lights=light, camera=CAMERA, image_size=PIXELS).rgb
     pixels = jnr.render(*BALL, lights=light, camera=CAMERA, image_size=PIXELS, shader=jnr.Lambert()).rgb
@@ -202,30 +197,27 @@ def test_light_of_flat_faces_is_the_same_for_every_pixel_and_for_every_face():
 
 def test_sky_of_constant_radiance_is_an_ambient_light():
     sky = jnp.zeros(9).at[0].set(np.sqrt(4 * np.pi))
-    picture = jnr.render(*BALL, lights=(jnr.SphericalHarmonicsLight(sky),), **SMOOTH)
-    np.testing.assert_allclose(picture.rgb, jnp.repeat(picture.alpha[..., None], 3, axis=-1), atol=1e-6)
+    rendering = jnr.render(*BALL, lights=(jnr.SphericalHarmonicsLight(sky),), **SMOOTH)
+    np.testing.assert_allclose(rendering.rgb, jnp.repeat(rendering.alpha[..., None], 3, axis=-1), atol=1e-6)
 
 
-def test_point_light_far_away_is_directional():
+def test_distant_point_light_equals_a_directional_light():
     far = jnr.PointLight(0.7, COLOR, 1e4 * DIRECTION)
     directional = jnr.DirectionalLight(0.7, COLOR, unit(DIRECTION))
     found, expected = (jnr.render(*BALL, lights=(light,), **SMOOTH).rgb for light in (far, directional))
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_point_light_in_the_surface_gives_nothing_there_and_a_finite_gradient():
+def test_point_light_on_the_surface_contributes_zero_there_and_has_a_finite_gradient():
     plane = jnr.shapes.plane()
     camera = jnr.Camera(projection=jnr.Orthographic(0.4))
 
-    def draw(position):
+    def render(position):
         return jnr.render(*plane, camera=camera, lights=(jnr.PointLight(1.0, 1.0, position),), image_size=5).rgb
 
-    position = jnp.array([0.0, 0.0, 0.0])  # where the middle pixel looks
-    assert np.all(draw(position)[2, 2] == 0)
-    assert np.all(np.isfinite(jax.jacobian(draw)(position)))
-
-
-# --- highlights
+    position = jnp.array([0.0, 0.0, 0.0])  # the point that the middle pixel sees
+    assert np.all(render(position)[2, 2] == 0)
+    assert np.all(np.isfinite(jax.jacobian(render)(position)))
 
 
 @pytest.mark.parametrize("projection", [jnr.Perspective(45.0), jnr.Orthographic(1.2)], ids=["perspective", "ortho"])
@@ -246,13 +238,13 @@ def test_highlight_on_a_sphere_is_the_closed_form(name, projection):
     assert expected.max() > 0.3
 
 
-def test_derivatives_to_lights_and_shader_equal_finite_differences():
+def test_derivatives_with_respect_to_lights_and_shader_equal_finite_differences():
     ball = jnr.shapes.icosphere(1)
     with jax.enable_x64(True):
         weights = np.random.default_rng(0).normal(size=(12, 12, 3))
 
         def loss(vertices, position, attenuation, sky, specular, shininess, color):
-            picture = jnr.render(
+            rendering = jnr.render(
                 vertices,
                 ball.faces,
                 lights=(
@@ -266,7 +258,7 @@ def test_derivatives_to_lights_and_shader_equal_finite_differences():
                 image_size=12,
                 gradient=None,
             )
-            return jnp.sum(picture.rgb * weights) + jnp.sum(picture.normals * weights)
+            return jnp.sum(rendering.rgb * weights) + jnp.sum(rendering.normals * weights)
 
         compiled = jax.jit(loss)
         arguments = [
@@ -291,25 +283,19 @@ def test_derivatives_to_lights_and_shader_equal_finite_differences():
         assert all(np.any(gradient != 0) for gradient in gradients)
 
 
-# --- many images
-
-
-def test_images_of_a_batch_have_lights_of_their_own():
+def test_vmap_renders_each_image_with_its_own_lights():
     colors = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 3)), jnp.float32)
     directions = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3)), jnp.float32)
 
-    def draw(color, direction):
+    def render(color, direction):
         lights = (jnr.DirectionalLight(0.6, color, direction), jnr.PointLight(0.5, color, direction * 2))
         return jnr.render(*jnr.shapes.icosphere(1), lights=lights, normals="smooth", image_size=16).rgb
 
-    found = jax.vmap(draw)(colors, directions)
-    np.testing.assert_allclose(found, [draw(c, d) for c, d in zip(colors, directions, strict=True)], atol=1e-6)
+    found = jax.vmap(render)(colors, directions)
+    np.testing.assert_allclose(found, [render(c, d) for c, d in zip(colors, directions, strict=True)], atol=1e-6)
 
 
-# --- shaders of one's own
-
-
-def test_shader_gets_fragments_and_attributes_and_makes_the_colors():
+def test_shader_receives_the_surface_and_returns_the_colors():
     heights = BALL.vertices[:, 1:2]
     seen = {}
 
@@ -318,14 +304,14 @@ def test_shader_gets_fragments_and_attributes_and_makes_the_colors():
         lines = (jnp.sin(30 * surface.attributes) > 0) & (surface.fragments.face_index >= 0)[..., None]
         return jnp.where(lines, jnp.array([1.0, 0.5, 0.0, 0.25]), 0.1)
 
-    picture = jnr.render(
+    rendering = jnr.render(
         *BALL, attributes=heights, shader=contours, camera=CAMERA, background=(0, 0, 1, 0), image_size=PIXELS
     )
-    assert picture.rgb.shape == (PIXELS, PIXELS, 4)
+    assert rendering.rgb.shape == (PIXELS, PIXELS, 4)
     covered, points, normals, viewer = seen_points()
     expected = np.where(np.sin(30 * points[:, 1:2]) > 0, [1.0, 0.5, 0.0, 0.25], 0.1)
-    np.testing.assert_allclose(np.asarray(picture.rgb)[covered], expected, atol=1e-6)
-    assert np.all(np.asarray(picture.rgb)[~covered] == [0, 0, 1, 0])
+    np.testing.assert_allclose(np.asarray(rendering.rgb)[covered], expected, atol=1e-6)
+    assert np.all(np.asarray(rendering.rgb)[~covered] == [0, 0, 1, 0])
     surface = seen["surface"]
     np.testing.assert_allclose(np.asarray(surface.position)[covered], points, atol=1e-6)
     np.testing.assert_allclose(np.asarray(surface.viewer)[covered], viewer, atol=1e-5)
@@ -335,22 +321,22 @@ def test_shader_gets_fragments_and_attributes_and_makes_the_colors():
         assert np.all(np.asarray(getattr(surface, field))[~covered] == 0)
 
 
-def test_attributes_and_normals_have_the_gradient_of_visibility():
+def test_attributes_and_normals_have_the_visibility_gradient():
     ball = jnr.shapes.icosphere(1)
     target = jnp.zeros((24, 24)).at[:, 20:].set(1.0)
 
     def loss(vertices, output):
-        picture = jnr.render(vertices, ball.faces, attributes=jnp.ones((42, 1)), image_size=24)
-        image = picture.attributes if output == "attributes" else jnp.abs(picture.normals)
+        rendering = jnr.render(vertices, ball.faces, attributes=jnp.ones((42, 1)), image_size=24)
+        image = rendering.attributes if output == "attributes" else jnp.abs(rendering.normals)
         return -jnp.sum(image * target[..., None])
 
     for output in ("attributes", "normals"):
         gradient = jax.grad(loss)(ball.vertices, output)
         assert np.all(np.isfinite(gradient))
-        assert gradient[:, 0].sum() < 0  # downhill is to the right
+        assert gradient[:, 0].sum() < 0  # descent moves the mesh to the right
 
 
-def test_shader_of_a_users_light():
+def test_light_of_a_users_class_is_rendered():
     class Headlight:
         """A light at the eye."""
 
@@ -358,14 +344,12 @@ def test_shader_of_a_users_light():
             ray = jnp.asarray((0.5, 0.8, 3.0)) - position
             return jnr.Arriving(jnp.ones(1), ray / jnp.linalg.norm(ray, axis=-1, keepdims=True))
 
-    picture = jnr.render(*BALL, lights=(Headlight(),), **SMOOTH)
+    rendering = jnr.render(*BALL, lights=(Headlight(),), **SMOOTH)
     covered, _, normals, viewer = seen_points()
-    np.testing.assert_allclose(np.asarray(picture.rgb)[covered, 0], np.sum(normals * viewer, axis=1), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(rendering.rgb)[covered, 0], np.sum(normals * viewer, axis=1), atol=1e-5)
 
 
-# --- errors
-
-BAD = {
+INVALID = {
     "normals_name": ({"normals": "round"}, ValueError, r"normals must be one of 'flat', 'smooth' or an array"),
     "normals_shape": ({"normals": np.zeros((3, 3))}, ValueError, r"normals must have shape \(642, 3\), got \(3, 3\)\."),
     "attributes": ({"attributes": np.zeros(642)}, ValueError, r"attributes must have shape \(vertices, channels\) or"),
@@ -390,7 +374,7 @@ BAD = {
     "specular": (
         {"shader": jnr.Phong(specular=np.zeros((1, 3)))},
         ValueError,
-        r"specular must be a number or have one value a channel, got shape \(1, 3\)\.",
+        r"specular must be a number or have one value per channel, got shape \(1, 3\)\.",
     ),
     "shininess": ({"shader": jnr.Phong(shininess=(1, 2))}, ValueError, r"shininess must have shape \(\), got \(2,\)\."),
     "channels": (
@@ -401,13 +385,13 @@ BAD = {
     "two_colors": (
         {"lights": (jnr.PointLight(color=(1, 1)), jnr.AmbientLight(color=(1, 1, 1)))},
         ValueError,
-        r"lights must have colours of one number of channels, got 2 and 3\.",
+        r"lights must have colours with the same number of channels, got 2 and 3\.",
     ),
 }
 
 
 @pytest.mark.validation
-@pytest.mark.parametrize(("options", "error", "message"), BAD.values(), ids=BAD)
-def test_bad_shading_is_an_error_that_names_the_argument(options, error, message):
+@pytest.mark.parametrize(("options", "error", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_shading_is_an_error_that_names_the_argument(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         jnr.render(*BALL, image_size=8, **options)

@@ -1,4 +1,4 @@
-"""Batches and scenes of different meshes."""
+"""Batches and scenes of meshes of different sizes."""
 
 import dataclasses
 from functools import partial
@@ -14,7 +14,7 @@ SIZE = 32
 
 
 def different_meshes(kind):
-    """Ten meshes of different sizes with textures of one kind."""
+    """Ten meshes of different sizes, with textures of the given kind."""
     rng = np.random.default_rng(0)
     shapes = [
         jnr.shapes.cube(),
@@ -48,12 +48,12 @@ def different_meshes(kind):
     return meshes
 
 
-def draw(mesh):
+def render(mesh):
     return jnr.render(*mesh, image_size=SIZE, normals="smooth", lights=(jnr.PointLight(),))
 
 
 def with_arrays(mesh, vertices, arrays):
-    """The mesh with other vertices and with other arrays of floats in its textures."""
+    """The mesh with its vertices and the float arrays of its textures replaced."""
     textures = mesh.textures
     if isinstance(textures, jnr.UVTexture):
         textures = dataclasses.replace(textures, images=arrays[0], uv=arrays[1])
@@ -68,11 +68,11 @@ def float_arrays(mesh):
 
 
 def gradient(mesh, weights):
-    """Of a weighted sum of the picture, to positions and textures."""
+    """Gradient of a weighted sum of the rendering with respect to positions and textures."""
 
     def loss(vertices, arrays):
-        picture = jnr.render(*with_arrays(mesh, vertices, arrays), image_size=SIZE, lights=())
-        terms = (image * weights[..., : image.shape[-1]] for image in (picture.rgb, picture.alpha[..., None]))
+        rendering = jnr.render(*with_arrays(mesh, vertices, arrays), image_size=SIZE, lights=())
+        terms = (image * weights[..., : image.shape[-1]] for image in (rendering.rgb, rendering.alpha[..., None]))
         return sum(jnp.sum(term) for term in terms)
 
     return jax.grad(loss, argnums=(0, 1))(mesh.vertices, float_arrays(mesh))
@@ -80,60 +80,62 @@ def gradient(mesh, weights):
 
 def check_equal_to_loop(meshes, equal=np.testing.assert_array_equal, equal_gradient=np.testing.assert_array_equal):
     batch = jnr.stack(meshes)
-    pictures = jax.jit(jax.vmap(draw))(batch)
+    renderings = jax.jit(jax.vmap(render))(batch)
     weights = jnp.asarray(np.random.default_rng(1).normal(size=(SIZE, SIZE, 3)), jnp.float32)
     gradients = jax.jit(jax.vmap(partial(gradient, weights=weights)))(batch)
-    single, single_gradient = jax.jit(draw), jax.jit(partial(gradient, weights=weights))
+    single, single_gradient = jax.jit(render), jax.jit(partial(gradient, weights=weights))
     for k, mesh in enumerate(meshes):
-        for found, expected in zip(pictures, single(mesh), strict=True):
+        for found, expected in zip(renderings, single(mesh), strict=True):
             equal(found[k], expected)
         found, expected = jax.tree.map(lambda leaf, k=k: leaf[k], gradients), single_gradient(mesh)
         assert np.any(expected[0] != 0)
         padded = found[1][0] if isinstance(mesh.textures, jnr.UVTexture) else ()
         if len(padded):
-            # Materials that this mesh has not are no part of its gradient.
+            # Images that pad this mesh's list have zero gradient.
             assert all(np.all(image == 0) for image in padded[len(expected[1][0]) :])
             found = found[0], (list(padded[: len(expected[1][0])]), found[1][1])
             expected = expected[0], (list(expected[1][0]), expected[1][1])
-        for mine, own in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            inside = tuple(slice(size) for size in own.shape)
-            equal_gradient(mine[inside], own)
-            assert np.count_nonzero(mine) == np.count_nonzero(own)  # nothing in the padding
+        for padded_leaf, leaf in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            inside = tuple(slice(size) for size in leaf.shape)
+            equal_gradient(padded_leaf[inside], leaf)
+            assert np.count_nonzero(padded_leaf) == np.count_nonzero(leaf)  # zero in the padding
 
 
-def close(found, expected):
-    """A product and a sum may become one instruction in one program and not in the other."""
+def check_close(found, expected):
+    """Compares to rounding, because one program may fuse a product and a sum that the other does not."""
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_batch_of_ten_meshes_equals_ten_pictures_bit_for_bit():
+def test_batch_of_ten_meshes_equals_ten_renderings_bit_for_bit():
     check_equal_to_loop(different_meshes("none"))
 
 
 @pytest.mark.parametrize("kind", ["colors", "cubes"])
-def test_batch_of_textured_meshes_equals_single_pictures_bit_for_bit(kind):
+def test_batch_of_textured_meshes_equals_single_renderings_bit_for_bit(kind):
     check_equal_to_loop(different_meshes(kind)[:4])
 
 
 @pytest.mark.parametrize("kind", ["bilinear", "trilinear"])
-def test_batch_of_images_equals_single_pictures_to_the_last_digits(kind):
-    check_equal_to_loop(different_meshes(kind)[:2], partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), close)
+def test_batch_of_meshes_with_uv_textures_equals_single_renderings_to_rounding(kind):
+    check_equal_to_loop(
+        different_meshes(kind)[:2], partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), check_close
+    )
 
 
-def test_gradient_of_lit_batch_equals_that_of_single_pictures():
+def test_gradient_of_a_lit_batch_equals_that_of_single_renderings():
     def loss(mesh, vertices):
-        return jnp.sum(draw(mesh._replace(vertices=vertices)).rgb ** 2)
+        return jnp.sum(render(mesh._replace(vertices=vertices)).rgb ** 2)
 
     meshes = different_meshes("colors")[:2]
     batch = jnr.stack(meshes)
     found = jax.jit(jax.vmap(jax.grad(loss, argnums=1)))(batch, batch.vertices)
     for k, mesh in enumerate(meshes):
         expected = jax.jit(jax.grad(loss, argnums=1))(mesh, mesh.vertices)
-        close(found[k, : len(expected)], expected)
+        check_close(found[k, : len(expected)], expected)
         assert np.all(found[k, len(expected) :] == 0)
 
 
-def test_batch_has_the_longest_of_each_length_and_marks_the_rest():
+def test_batch_is_padded_to_the_largest_numbers_of_vertices_and_faces():
     cube, ball = jnr.shapes.cube(), jnr.shapes.icosphere(1)
     batch = jnr.stack([cube, ball])
     assert batch.vertices.shape == (2, 42, 3)
@@ -144,7 +146,7 @@ def test_batch_has_the_longest_of_each_length_and_marks_the_rest():
     assert batch.textures is None
 
 
-def test_mesh_without_textures_is_white_among_others():
+def test_mesh_without_textures_is_white_beside_textured_ones():
     cube = jnr.shapes.cube()
     textures = {
         "colors": jnp.full((8, 3), 0.25),
@@ -155,9 +157,9 @@ def test_mesh_without_textures_is_white_among_others():
     ball = jnr.shapes.icosphere(1)
     for texture in textures.values():
         batch = jnr.stack([ball, cube._replace(textures=texture)])
-        pictures = jax.vmap(lambda mesh: jnr.render(*mesh, lights=(), image_size=8).rgb)(batch)
-        assert set(np.unique(np.round(pictures[0], 5))) == {0, 1}
-        assert set(np.unique(np.round(pictures[1], 5))) == {0, 0.25}
+        renderings = jax.vmap(lambda mesh: jnr.render(*mesh, lights=(), image_size=8).rgb)(batch)
+        assert set(np.unique(np.round(renderings[0], 5))) == {0, 1}
+        assert set(np.unique(np.round(renderings[1], 5))) == {0, 0.25}
         scene = jnr.concatenate([ball._replace(vertices=ball.vertices - 2), cube._replace(textures=texture)])
         assert set(np.unique(np.round(jnr.render(*scene, lights=(), image_size=48).rgb, 5))) == {0, 0.25, 1}
 
@@ -180,7 +182,7 @@ def test_scene_shows_each_mesh_where_it_is_nearest(kind):
     assert len(np.unique(nearest[np.asarray(whole.alpha) == 1])) == 5
 
 
-def test_scene_of_textures_that_wrap_each_in_its_own_way():
+def test_textures_of_a_scene_keep_their_own_wrap():
     plane = jnr.shapes.plane()
     rng = np.random.default_rng(0)
     meshes = [
@@ -228,17 +230,14 @@ def test_batches_and_scenes_are_differentiable():
         scene = jnr.concatenate(meshes)
         return -jnp.sum(alphas) - jnp.sum(jnr.render_silhouette(scene.vertices, scene.faces, image_size=16))
 
-    assert jax.grad(loss)(0.5) < 0  # growing covers more
+    assert jax.grad(loss)(0.5) < 0  # scaling up covers more pixels
 
 
-# --- normalisation
-
-
-def test_normalized_mesh_fills_the_unit_box_as_neural_renderers_does():
+def test_normalized_mesh_fills_the_unit_box_as_in_neural_renderer():
     mesh = jnr.shapes.teapot(3)
     mesh = mesh._replace(vertices=mesh.vertices * 7 + jnp.array([100.0, -3, 5]), textures=mesh.vertices)
     result = jnr.normalize(mesh)
-    # Its load_obj, in its order of operations.
+    # The operations of Neural Renderer's load_obj, in its order.
     expected = np.asarray(mesh.vertices) - np.asarray(mesh.vertices).min(0)
     expected /= np.abs(expected).max()
     expected *= 2
@@ -249,16 +248,13 @@ def test_normalized_mesh_fills_the_unit_box_as_neural_renderers_does():
     assert result.textures is mesh.textures
 
 
-# --- errors
-
-
 def textured(**changes):
     texture = jnr.UVTexture(np.zeros((2, 2, 3)), np.zeros((8, 2)))
     return jnr.shapes.cube()._replace(textures=dataclasses.replace(texture, **changes))
 
 
 CUBE = jnr.shapes.cube()
-BAD = {
+INVALID = {
     "none": (jnr.stack, [], ValueError, r"meshes must hold at least one mesh, got none\."),
     "mesh": (jnr.concatenate, CUBE, TypeError, r"meshes must be a sequence of meshes, got Mesh\."),
     "kinds": (
@@ -308,21 +304,21 @@ BAD = {
         jnr.normalize,
         CUBE._replace(vertices=np.ones((8, 3))),
         ValueError,
-        r"vertices must not all be at one place, got a box of size 0\.",
+        r"vertices must not all coincide, got a bounding box of size 0\.",
     ),
     "empty": (jnr.normalize, CUBE._replace(vertices=np.zeros((0, 3))), ValueError, r"vertices must not be empty"),
 }
 
 
 @pytest.mark.validation
-@pytest.mark.parametrize(("function", "argument", "error", "message"), BAD.values(), ids=BAD)
-def test_meshes_that_do_not_go_together_are_an_error_that_says_why(function, argument, error, message):
+@pytest.mark.parametrize(("function", "argument", "error", "message"), INVALID.values(), ids=INVALID)
+def test_incompatible_meshes_are_an_error_with_the_reason(function, argument, error, message):
     with pytest.raises(error, match=f"^{message}"):
         function(argument)
 
 
 @pytest.mark.validation
-def test_scene_of_more_vertices_than_an_index_counts_is_an_error():
+def test_scene_with_too_many_vertices_for_32_bit_indices_is_an_error():
     large = jnr.Mesh(jax.ShapeDtypeStruct((2**30, 3), jnp.float32), jax.ShapeDtypeStruct((1, 3), jnp.int32))
     with pytest.raises(ValueError, match=r"^meshes must have fewer than 2\*\*31 vertices in all, got 2147483648\."):
         jax.eval_shape(lambda *meshes: jnr.concatenate(meshes), large, large)

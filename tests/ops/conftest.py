@@ -4,7 +4,7 @@ from scenes import skip_unless_launched_from_jax
 
 @pytest.fixture
 def launches(monkeypatch):
-    """The kernels that a test launches on the emulated GPU, as jaxlib would launch them, in a list that grows."""
+    """Emulates a GPU and yields the list of kernels launched on it so far, launched as jaxlib would launch them."""
     pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
     skip_unless_launched_from_jax()
     import ptx_emulator

@@ -1,4 +1,4 @@
-"""Checks the choice of backends, and the errors of missing, broken or mismatched ones."""
+"""The choice of backends, and the errors for missing, broken or mismatched ones."""
 
 import importlib.util
 import shutil
@@ -64,7 +64,7 @@ def test_broken_cpu_kernels_are_an_error_with_its_cause(monkeypatch, tmp_path):
     broken = tmp_path / "_kernels.so"
     broken.write_bytes(b"not a library")
     monkeypatch.setattr(cpp, "library", lambda: broken)
-    monkeypatch.setattr(cpp, "_load", cpp._load.__wrapped__)
+    monkeypatch.setattr(cpp, "_load", cpp._load.__wrapped__)  # without the cache, which holds the working library
     with pytest.raises(ImportError, match=r"cannot be loaded: .*_kernels\.so"):
         cpp.target.__wrapped__("rasterize", "float32")
 
@@ -79,14 +79,14 @@ def test_triton_without_an_nvidia_gpu_is_an_error():
 
 @pytest.mark.validation
 @pytest.mark.parametrize("backend", ["triton", "interpret"])
-def test_missing_triton_is_an_error_with_install_line(backend, monkeypatch):
+def test_missing_triton_is_an_error_with_the_install_command(backend, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"jnr\[cuda\]"):
         jnr.rasterize(*TRIANGLE, 4, backend=backend)
 
 
 @pytest.mark.validation
-def test_broken_triton_kernels_are_an_error_with_cause_and_install_line(monkeypatch):
+def test_broken_triton_kernels_are_an_error_with_cause_and_install_command(monkeypatch):
     monkeypatch.setattr(_backend, "_installed", lambda name: True)
     monkeypatch.setitem(sys.modules, "jnr.triton_kernels.rasterize", None)
     with pytest.raises(ImportError, match=r"^The Triton kernels cannot be loaded: .*rasterize.*jnr\[cuda\]"):

@@ -95,7 +95,7 @@ def test_float64_positions_fall_back_to_plain_jax_unless_triton_is_named():
             lowered(step("triton"), vertices)
 
 
-def test_without_a_gpu_the_message_names_compile_for(monkeypatch):
+def test_lowering_without_a_gpu_is_an_error_that_names_compile_for(monkeypatch):
     with_gpus(monkeypatch)
     with pytest.raises(NotImplementedError, match=r"it has none.*compile_for"):
         step().trace(batch(1)).lower(lowering_platforms=("cuda",))
@@ -155,5 +155,5 @@ def test_xla_flag_for_determinism_applies_to_the_kernels(flag, monkeypatch):
 
     assert launches("") == (2, 2)
     assert launches(f"--xla_gpu_{flag}=false") == (2, 2)
-    # The sweep in fixed point takes one more launch per axis, and XLA does the scatter-adds.
+    # The fixed-point sweep takes one more launch per axis, and XLA computes the scatter-adds.
     assert launches(f"--xla_gpu_autotune_level=0 --xla_gpu_{flag}=true") == (4, 0)

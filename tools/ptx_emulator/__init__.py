@@ -28,7 +28,7 @@ Differences from hardware:
 - Atomics apply in the order of the threads, and programs start in order. Races in global memory are not detected.
 - A loop without an end is not detected. Time is not modelled; `run` only counts instructions.
 
-It goes when CI has an NVIDIA GPU: tests/kernels/test_gpu.py then proves the same.
+It goes when CI has an NVIDIA GPU: tests/ops/test_gpu.py then proves the same.
 
 Semantics: NVIDIA, Parallel Thread Execution ISA.
 """

@@ -11,7 +11,7 @@ needs_cpu = NEEDS["cpu"]
 
 
 def scene_of(name):
-    """Clip positions, faces, the face index of every pixel, and a cotangent of the barycentrics."""
+    """Clip positions, faces, the face index per pixel, and a cotangent of the barycentrics."""
     clip, faces, height, width = SCENES[name]
     face_index = jnr.rasterize(clip, faces, (height, width), backend="xla").face_index
     cotangent = np.random.default_rng(0).normal(size=(height, width, 3)).astype(np.float32)

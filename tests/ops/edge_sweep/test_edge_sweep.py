@@ -54,7 +54,7 @@ def test_fixed_point_sums_agree_with_plain_jax(scene):
 
 
 @NEEDS["interpret"]
-def test_fixed_point_sums_are_converted_to_float32_to_rounding():
+def test_fixed_point_sums_convert_to_float32_up_to_rounding():
     from jnr.triton_kernels.edge_sweep import _from_fixed_point
 
     terms = np.array([3.0, -1e-6, 2e-38, -5e37, 1.5], np.float32)
@@ -64,7 +64,7 @@ def test_fixed_point_sums_are_converted_to_float32_to_rounding():
     words = np.trunc(terms / unit * 2.0**bits).astype(np.int64)
     sums = words.view(np.uint32).reshape(-1, 2)
     np.testing.assert_allclose(_from_fixed_point(jnp.asarray(sums), jnp.asarray(largest), bits), terms, rtol=2e-7)
-    # Sums that cancelled down to a few units of the last place.
+    # Sums that cancel to a few units in the last place.
     small = np.array([-3, 5], np.int64).view(np.uint32).reshape(-1, 2)
     one = np.array([1.0, 1.0], np.float32).view(np.int32)
     np.testing.assert_array_equal(
@@ -75,7 +75,7 @@ def test_fixed_point_sums_are_converted_to_float32_to_rounding():
 
 
 @pytest.mark.parametrize("backend", ["xla", *KERNELS])
-def test_corner_on_a_pixel_row_contributes_once_in_any_order_of_corners(backend):
+def test_corner_at_a_pixel_centre_contributes_once_in_any_order_of_corners(backend):
     # The face is visible in one pixel, whose centre is one of its corners.
     clip = jnp.array([[0, 0, 0, 1], [0, 1 / 64, 0, 1], [1 / 16, 1 / 16, 0, 1]], jnp.float32)
     image = jnp.zeros((1, 16, 16, 1)).at[0, 7, 8].set(1)
@@ -141,13 +141,13 @@ LARGE = [name for name in reference_data.KERNEL_CASES if not name.startswith("il
 
 @pytest.mark.parametrize(
     ("backend", "case", "outputs"),
-    # Other numbers of channels run interpreted in the tests above, and compiled in test_ptx.py.
+    # The tests above interpret other numbers of channels; test_edge_sweep_emulated.py runs them compiled.
     [on("interpret", case, "rgba") for case in SMALL]
     + [on("cpu", case, outputs) for case in SMALL + LARGE for outputs in ("alpha", "rgb", "rgba")],
 )
-def test_golden_gradient(backend, case, outputs):
+def test_gradient_equals_the_golden_data(backend, case, outputs):
     clip, faces, data = golden_soup(case)
-    # Items are independent images, so two suffice to cover the batch axis. Rows of golden maps run upwards.
+    # Items are independent images, so two cover the batch axis. Row 0 of the golden maps is at the bottom.
     kept = slice(2)
     names = {"alpha": ["alpha"], "rgb": ["rgb"], "rgba": ["rgb", "alpha"]}[outputs]
 

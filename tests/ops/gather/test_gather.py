@@ -30,7 +30,7 @@ def gathered(table, index):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "int32", "float16"])
 @pytest.mark.parametrize(("count", "channels"), [(50, 1), (50, 2), (20000, 3), (50, 4), (50, 9), (0, 3), (5, 0)])
-def test_rows_are_gathered_and_zeros_where_the_index_is_out_of_range(backend, dtype, count, channels):
+def test_gather_returns_rows_and_a_fill_value_for_out_of_range_indices(backend, dtype, count, channels):
     table, index = table_and_index(count, channels=channels)
     table = (table * 10).astype(dtype)
     np.testing.assert_array_equal(jax.jit(gather, static_argnames="backend")(table, index, backend=backend),
@@ -39,14 +39,14 @@ def test_rows_are_gathered_and_zeros_where_the_index_is_out_of_range(backend, dt
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("count", "channels"), [(50, 1), (30000, 3), (70000, 9)])
-def test_gradient_is_the_sum_over_the_values_of_a_row(backend, count, channels):
+def test_gradient_of_a_row_is_the_sum_of_its_cotangents(backend, count, channels):
     rng = np.random.default_rng(0)
     table, index = table_and_index(count, channels=channels)
     weights = jnp.asarray(rng.normal(size=(count, channels)), jnp.float32)
     grad = jax.grad(lambda t: jnp.vdot(gather(t, index, backend=backend), weights))(table)
     expected = np.zeros(table.shape)
-    known = (index >= 0) & (index < len(table))
-    np.add.at(expected, np.asarray(index)[known], np.asarray(weights, np.float64)[known])
+    valid = (index >= 0) & (index < len(table))
+    np.add.at(expected, np.asarray(index)[valid], np.asarray(weights, np.float64)[valid])
     np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-3)
 
 
@@ -59,7 +59,7 @@ def test_gradient_of_a_bfloat16_table_is_rounded_once(backend):
 
 
 @pytest.mark.parametrize("backend", ["xla", None])
-def test_complex_tables_and_their_gradients_have_all_their_digits(backend):
+def test_complex_tables_and_their_gradients_are_accurate(backend):
     table, index = table_and_index()
     rng = np.random.default_rng(0)
     table = jax.lax.complex(table, table[::-1])
@@ -67,17 +67,17 @@ def test_complex_tables_and_their_gradients_have_all_their_digits(backend):
     weights = jnp.asarray(rng.normal(size=(50, 3)), jnp.complex64)
     grad = jax.vjp(lambda t: gather(t, index, backend=backend), table)[1](weights)[0]
     expected = np.zeros((7, 3), complex)
-    known = (index >= 0) & (index < 7)
-    np.add.at(expected, np.asarray(index)[known], np.asarray(weights)[known])
+    valid = (index >= 0) & (index < 7)
+    np.add.at(expected, np.asarray(index)[valid], np.asarray(weights)[valid])
     np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_row_is_summed_in_the_order_of_the_values(backend):
+def test_scatter_add_sums_in_the_order_of_the_values(backend):
     values = jnp.asarray([2.0**24, 1.0, 1.0, -(2.0**24)] * 20000, jnp.float32)[:, None]
     operands = values[None], jnp.zeros((1, len(values)), jnp.int32)
     total = scatter_add_p.bind(*operands, rows=5, sums=1, backend=backend)
-    # Added one by one, the ones are lost beside the large number.
+    # Added one at a time, the ones are rounded away beside the large number.
     np.testing.assert_array_equal(total[0, :, 0], [0, 0, 0, 0, 0])
 
 
@@ -92,7 +92,7 @@ def test_vmap_and_its_gradient_equal_a_loop(backend, axes):
     def loss(table, index, weight):
         return jnp.vdot(gather(table, index, backend=backend), weight)
 
-    # The inner vmap maps all operands, the outer those of `axes`.
+    # The inner vmap maps all operands, the outer one those with an axis in `axes`.
     inner = jax.vmap(jax.value_and_grad(loss))
     operands = [x if axis == 0 else x[0] for x, axis in zip((tables, indices), axes, strict=True)]
     values, grads = jax.jit(jax.vmap(inner, (*axes, 0)))(*operands, weights)
@@ -131,7 +131,7 @@ def test_derivatives_of_any_order_and_mode_equal_those_of_indexing(backend):
     def cubed(table):
         return jnp.sum(gather(table, index, backend=backend) ** 3)
 
-    def plainly(table):
+    def cubed_by_indexing(table):
         return jnp.sum(jnp.where(((index >= 0) & (index < 7))[:, None], table[jnp.clip(index, 0, 6)], 0) ** 3)
 
     for derivative in (
@@ -141,10 +141,10 @@ def test_derivatives_of_any_order_and_mode_equal_those_of_indexing(backend):
         lambda f: jax.jvp(lambda t: jax.jvp(f, (t,), (direction,))[1], (table,), (other,))[1],
         lambda f: jax.vmap(lambda d: jax.jvp(jax.grad(f), (table,), (d,))[1])(jnp.stack([direction, other])),
     ):
-        np.testing.assert_allclose(derivative(cubed), derivative(plainly), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(derivative(cubed), derivative(cubed_by_indexing), rtol=1e-4, atol=1e-4)
 
 
-def test_transpose_of_sums_over_parts_of_a_batch():
+def test_transpose_of_scatter_add_over_groups_of_a_batch_is_a_gather():
     rng = np.random.default_rng(0)
     values = jnp.asarray(rng.normal(size=(6, 30, 2)), jnp.float32)
     index = jnp.asarray(rng.integers(-1, 8, size=(6, 30)), jnp.int32)
@@ -154,8 +154,8 @@ def test_transpose_of_sums_over_parts_of_a_batch():
             grad = jax.grad(lambda v, i=i: jnp.vdot(scatter_add_p.bind(v, i, rows=7, sums=3, backend="xla"), weights))(
                 v
             )
-            taken = gather_p.bind(jnp.repeat(weights, 2, axis=0), i, backend="xla")
-            expected = taken if v is values else taken.sum(axis=0, keepdims=True)
+            gathered_rows = gather_p.bind(jnp.repeat(weights, 2, axis=0), i, backend="xla")
+            expected = gathered_rows if v is values else gathered_rows.sum(axis=0, keepdims=True)
             np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -184,7 +184,7 @@ def weighted_operands(terms, group, channels, *, count=40, groups=6, batch=(), d
 
 
 def dense_weighted_gather(table, weights, index):
-    """`weighted_gather` as a product with a matrix (count, rows) of all weights."""
+    """`weighted_gather` as a product with a dense weight matrix (count, rows)."""
     group = weights.shape[-1] // index.shape[-1]
     row = index.astype(table.dtype)[..., None] * group + jnp.arange(group, dtype=table.dtype)
     chosen = row.reshape(weights.shape)[..., None] == jnp.arange(len(table), dtype=table.dtype)
@@ -208,13 +208,13 @@ def test_weighted_gather_and_its_gradients_equal_a_matrix_product(backend, sizes
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_weighted_gather_of_an_image_that_is_summed_in_parts(backend):
+def test_gradient_of_a_weighted_gather_that_is_summed_in_parts_equals_a_direct_sum(backend):
     table, weights, index, values = weighted_operands(1, 3, 3, count=600 * 600)
     grad = jax.grad(lambda t: jnp.vdot(weighted_gather(t, weights, index, backend=backend), values))(table)
-    known = np.flatnonzero((index[:, 0] >= 0) & (index[:, 0] < 6))
+    valid = np.flatnonzero((index[:, 0] >= 0) & (index[:, 0] < 6))
     expected = np.zeros((6, 3, 3))
-    products = np.asarray(weights, float)[known][..., None] * np.asarray(values, float)[known][:, None]
-    np.add.at(expected, np.asarray(index)[known, 0], products)
+    products = np.asarray(weights, float)[valid][..., None] * np.asarray(values, float)[valid][:, None]
+    np.add.at(expected, np.asarray(index)[valid, 0], products)
     # float32 sums of 36,000 numbers
     np.testing.assert_allclose(grad, expected.reshape(18, 3), atol=0.05)
 
@@ -259,7 +259,7 @@ def test_vmap_of_weighted_gather_equals_a_loop(backend, mapped):
         return jnp.vdot(weighted_gather(table, weights, index, backend=backend), values)
 
     def second(*operands):
-        """The gradient of the gradient, through the transposes of the ops that the gradient consists of."""
+        """The second derivative, through the transposes of the ops in the gradient."""
         return jax.grad(
             lambda t, w: sum(map(jnp.vdot, jax.grad(loss, (0, 1))(t, w, *operands[2:]), operands[:2])), (0, 1)
         )(*operands[:2])
@@ -326,13 +326,13 @@ def test_values_of_zero_contribute_zero_whatever_they_are_multiplied_by(backend)
     expected = jax.grad(loss, (0, 1))(table, weights)
     broken = jax.grad(loss, (0, 1))(table, weights.at[0].set(jnp.nan))
     np.testing.assert_array_equal(broken[0], expected[0])
-    # No other value refers to these rows.
+    # Only values of zero use these rows.
     index = jnp.where(jnp.arange(len(index))[:, None] == 0, 2, jnp.where(index == 2, -1, index))
     assert np.isfinite(jax.grad(loss, 1)(table.at[6:9].set(jnp.nan), weights)).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_narrow_tables_are_summed_in_float32(backend):
+def test_bfloat16_tables_are_summed_in_float32(backend):
     table, index = jnp.ones((3, 1), jnp.bfloat16), jnp.zeros((1000, 1), jnp.int32)
     weights = jnp.full((1000, 3), 0.5, jnp.float32)
 
@@ -345,7 +345,7 @@ def test_narrow_tables_are_summed_in_float32(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("groups", "count"), [(0, 5), (3, 0), (0, 0)])
-def test_weighted_gather_of_nothing_is_zero(backend, groups, count):
+def test_empty_weighted_gather_is_zero(backend, groups, count):
     table, weights, index, values = weighted_operands(1, 3, 2, groups=groups or 1, count=max(count, 2))
     operands = table[: 3 * groups], weights[:count]
     index, values = index[:count], values[:count]

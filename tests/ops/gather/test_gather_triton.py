@@ -21,7 +21,7 @@ plain_weighted_scatter_add = jax.jit(definition.weighted_scatter_add, static_arg
 
 @pytest.fixture(params=["interpreter", "emulator"])
 def device(request):
-    """What runs the kernels."""
+    """Runs the kernels interpreted or on the PTX emulator."""
     if request.param == "emulator":
         skip_unless_launched_from_jax()
     with launch.interpreted() if request.param == "interpreter" else ptx_emulator.emulated_gpu():
@@ -67,7 +67,7 @@ def test_runs_of_any_length_are_added_up(count, rng, device):
         )
 
 
-def test_values_of_zero_contribute_nothing_whatever_their_weight(rng, device):
+def test_values_of_zero_contribute_zero_whatever_their_weight(rng, device):
     values, weights, index = normal(rng, 1, 40, 2), normal(rng, 1, 40, 1), np.zeros((1, 40, 1), np.int32)
     values[:, ::2], weights[:, ::4], weights[:, 2::4] = 0, np.nan, np.inf
     found = gather.weighted_scatter_add(*map(jnp.asarray, (values, weights, index)), rows=3, sums=1)
@@ -108,7 +108,7 @@ def test_gathers_and_products_agree_with_plain_jax(terms, group, channels, share
         "index": rng.integers(-2, 8, size=(3, 40, terms)).astype(np.int32),
     }
     operands["index"].reshape(-1)[:2] = 2**31 - 1, -(2**31)
-    # What a value of zero is multiplied by may be anything.
+    # Values of zero contribute zero whatever they are multiplied by.
     operands["values"][:, 5], operands["table"][:, 0] = 0, np.nan
     operands["index"][operands["index"] == 0] = 1
     operands["index"][:, 5] = 0
@@ -126,7 +126,7 @@ def test_gathers_and_products_agree_with_plain_jax(terms, group, channels, share
     np.testing.assert_array_equal(gather.gather(faces, single), definition.gather(faces, single))
 
 
-def test_gathers_from_nothing_are_zero(rng, device):
+def test_gathers_from_empty_tables_are_zero(rng, device):
     index = jnp.zeros((1, 4, 1), jnp.int32)
     empty, weights = jnp.zeros((1, 0, 2)), jnp.ones((1, 4, 3))
     np.testing.assert_array_equal(gather.weighted_gather(empty, weights, index), np.zeros((1, 4, 2)))

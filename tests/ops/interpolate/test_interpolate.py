@@ -11,30 +11,30 @@ NUM_FACES = 4
 
 
 def random_triangles(seed):
-    """Loose triangles in clip space, tilted in depth and with w from 0.7 to 3, in float64."""
+    """Separate triangles in clip space with varying depths and w from 0.7 to 3, in float64."""
     rng = np.random.default_rng(seed)
     w = rng.uniform(0.7, 3, (3 * NUM_FACES, 1))
     ndc = np.concatenate([rng.uniform(-1.2, 1.2, (3 * NUM_FACES, 2)), rng.uniform(-0.9, 0.9, (3 * NUM_FACES, 1))], 1)
     return np.concatenate([ndc * w, w], axis=1), np.arange(3 * NUM_FACES, dtype=np.int32).reshape(-1, 3)
 
 
-def draw(clip_positions, faces):
+def rasterize(clip_positions, faces):
     return jnr.rasterize(jnp.asarray(clip_positions), jnp.asarray(faces), (HEIGHT, WIDTH))
 
 
 def weights_by_plane(corners, row, column):
-    """Weights of the corners where the pixel's ray meets the face: x - x_ndc w = 0 and y - y_ndc w = 0 there."""
+    """Barycentrics where the pixel's ray hits the plane of the face, which is where x = x_ndc w and y = y_ndc w."""
     x_ndc, y_ndc = (2 * column + 1) / WIDTH - 1, 1 - (2 * row + 1) / HEIGHT
     x, y, _, w = corners.T
     return np.linalg.solve(np.stack([x - x_ndc * w, y - y_ndc * w, np.ones(3)]), [0, 0, 1])
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_interpolation_is_where_the_pixels_ray_meets_the_face(seed):
+def test_values_are_those_where_the_pixels_ray_hits_the_face(seed):
     clip_positions, faces = random_triangles(seed)
     clip_positions = clip_positions.astype(np.float32)
     attributes = np.random.default_rng(seed + 100).normal(size=(len(clip_positions), 2)).astype(np.float32)
-    fragments = draw(clip_positions, faces)
+    fragments = rasterize(clip_positions, faces)
     face_index = np.asarray(fragments.face_index)
     assert (face_index >= 0).sum() > 20
     out = np.asarray(jnr.interpolate(jnp.asarray(attributes), faces, fragments, background=7.0))
@@ -46,24 +46,24 @@ def test_interpolation_is_where_the_pixels_ray_meets_the_face(seed):
             continue
         corners = clip_positions[faces[face]].astype(np.float64)
         weights = weights_by_plane(corners, row, column)
-        # float32 minors of the corners, which cancel most in slivers; worst seen 2e-5
+        # float32 minors of the corners cancel, most in slivers; the largest error observed is 2e-5
         np.testing.assert_allclose(fragments.barycentric[row, column], weights, atol=1e-4)
         np.testing.assert_allclose(out[row, column], weights @ attributes[faces[face]], atol=3e-4)
         np.testing.assert_allclose(fragments.clip_w[row, column], weights @ corners[:, 3], rtol=1e-4)
 
 
-def test_interpolating_clip_w_gives_the_depth():
+def test_interpolated_clip_w_equals_that_of_the_fragments():
     clip_positions, faces = random_triangles(0)
     clip_positions = clip_positions.astype(np.float32)
-    fragments = draw(clip_positions, faces)
+    fragments = rasterize(clip_positions, faces)
     w = jnr.interpolate(clip_positions[:, 3:], faces, fragments)
     # float32
     np.testing.assert_allclose(w[..., 0], fragments.clip_w, rtol=1e-6)
 
 
-def test_one_interpolates_to_one():
+def test_ones_interpolate_to_ones():
     clip_positions, faces = random_triangles(1)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     ones = jnr.interpolate(jnp.ones((len(clip_positions), 1)), faces, fragments)[..., 0]
     # weights sum to one up to float32 rounding
     np.testing.assert_allclose(ones, fragments.face_index >= 0, atol=3e-7)
@@ -71,7 +71,7 @@ def test_one_interpolates_to_one():
 
 def test_per_corner_equals_per_vertex_where_corners_share_their_values():
     clip_positions, faces = random_triangles(0)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     attributes = jnp.asarray(np.random.default_rng(1).normal(size=(len(clip_positions), 2)), jnp.float32)
     np.testing.assert_array_equal(
         jnr.interpolate(attributes[faces], faces, fragments), jnr.interpolate(attributes, faces, fragments)
@@ -93,7 +93,7 @@ def test_per_corner_values_differ_on_faces_that_share_vertices():
 )
 def test_background_is_the_value_of_uncovered_pixels(background):
     clip_positions, faces = random_triangles(2)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     attributes = jnp.ones((len(clip_positions), 2))
     out = jnr.interpolate(attributes, faces, fragments, background=background)
     empty = np.asarray(fragments.face_index) < 0
@@ -104,7 +104,7 @@ def test_background_is_the_value_of_uncovered_pixels(background):
 
 def test_background_is_differentiable():
     clip_positions, faces = random_triangles(2)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     attributes = jnp.ones((len(clip_positions), 2))
     gradient = jax.grad(lambda b: jnr.interpolate(attributes, faces, fragments, background=b).sum())(jnp.zeros(2))
     np.testing.assert_array_equal(gradient, (np.asarray(fragments.face_index) < 0).sum())
@@ -115,19 +115,19 @@ def test_derivatives_equal_finite_differences_in_both_modes():
     rng = np.random.default_rng(4)
 
     def image(per_vertex, per_corner, clip_positions):
-        fragments = draw(clip_positions, faces)
+        fragments = rasterize(clip_positions, faces)
         images = [jnr.interpolate(attributes, faces, fragments) for attributes in (per_vertex, per_corner)]
         return *images, fragments.barycentric, fragments.clip_w
 
     arguments = rng.normal(size=(3 * NUM_FACES, 2)), rng.normal(size=(NUM_FACES, 3, 2)), clip_positions
     with jax.enable_x64(True):
-        # The z of clip space only decides who is seen, and no pixel changes its face within the step.
+        # Clip z only decides which face is visible, and no pixel changes its face within the step.
         check_grads(
             lambda *a: image(*map(jnp.asarray, a)),
             arguments,
             1,
             modes=("fwd", "rev"),
-            atol=1e-6,  # central differences of step 1e-6 of weights whose third derivatives reach 1e3
+            atol=1e-6,  # central differences of step 1e-6; third derivatives of the weights reach 1e3
             rtol=1e-6,
             eps=1e-6,
         )
@@ -141,7 +141,7 @@ def test_derivatives_equal_finite_differences_in_both_modes():
 
 def test_gradient_to_attributes_is_the_sum_of_the_weights():
     clip_positions, faces = random_triangles(0)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     gradient = jax.grad(lambda a: jnr.interpolate(a, faces, fragments).sum())(jnp.zeros((3 * NUM_FACES, 1)))
     expected = np.zeros(3 * NUM_FACES)
     for face in range(NUM_FACES):
@@ -152,7 +152,7 @@ def test_gradient_to_attributes_is_the_sum_of_the_weights():
     np.testing.assert_allclose(gradient[:, 0], expected, rtol=1e-5)
 
 
-def test_values_of_faces_that_nobody_sees_may_be_nan():
+def test_values_of_invisible_faces_may_be_nan():
     clip_positions, faces = random_triangles(0)
     behind = clip_positions[:3] - np.array([0, 0, 0, 9])
     hidden = np.concatenate([clip_positions, behind]).astype(np.float32)
@@ -173,28 +173,28 @@ def test_values_of_faces_that_nobody_sees_may_be_nan():
 @pytest.mark.parametrize("shape", [(3 * NUM_FACES, 2), (NUM_FACES, 3, 2)], ids=["per_vertex", "per_corner"])
 def test_vmap_over_attributes_equals_a_loop(shape):
     clip_positions, faces = random_triangles(0)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     batch = jnp.asarray(np.random.default_rng(0).normal(size=(3, *shape)), jnp.float32)
     out = jax.vmap(lambda a: jnr.interpolate(a, faces, fragments, background=0.5))(batch)
-    # the order of three float32 products
+    # float32 sums of three products, in another order
     np.testing.assert_allclose(
         out, [jnr.interpolate(a, faces, fragments, background=0.5) for a in batch], rtol=1e-5, atol=1e-6
     )
 
 
-def test_attributes_of_other_dtypes_keep_theirs_and_integers_become_float():
+def test_floating_point_attributes_keep_their_dtype_and_integers_become_float32():
     clip_positions, faces = random_triangles(0)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     half = jnr.interpolate(jnp.full((3 * NUM_FACES, 1), 2, jnp.float16), faces, fragments, background=1)
     assert half.dtype == jnp.float16
-    # three float16 roundings
+    # three rounding errors of float16
     np.testing.assert_allclose(half[..., 0], np.where(fragments.face_index >= 0, 2, 1), rtol=3e-3)
     whole = jnr.interpolate(np.full((3 * NUM_FACES, 1), 2), faces, fragments)
     assert whole.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (0, 3, 2), (3, 0)], ids=["no_vertices", "no_faces", "no_channels"])
-def test_nothing_to_interpolate_leaves_the_background(shape):
+def test_empty_operands_give_the_background(shape):
     faces = jnp.zeros((0, 3), jnp.int32)
     fragments = jnr.rasterize(jnp.zeros((shape[0] if len(shape) == 2 else 0, 4)), faces, (HEIGHT, WIDTH))
     out = jnr.interpolate(jnp.zeros(shape), faces, fragments, background=2.0)
@@ -236,8 +236,8 @@ def test_nothing_to_interpolate_leaves_the_background(shape):
         "background_kind",
     ],
 )
-def test_bad_argument_is_named_in_the_error(attributes, options, error, message):
+def test_invalid_argument_is_named_in_the_error(attributes, options, error, message):
     clip_positions, faces = random_triangles(0)
-    fragments = draw(clip_positions.astype(np.float32), faces)
+    fragments = rasterize(clip_positions.astype(np.float32), faces)
     with pytest.raises(error, match=f"^{message}"):
         jnr.interpolate(attributes, faces, fragments, **options)

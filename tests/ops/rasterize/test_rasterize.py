@@ -63,7 +63,7 @@ def test_kernel_agrees_with_plain_jax(backend, scene, cull):
     if differs.any():
         differs &= ~near_an_edge(clip, faces, height, width) & ~near_a_tie(clip, faces, height, width)
     assert not differs.any()
-    # An edge that passes through pixel centres makes all of these pixels exceptions.
+    # All pixels on an edge that passes through pixel centres are exceptions.
     assert (out != expected).mean() <= 0.02
 
 
@@ -125,10 +125,10 @@ LARGE = [name for name in reference_data.KERNEL_CASES if not name.startswith("il
     ("backend", "case"),
     [on("interpret", case) for case in SMALL] + [on("cpu", case) for case in SMALL + LARGE],
 )
-def test_golden_faces(backend, case):
+def test_faces_equal_the_golden_data(backend, case):
     clip, faces, data = golden_soup(case)
     height = int(data["image_size"])
-    # Rows of golden maps run upwards.
+    # Row 0 of the golden maps is at the bottom.
     out = run(clip, faces, backend=backend, height=height, width=height, cull="back")[:, ::-1]
     if case == "nearfar":
         # The original interpolates negative depths too (README.md of the golden data, section 5, quirk 7).

@@ -35,7 +35,7 @@ def test_batch_shares_operands_of_batch_size_one(shared, launches):
     assert not np.array_equal(*out)
 
 
-def test_ptx_version_is_one_that_older_assemblers_read(launches):
+def test_ptx_version_is_readable_by_older_assemblers(launches):
     clip, faces, height, width = SCENES["one_pixel"]
     rasterize.rasterize(jnp.asarray(clip[None]), jnp.asarray(faces[None]), height=height, width=width, cull=None)
     versions = [re.search(r"\.version (\d+)\.(\d+)", launched.code).groups() for launched, _ in launches]
