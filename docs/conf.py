@@ -33,14 +33,17 @@ html_show_copyright = False
 
 
 # Files outside this folder that are pages of the site. Links to them are written as GitHub needs them.
-ELSEWHERE = {"../benchmarks/README.md": "benchmarks.md", "../triton_kernels/README.md": "derivations.md"}
+ELSEWHERE = {
+    r"\.\./benchmarks/README\.md": "benchmarks.md",
+    r"\.\./(triton_kernels|jnr/_ops)/[\w/]*README\.md": "derivations.md",
+}
 
 
 def link_pages(app, page, text):
     """Replaces links to the files in `ELSEWHERE` by links to their pages."""
     del app, page
     for file, own in ELSEWHERE.items():
-        text[0] = text[0].replace(f"]({file})", f"]({own})")
+        text[0] = re.sub(rf"\]\({file}\)", f"]({own})", text[0])
 
 
 def sign(app, what, name, obj, options, signature, returns):

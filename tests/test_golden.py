@@ -1,6 +1,6 @@
 """Compares the plain-JAX ops with data from the original implementations (tests/golden.py converts conventions).
 
-tests/kernels compares jnr's kernels with the same data, and test_compat.py whole renderings.
+tests/ops compares jnr's kernels with the same data, and test_compat.py whole renderings.
 """
 
 from functools import cache, partial

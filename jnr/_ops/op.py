@@ -92,7 +92,8 @@ def declare(
     A batch that is divided over devices stays divided: each device runs the op on its part, whatever the backend.
 
     Args:
-        definition: The op in plain JAX. Its name is the op's. Keyword arguments are the op's parameters.
+        definition: The op in plain JAX. Its name is the op's. Keyword arguments are the op's parameters. It creates no
+            array constants, which JAX's `custom_partitioning` refuses.
         result: Shape without the batch axis, and dtype, of the result, from the operands and the parameters.
         cpp: The C++ kernel for CPUs, if there is one.
         triton: The Triton kernel for NVIDIA GPUs, if there is one.

@@ -131,8 +131,9 @@ def _corners_at_pixels(clip_positions, faces, face_index):
 def _relative_to_pixel(corners, face_index):
     column = lax.broadcasted_iota(corners.dtype, face_index.shape, 1)
     row = lax.broadcasted_iota(corners.dtype, face_index.shape, 0)
-    # On background any valid triangle, so that no invalid one is differentiated.
-    spare = jnp.asarray([[0, 0, 1], [1, 0, 1], [0, 1, 1]], corners.dtype)
+    # On background the corners (0, 0, 1), (1, 0, 1) and (0, 1, 1), so that no invalid face is differentiated.
+    corner, coordinate = (lax.broadcasted_iota(jnp.int32, (3, 3), axis) for axis in (0, 1))
+    spare = ((coordinate == 2) | (coordinate == corner - 1)).astype(corners.dtype)
     corners = jnp.where((face_index >= 0)[..., None, None], corners, spare)
     corners = [[corners[..., k, i] for i in range(3)] for k in range(3)]
     scale = lax.stop_gradient(power_of_two_scale(*(v for corner in corners for v in corner)))
