@@ -80,8 +80,8 @@ def render(
     Composes with `jit`, `grad` and `vmap`, which is the batch. Under `jit` outputs that are not used cost nothing.
 
     Gradients: `rgb` has the ordinary derivatives with respect to textures, lights, normals, attributes and background,
-    and with respect to vertices through the angles of the light. How the image changes when the mesh moves in it is the
-    business of `gradient`, which reaches vertices and camera from all images but `depth` together:
+    and with respect to vertices through the angles of the light. `gradient` determines how the movement of the mesh in the
+    image reaches vertices and camera, from all images but `depth` together:
 
     - `"edge_sweep"`: Neural Renderer's gradient, reverse mode only. It replaces the derivative of colours through the
       barycentrics; `interior=True` adds that derivative.
