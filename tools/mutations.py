@@ -216,23 +216,23 @@ FAULTS = [
     (
         "the fractions of two corners are exchanged",
         TRITON + "edge_sweep.py",
-        "total_a += force * reach_b",
-        "total_a += force * reach_a",
+        "sum_a += quotient * reach_b",
+        "sum_a += quotient * reach_a",
         "triton_edge_sweep",
     ),
     (
         "corners of an edge are exchanged",
         TRITON + "edge_sweep.py",
-        "tl.where(edge == 0, v2s, tl.where(edge == 1, v0s, v1s))",
-        "tl.where(edge == 0, v2s, tl.where(edge == 1, v1s, v0s))",
+        "tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))",
+        "tl.where(edge == 0, v2, tl.where(edge == 1, v1, v0))",
         "triton_edge_sweep",
     ),
-    ("eps is missing in in terms", TRITON + "edge_sweep.py", " + eps * tl.abs(share)", "", "triton_edge_sweep"),
+    ("eps is missing in in terms", TRITON + "edge_sweep.py", " + line.eps * tl.abs(share)", "", "triton_edge_sweep"),
     (
         "negative cotangents are skipped",
         TRITON + "edge_sweep.py",
-        "found | (weight != 0)",
-        "found | (weight > 0)",
+        "channel, mask, CHANNELS) != 0",
+        "channel, mask, CHANNELS) > 0",
         "triton_edge_sweep",
     ),
     (
@@ -245,8 +245,8 @@ FAULTS = [
     (
         "a face's depth is that of its farthest corner",
         TRITON + "rasterize.py",
-        "tl.gather(nearest, source, 0)",
-        "tl.gather(farthest, source, 0)",
+        "tl.gather(pair.nearest, lane, 0)",
+        "tl.gather(pair.farthest, lane, 0)",
         "triton_rasterize",
     ),
     (

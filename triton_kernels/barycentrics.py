@@ -7,7 +7,7 @@ import triton.language as tl
 
 from jnr._ops.barycentrics import definition
 from jnr.triton_kernels import gather, launch
-from jnr.triton_kernels.geometry import power_of_two_scale, to_column, to_row
+from jnr.triton_kernels.geometry import load_point, load_vertex, power_of_two_scale, relative_to
 
 # Pixels per program of one warp.
 BLOCK = 32
@@ -51,14 +51,10 @@ def barycentrics_bwd(
 
 
 @triton.jit
-def _corner(clip_ptr, face_ptr, corner, height, width, num_vertices, covered):
-    """Pixel-space x, y and w of a corner of the faces."""
-    vertex = tl.load(face_ptr + corner, mask=covered, other=0)
-    vertex_ptr = clip_ptr + tl.minimum(tl.maximum(vertex, 0), num_vertices - 1).to(tl.int64) * 4
-    x = tl.load(vertex_ptr, mask=covered, other=0.0)
-    y = tl.load(vertex_ptr + 1, mask=covered, other=0.0)
-    w = tl.load(vertex_ptr + 3, mask=covered, other=1.0)
-    return to_column(x, w, width), to_row(y, w, height), w
+def _load_corner(clip_ptr, face_ptr, corner, height, width, num_vertices, covered):
+    """Pixel-space point of a corner of the faces."""
+    vertex = load_vertex(face_ptr, corner, num_vertices, covered)
+    return load_point(clip_ptr + vertex.to(tl.int64) * 4, height, width, covered)
 
 
 @triton.jit
@@ -87,19 +83,17 @@ def barycentrics_kernel(
     covered = (face >= 0) & (face < num_faces)
     clip_ptr += item * clip_step
     face_ptr = faces_ptr + item * faces_step + face.to(tl.int64) * 3
-    x0, y0, w0 = _corner(clip_ptr, face_ptr, 0, height, width, num_vertices, covered)
-    x1, y1, w1 = _corner(clip_ptr, face_ptr, 1, height, width, num_vertices, covered)
-    x2, y2, w2 = _corner(clip_ptr, face_ptr, 2, height, width, num_vertices, covered)
+    p0 = _load_corner(clip_ptr, face_ptr, 0, height, width, num_vertices, covered)
+    p1 = _load_corner(clip_ptr, face_ptr, 1, height, width, num_vertices, covered)
+    p2 = _load_corner(clip_ptr, face_ptr, 2, height, width, num_vertices, covered)
 
-    # Corners relative to the pixel, scaled near 1.
-    scale = power_of_two_scale(x0, y0, w0, x1, y1, w1, x2, y2, w2)
+    # Relative to the pixel, so that no digits are lost far from the image's corner.
+    scale = power_of_two_scale(p0, p1, p2)
     u, v = (pixel - row * width).to(tl.float32), row.to(tl.float32)
-    w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
-    x0, x1, x2 = x0 * scale - u * w0, x1 * scale - u * w1, x2 * scale - u * w2
-    y0, y1, y2 = y0 * scale - v * w0, y1 * scale - v * w1, y2 * scale - v * w2
+    p0, p1, p2 = relative_to(p0, u, v, scale), relative_to(p1, u, v, scale), relative_to(p2, u, v, scale)
 
     # The weights are 3 x 3 minors, normalized twice as in the definition.
-    m0, m1, m2 = x1 * y2 - y1 * x2, x2 * y0 - y2 * x0, x0 * y1 - y0 * x1
+    m0, m1, m2 = p1.x * p2.y - p1.y * p2.x, p2.x * p0.y - p2.y * p0.x, p0.x * p1.y - p0.y * p1.x
     total = m0 + m1 + m2
     valid = covered & (total != 0)
     inverse = tl.div_rn(1.0, tl.where(valid, total, 1.0))

@@ -1,4 +1,10 @@
-"""Backward pass of the edge sweep as a Triton kernel. Derivation and layout: README.md, "Edge sweep"."""
+"""Backward pass of the edge sweep as a Triton kernel.
+
+jnr/_ops/edge_sweep/README.md derives it; README.md, "Edge sweep", has the layout.
+"""
+
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -6,17 +12,26 @@ import triton
 import triton.language as tl
 from jax import lax
 
+from jnr._ops.pixel_space import clip_cotangent
 from jnr.triton_kernels import launch
-from jnr.triton_kernels.geometry import power_of_two_scale, sign, to_column, to_row
+from jnr.triton_kernels.geometry import (
+    Point,
+    load_point,
+    load_vertex,
+    maximum,
+    power_of_two_scale,
+    relative_to,
+    sign,
+)
 
-# Pixels of a line that one program looks at, sweeps that it follows at once, and pixels that these cross in a step.
-# A program is one warp, so that few sweeps on a line leave few lanes idle and nothing waits at a barrier.
+# A program is one warp on BLOCK pixels of a line: few lanes idle where few sweeps start, and barriers are not needed.
+# It follows SWEEPS out sweeps at once, PIXELS pixels of the line per step.
 BLOCK = 32
 SWEEPS = 8
 PIXELS = 32
 WARPS = 1
-# What a program does with its terms.
-ADD, FIND_LARGEST, ADD_FIXED_POINT = 0, 1, 2
+# Modes of `_accumulate`: dtype of the sums, and shape of a vertex's sum in words of this dtype.
+MODES = {"add": (jnp.float32, ()), "find_largest": (jnp.int32, ()), "add_fixed_point": (jnp.uint32, (2,))}
 
 
 def edge_sweep_bwd(
@@ -29,73 +44,73 @@ def edge_sweep_bwd(
     eps: float,
     deterministic: bool = False,
 ) -> jax.Array:
-    """Cotangent of the clip positions; arguments and result as in jnr/_ops/edge_sweep/definition.py."""
+    """Arguments and result as in jnr/_ops/edge_sweep/definition.py."""
     launch.check_float32(image, cotangent, clip_positions)
-    deterministic |= launch.is_deterministic()
-    batch = max(a.shape[0] for a in (image, cotangent, clip_positions, faces, face_index))
+    batch = max(map(len, (image, cotangent, clip_positions, faces, face_index)))
     num_vertices = clip_positions.shape[1]
     if 0 in (batch, num_vertices, faces.shape[1], image.size):
         return jnp.zeros((batch, num_vertices, 4), clip_positions.dtype)
+    sweep = _sweep_deterministic if deterministic or launch.is_deterministic() else _sweep
+    by_row = image, cotangent, clip_positions, faces, face_index
+    # In the transposed image the pixels of a column are contiguous.
+    by_column = image.swapaxes(1, 2), cotangent.swapaxes(1, 2), clip_positions, faces, face_index.swapaxes(1, 2)
+    grad_x, grad_y = sweep(by_row, axis=0, eps=eps), sweep(by_column, axis=1, eps=eps)
+    # Rows grow downwards and y upwards.
+    return clip_cotangent(grad_x, -grad_y, clip_positions)
 
-    def sweep(axis, image, cotangent, face_index):
-        lines, length, channels = image.shape[1:]
-        steps = [launch.batch_step(a, a.shape[-1]) for a in (image, cotangent, clip_positions, faces)]
-        # Fixed point: to a sum each pixel adds three terms at most, each below 4, and the sign is one more bit.
-        fraction_bits = 61 - (3 * lines * length).bit_length()
 
-        def run(mode, largest, result):
-            (out,) = launch.call(
-                edge_sweep_bwd_kernel,
-                image,
-                cotangent,
-                clip_positions,
-                faces,
-                face_index,
-                largest,
-                *steps,
-                launch.batch_step(face_index),
-                lines,
-                length,
-                num_vertices,
-                float(eps),
-                2.0**fraction_bits,
-                results=[result],
-                zeroed=(0,),
-                programs=batch * lines * -(-length // BLOCK),
-                warps=WARPS,
-                AXIS=axis,
-                CHANNELS=channels,
-                MODE=mode,
-                BLOCK=BLOCK,
-                # Fixed point needs registers that twice as many sweeps would take.
-                SWEEPS=SWEEPS if mode == ADD else SWEEPS // 2,
-                PIXELS=PIXELS,
-            )
-            return out
+def _sweep(operands, *, axis, eps):
+    """Cotangent of the clip coordinate along the lines, `(batch, vertices)`."""
+    return _launch(operands, "add", axis=axis, eps=eps)
 
-        size = batch, num_vertices
-        if not deterministic:
-            return run(ADD, face_index, jax.ShapeDtypeStruct(size, jnp.float32))
-        largest = run(FIND_LARGEST, face_index, jax.ShapeDtypeStruct(size, jnp.int32))
-        return _from_fixed_point(
-            run(ADD_FIXED_POINT, largest, jax.ShapeDtypeStruct((*size, 2), jnp.uint32)), largest, fraction_bits
-        )
 
-    grad_x = sweep(0, image, cotangent, face_index)
-    # A column's pixels lie next to each other in the transposed image. Rows grow downwards and y upwards.
-    grad_y = -sweep(1, *(a.swapaxes(1, 2) for a in (image, cotangent, face_index)))
-    # NDC x is x / w. A vertex behind the camera or not finite has no place in the image, so its w gets nothing.
-    x, y, w = clip_positions[..., 0], clip_positions[..., 1], clip_positions[..., 3]
-    placed = jnp.all(jnp.isfinite(clip_positions), axis=-1) & (w > 0)
-    grad_w = jnp.where(placed, -(grad_x * x + grad_y * y) / jnp.where(placed, w, 1), 0)
-    return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
+def _sweep_deterministic(operands, *, axis, eps):
+    """The same from sums in fixed point, which do not depend on the order of the terms."""
+    _, lines, length, _ = operands[0].shape
+    # A pixel adds at most three terms to a sum, each below 4 units. One more bit is the sign.
+    fraction_bits = 61 - (3 * lines * length).bit_length()
+    run = partial(_launch, operands, axis=axis, eps=eps)
+    largest = run("find_largest")
+    sums = run("add_fixed_point", largest=largest, fixed_point_scale=2.0**fraction_bits)
+    return _from_fixed_point(sums, largest, fraction_bits)
+
+
+def _launch(operands, mode, *, axis, eps, largest=None, fixed_point_scale=1.0):
+    image, cotangent, clip_positions, faces, face_index = operands
+    batch, num_vertices = max(map(len, operands)), clip_positions.shape[1]
+    lines, length, channels = image.shape[1:]
+    dtype, words = MODES[mode]
+    (sums,) = launch.call(
+        edge_sweep_bwd_kernel,
+        *operands,
+        face_index if largest is None else largest,  # read only in fixed point
+        *(launch.batch_step(a, a.shape[-1]) for a in (image, cotangent, clip_positions, faces)),
+        launch.batch_step(face_index),
+        lines,
+        length,
+        num_vertices,
+        float(eps),
+        fixed_point_scale,
+        results=[jax.ShapeDtypeStruct((batch, num_vertices, *words), dtype)],
+        zeroed=(0,),
+        programs=batch * lines * -(-length // BLOCK),
+        warps=WARPS,
+        AXIS=axis,
+        CHANNELS=channels,
+        MODE=mode,
+        BLOCK=BLOCK,
+        # Fixed point needs the registers that the other half of the sweeps would take.
+        SWEEPS=SWEEPS if mode == "add" else SWEEPS // 2,
+        PIXELS=PIXELS,
+    )
+    return sums
 
 
 def _from_fixed_point(sums, largest, fraction_bits):
-    """Sums as float32, from signed 64-bit words and the bits of the largest term of each."""
+    """Sums as float32, from signed 64-bit integers in words of 32 bits and the bits of the largest term of each."""
     low, high = sums[..., 0], sums[..., 1]
     negative = lax.bitcast_convert_type(high, jnp.int32) < 0
-    # The two's complement, so that a small negative number is not the difference of two large ones.
+    # Converts the magnitude, so that a small negative number is not the difference of two large ones.
     high = jnp.where(negative, ~high + (low == 0).astype(jnp.uint32), high)
     low = jnp.where(negative, -low, low)
     magnitude = high.astype(jnp.float32) * 2.0 ** (32 - fraction_bits) + low.astype(jnp.float32) * 2.0**-fraction_bits
@@ -104,215 +119,291 @@ def _from_fixed_point(sums, largest, fraction_bits):
     return jnp.where(largest >= 0x7F800000, jnp.nan, total)
 
 
+class Line(NamedTuple):
+    """The line of pixels that a program processes."""
+
+    image_ptr: tl.tensor
+    cotangent_ptr: tl.tensor
+    length: tl.tensor
+    pixel_ndc: tl.tensor  # distance between neighbouring pixels in NDC
+    eps: tl.tensor
+
+
+class Gradient(NamedTuple):
+    """Where a program adds its terms."""
+
+    ptr: tl.tensor
+    largest_ptr: tl.tensor
+    fixed_point_scale: tl.tensor
+
+
+class Face(NamedTuple):
+    """The face that a pixel sees: the vertices of its corners, and the corners relative to the pixel."""
+
+    v0: tl.tensor
+    v1: tl.tensor
+    v2: tl.tensor
+    p0: Point  # x along the line, y across the lines
+    p1: Point
+    p2: Point
+    scale: tl.tensor  # of the points
+
+
+class Crossing(NamedTuple):
+    """Where the line through a pixel leaves the pixel's face in one direction, on an edge from corner a to corner b."""
+
+    distance: tl.tensor  # from the pixel, in pixels
+    edge: tl.tensor  # 0 from corner 1 to 2, 1 from 2 to 0, 2 from 0 to 1; -1 if there is no crossing
+    slope_a: tl.tensor  # derivatives with respect to the clip coordinates of the corners
+    slope_b: tl.tensor
+    share_a: tl.tensor  # derivatives with respect to the NDC coordinates of the corners
+    share_b: tl.tensor
+
+
+class Sweeps(NamedTuple):
+    """Out sweeps that are followed together."""
+
+    start: tl.tensor  # column of the last pixel before the crossing
+    exists: tl.tensor
+    direction: tl.tensor  # +1 or -1
+    distance: tl.tensor  # from start to the crossing, in pixels
+    near_a: tl.tensor  # eps times the absolute shares of the edge's corners
+    near_b: tl.tensor
+
+
 @triton.jit
-def _tell(grad_ptr, largest_ptr, vertex, term, mask, one, MODE: tl.constexpr):
-    """Adds terms to their vertices' sums, in float32 or, whatever the order, to the same bits."""
+def _accumulate(gradient, vertex, term, mask, MODE: tl.constexpr):
+    """Adds terms to the sums of their vertices in float32 or fixed point, or finds the largest absolute terms."""
     mask = mask & (term != 0)
-    if MODE == 0:
-        tl.atomic_add(grad_ptr + vertex, term, mask=mask, sem="relaxed")
-    elif MODE == 1:
-        # The bits of numbers that are not negative have the numbers' order; NaN is above all.
+    if MODE == "add":
+        tl.atomic_add(gradient.ptr + vertex, term, mask=mask, sem="relaxed")
+    elif MODE == "find_largest":
+        # The order of non-negative numbers is that of their bits, with NaN above all.
         bits = term.to(tl.int32, bitcast=True) & 0x7FFFFFFF
-        tl.atomic_max(grad_ptr + vertex, bits, mask=mask, sem="relaxed")
+        tl.atomic_max(gradient.ptr + vertex, bits, mask=mask, sem="relaxed")
     else:
-        exponent = tl.load(largest_ptr + vertex, mask=mask, other=0) & 0x7F800000
+        exponent = tl.load(gradient.largest_ptr + vertex, mask=mask, other=0) & 0x7F800000
         # Below 2**-126 and above 2**126 the exponent's field alone has no inverse.
         exponent = tl.minimum(tl.maximum(exponent, 0x00800000), 0x7E800000)
-        fraction = term * (0x7F000000 - exponent).to(tl.float32, bitcast=True)
-        tl.atomic_add(grad_ptr + vertex, (fraction * one).to(tl.int64), mask=mask, sem="relaxed")
+        units = term * (0x7F000000 - exponent).to(tl.float32, bitcast=True)
+        fixed_point = (units * gradient.fixed_point_scale).to(tl.int64)
+        tl.atomic_add(gradient.ptr + vertex, fixed_point, mask=mask, sem="relaxed")
 
 
 @triton.jit
-def _load_corner(clip_ptr, row, column, line, lines, length, mask, AXIS: tl.constexpr):
-    """A vertex as (along, across, w), along and across the line in pixels times w."""
-    row = clip_ptr + row.to(tl.int64) * 4
-    x = tl.load(row, mask=mask, other=0.0)
-    y = tl.load(row + 1, mask=mask, other=0.0)
-    w = tl.load(row + 3, mask=mask, other=1.0)
+def _load_channel(pixels_ptr, column, channel, mask, CHANNELS: tl.constexpr):
+    """One channel of the image or of the cotangent at columns of the line."""
+    return tl.load(pixels_ptr + column.to(tl.int64) * CHANNELS + channel, mask=mask, other=0.0)
+
+
+@triton.jit
+def _is_active(line, column, mask, CHANNELS: tl.constexpr):
+    """Which pixels have a nonzero cotangent."""
+    active = column < 0
+    for channel in range(CHANNELS):
+        active = active | (_load_channel(line.cotangent_ptr, column, channel, mask, CHANNELS) != 0)
+    return active
+
+
+@triton.jit
+def _load_corner(clip_ptr, vertex, lines, length, mask, AXIS: tl.constexpr):
+    """Pixel-space point of a vertex, x along the line and y across the lines."""
+    vertex_ptr = clip_ptr + vertex.to(tl.int64) * 4
     if AXIS == 0:
-        along, across = to_column(x, w, length), to_row(y, w, lines)
+        return load_point(vertex_ptr, lines, length, mask)
     else:
-        along, across = to_row(y, w, length), to_column(x, w, lines)
-    return along, across, w
+        point = load_point(vertex_ptr, length, lines, mask)
+        return Point(point.y, point.x, point.w)
 
 
 @triton.jit
-def _load_geometry(
-    clip_ptr, faces_ptr, clip_row, faces_row, face, column, line, lines, length, num_vertices, mask, AXIS: tl.constexpr
-):
-    """The corners of the faces that pixels show, relative to the pixels, and their vertices."""
-    row = faces_ptr + (faces_row + face) * 3
-    v0 = tl.load(row, mask=mask, other=0)
-    v1 = tl.load(row + 1, mask=mask, other=0)
-    v2 = tl.load(row + 2, mask=mask, other=0)
-    v0 = tl.minimum(tl.maximum(v0, 0), num_vertices - 1)
-    v1 = tl.minimum(tl.maximum(v1, 0), num_vertices - 1)
-    v2 = tl.minimum(tl.maximum(v2, 0), num_vertices - 1)
-    x0, y0, w0 = _load_corner(clip_ptr, clip_row + v0, column, line, lines, length, mask, AXIS)
-    x1, y1, w1 = _load_corner(clip_ptr, clip_row + v1, column, line, lines, length, mask, AXIS)
-    x2, y2, w2 = _load_corner(clip_ptr, clip_row + v2, column, line, lines, length, mask, AXIS)
-    scale = power_of_two_scale(x0, y0, w0, x1, y1, w1, x2, y2, w2)
-    w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
-    u, v = column.to(tl.float32), line.to(tl.float32)
-    x0, x1, x2 = x0 * scale - u * w0, x1 * scale - u * w1, x2 * scale - u * w2
-    y0, y1, y2 = y0 * scale - v * w0, y1 * scale - v * w1, y2 * scale - v * w2
-    return v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale
+def _load_face(clip_ptr, face_ptr, column, row, lines, length, num_vertices, mask, AXIS: tl.constexpr):
+    v0 = load_vertex(face_ptr, 0, num_vertices, mask)
+    v1 = load_vertex(face_ptr, 1, num_vertices, mask)
+    v2 = load_vertex(face_ptr, 2, num_vertices, mask)
+    p0 = _load_corner(clip_ptr, v0, lines, length, mask, AXIS)
+    p1 = _load_corner(clip_ptr, v1, lines, length, mask, AXIS)
+    p2 = _load_corner(clip_ptr, v2, lines, length, mask, AXIS)
+    scale = power_of_two_scale(p0, p1, p2)
+    x, y = column.to(tl.float32), row.to(tl.float32)
+    p0, p1, p2 = relative_to(p0, x, y, scale), relative_to(p1, x, y, scale), relative_to(p2, x, y, scale)
+    return Face(v0, v1, v2, p0, p1, p2, scale)
 
 
 @triton.jit
-def _nearer(best, edge, slope_a, slope_b, share_a, share_b, EDGE: tl.constexpr, constant, fall, ya, wa, yb, wb):
-    """Takes the crossing with edge a -> b where it comes before the best so far."""
+def _edge_along_line(a, b):
+    """Edge function of a -> b along the line: its value at the pixel, and its increase per pixel."""
+    return a.y * b.x - a.x * b.y, a.w * b.y - a.y * b.w
+
+
+@triton.jit
+def _nearer_crossing(nearest, a, b, value, fall, EDGE: tl.constexpr):
+    """The crossing with edge a -> b if it is nearer than the nearest so far; `fall` is the edge function's decrease."""
     leaves = fall > 0
-    distance = tl.div_rn(tl.maximum(constant, 0.0), tl.where(leaves, fall, 1.0))
-    nearer = leaves & (distance < best)
-    # The crossing is the homogeneous point a * yb - b * ya.
-    divisor = tl.where(nearer, wa * yb - wb * ya, 1.0)
-    new_a, new_b = tl.div_rn(yb, divisor), tl.div_rn(-ya, divisor)
-    return (
-        tl.where(nearer, distance, best),
-        tl.where(nearer, EDGE, edge),
-        tl.where(nearer, new_a, slope_a),
-        tl.where(nearer, new_b, slope_b),
-        tl.where(nearer, new_a * wa, share_a),
-        tl.where(nearer, new_b * wb, share_b),
+    distance = tl.div_rn(tl.maximum(value, 0.0), tl.where(leaves, fall, 1.0))
+    nearer = leaves & (distance < nearest.distance)
+    # The crossing is the homogeneous point a * b.y - b * a.y.
+    w = tl.where(nearer, a.w * b.y - b.w * a.y, 1.0)
+    slope_a, slope_b = tl.div_rn(b.y, w), tl.div_rn(-a.y, w)
+    return Crossing(
+        tl.where(nearer, distance, nearest.distance),
+        tl.where(nearer, EDGE, nearest.edge),
+        tl.where(nearer, slope_a, nearest.slope_a),
+        tl.where(nearer, slope_b, nearest.slope_b),
+        tl.where(nearer, slope_a * a.w, nearest.share_a),
+        tl.where(nearer, slope_b * b.w, nearest.share_b),
     )
 
 
 @triton.jit
-def _exit_crossing(x0, y0, w0, x1, y1, w1, x2, y2, w2, direction, limit):
-    """Where the line through a pixel leaves the pixel's face in a direction (+1 or -1).
-
-    Returns:
-        distance: From the pixel to the crossing, in pixels; `limit` if there is none before.
-        edge: The edge crossed, 0 being corner 1 -> 2 and so on.
-        slope_a, slope_b: How far the crossing moves in NDC when the edge's corners do in clip space.
-        share_a, share_b: The same when the corners move in NDC.
-    """
-    c0, c1, c2 = y1 * x2 - x1 * y2, y2 * x0 - x2 * y0, y0 * x1 - x0 * y1
-    g0, g1, g2 = w1 * y2 - y1 * w2, w2 * y0 - y2 * w0, w0 * y1 - y0 * w1
-    facing = sign(c0 * w0 + c1 * w1 + c2 * w2)
+def _exit_crossing(p0, p1, p2, direction, limit):
+    """The crossing in a direction (+1 or -1), from corners relative to the pixel; `limit` away if there is none."""
+    value0, increase0 = _edge_along_line(p1, p2)
+    value1, increase1 = _edge_along_line(p2, p0)
+    value2, increase2 = _edge_along_line(p0, p1)
+    facing = sign(value0 * p0.w + value1 * p1.w + value2 * p2.w)
+    # The edge functions of a face that faces backwards have the opposite sign.
     outward = -facing * direction
-    zero = tl.zeros_like(c0)
-    distance, edge = zero + limit, tl.full(c0.shape, -1, tl.int32)
-    slope_a, slope_b, share_a, share_b = zero, zero, zero, zero
-    distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
-        distance, edge, slope_a, slope_b, share_a, share_b, 0, facing * c0, outward * g0, y1, w1, y2, w2
-    )
-    distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
-        distance, edge, slope_a, slope_b, share_a, share_b, 1, facing * c1, outward * g1, y2, w2, y0, w0
-    )
-    distance, edge, slope_a, slope_b, share_a, share_b = _nearer(
-        distance, edge, slope_a, slope_b, share_a, share_b, 2, facing * c2, outward * g2, y0, w0, y1, w1
-    )
-    return distance, edge, slope_a, slope_b, share_a, share_b
+    zero = tl.zeros_like(value0)
+    crossing = Crossing(zero + limit, tl.full(value0.shape, -1, tl.int32), zero, zero, zero, zero)
+    crossing = _nearer_crossing(crossing, p1, p2, facing * value0, outward * increase0, 0)
+    crossing = _nearer_crossing(crossing, p2, p0, facing * value1, outward * increase1, 1)
+    return _nearer_crossing(crossing, p0, p1, facing * value2, outward * increase2, 2)
 
 
 @triton.jit
-def _push(saving, direction, distance, slope, share, pixel_ndc, eps):
-    reach = distance * pixel_ndc + eps * tl.abs(share)
+def _pull(line, gain, direction, distance, slope, share):
+    """Term of one corner: the gain over the distance that the corner has to move."""
+    reach = distance * line.pixel_ndc + line.eps * tl.abs(share)
     exists = reach > 0
-    return tl.where(exists, direction * tl.div_rn(saving * slope, tl.where(exists, reach, 1.0)), 0.0)
+    return tl.where(exists, direction * tl.div_rn(gain * slope, tl.where(exists, reach, 1.0)), 0.0)
 
 
 @triton.jit
-def _inside_terms(
-    image_ptr,
-    cotangent_ptr,
-    pixel,
-    wanted,
-    length,
-    pixel_ndc,
-    eps,
-    step,
-    distance,
-    edge,
-    slope_a,
-    slope_b,
-    share_a,
-    share_b,
-    CHANNELS: tl.constexpr,
-):
-    """What the three corners get from pixels that would take the colour beyond the crossing in one direction."""
-    beyond = pixel + step * (tl.floor(distance).to(tl.int32) + 1)
-    exists = wanted & (beyond >= 0) & (beyond < length)
-    saving = tl.zeros(pixel.shape, tl.float32)
+def _in_terms(line, column, active, crossing, direction, CHANNELS: tl.constexpr):
+    """Terms of active pixels, per corner: if the crossing passed them, they would take the colour beyond it."""
+    beyond = column + direction * (tl.floor(crossing.distance).to(tl.int32) + 1)
+    exists = active & (beyond >= 0) & (beyond < line.length)
+    gain = tl.zeros(column.shape, tl.float32)
     for channel in range(CHANNELS):
-        colour = tl.load(image_ptr + pixel.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
-        other = tl.load(image_ptr + beyond.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
-        weight = tl.load(cotangent_ptr + pixel.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
-        saving += (colour - other) * weight
-    saving = tl.maximum(saving, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    push_a = _push(saving, step, distance, slope_a, share_a, pixel_ndc, eps)
-    push_b = _push(saving, step, distance, slope_b, share_b, pixel_ndc, eps)
+        color = _load_channel(line.image_ptr, column, channel, exists, CHANNELS)
+        other = _load_channel(line.image_ptr, beyond, channel, exists, CHANNELS)
+        weight = _load_channel(line.cotangent_ptr, column, channel, exists, CHANNELS)
+        gain += (color - other) * weight
+    gain = maximum(gain, 0.0)
+    a = _pull(line, gain, direction, crossing.distance, crossing.slope_a, crossing.share_a)
+    b = _pull(line, gain, direction, crossing.distance, crossing.slope_b, crossing.share_b)
+    edge = crossing.edge
     return (
-        tl.where(edge == 2, push_a, tl.where(edge == 1, push_b, 0.0)),
-        tl.where(edge == 0, push_a, tl.where(edge == 2, push_b, 0.0)),
-        tl.where(edge == 1, push_a, tl.where(edge == 0, push_b, 0.0)),
+        tl.where(edge == 2, a, tl.where(edge == 1, b, 0.0)),
+        tl.where(edge == 0, a, tl.where(edge == 2, b, 0.0)),
+        tl.where(edge == 1, a, tl.where(edge == 0, b, 0.0)),
     )
 
 
 @triton.jit
-def _has_weight(cotangent_ptr, pixel, exists, CHANNELS: tl.constexpr):
-    """Which pixels have a cotangent."""
-    found = pixel < 0
-    for channel in range(CHANNELS):
-        weight = tl.load(cotangent_ptr + pixel.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
-        found = found | (weight != 0)
-    return found
-
-
-@triton.jit
-def _follow_sweeps(
-    image_ptr,
-    cotangent_ptr,
-    start,
-    direction,
-    distance,
-    near_a,
-    near_b,
-    exists,
-    low,
-    high,
-    length,
-    pixel_ndc,
-    CHANNELS: tl.constexpr,
-    SWEEPS: tl.constexpr,
-    PIXELS: tl.constexpr,
-):
-    """Sums over the pixels from `low` to `high` that lie beyond the sweeps' crossings, of savings by reach.
-
-    Reach is the distance from the crossing to the pixel in NDC, and `near_a` or `near_b` more.
-    """
-    total_a, total_b = tl.zeros([SWEEPS, PIXELS], tl.float32), tl.zeros([SWEEPS, PIXELS], tl.float32)
-    for pixel in range(low, high, PIXELS):
-        target = pixel + tl.arange(0, PIXELS)
-        in_line = target < length
-        # Most pixels of most losses want nothing.
-        if tl.max(_has_weight(cotangent_ptr, target, in_line, CHANNELS).to(tl.int32), axis=0) > 0:
-            saving = tl.zeros([SWEEPS, PIXELS], tl.float32)
-            for channel in range(CHANNELS):
-                at = target.to(tl.int64) * CHANNELS + channel
-                weight = tl.load(cotangent_ptr + at, mask=in_line, other=0.0)
-                colour = tl.load(image_ptr + at, mask=in_line, other=0.0)
-                own = tl.load(image_ptr + start.to(tl.int64) * CHANNELS + channel, mask=exists, other=0.0)
-                saving += (colour[None, :] - own[:, None]) * weight[None, :]
-            steps = (target[None, :] - start[:, None]).to(tl.float32)
-            reach = direction[:, None] * steps - distance[:, None]
-            beyond = reach > 0
-            saving = tl.where(beyond, tl.maximum(saving, 0.0, propagate_nan=tl.PropagateNan.ALL), 0.0)
-            reach = tl.where(beyond, reach * pixel_ndc, 1.0)
-            # One division for both vertices.
-            reach_a, reach_b = reach + near_a[:, None], reach + near_b[:, None]
-            force = saving / (reach_a * reach_b)
-            total_a += force * reach_b
-            total_b += force * reach_a
-    return tl.sum(total_a, axis=1), tl.sum(total_b, axis=1)
+def _number(condition, first):
+    """Numbers the lanes at which a condition holds, counting from `first`; -1 in the other lanes."""
+    return tl.where(condition, first + tl.cumsum(condition.to(tl.int32), axis=0) - 1, -1)
 
 
 @triton.jit
 def _pick(left, right, lane, is_left):
-    """For each sweep the value of the pixel where it starts, among those of the sweeps to its side."""
+    """Per sweep, the value of the lane where it starts, among those of the crossings to its side."""
     return tl.where(is_left, tl.gather(left, lane, 0), tl.gather(right, lane, 0))
+
+
+@triton.jit
+def _sum_out_terms(line, sweeps, first, end, CHANNELS: tl.constexpr, SWEEPS: tl.constexpr, PIXELS: tl.constexpr):
+    """Per sweep and corner, the sum of gain / reach over the pixels of [first, end) beyond the crossing.
+
+    The reach is the distance from the crossing to the pixel in NDC plus the corner's share of eps.
+    """
+    sum_a, sum_b = tl.zeros([SWEEPS, PIXELS], tl.float32), tl.zeros([SWEEPS, PIXELS], tl.float32)
+    for step in range(first, end, PIXELS):
+        column = step + tl.arange(0, PIXELS)
+        in_line = column < line.length
+        # Most pixels are inactive under most losses.
+        if tl.max(_is_active(line, column, in_line, CHANNELS).to(tl.int32), axis=0) > 0:
+            gain = tl.zeros([SWEEPS, PIXELS], tl.float32)
+            for channel in range(CHANNELS):
+                weight = _load_channel(line.cotangent_ptr, column, channel, in_line, CHANNELS)
+                color = _load_channel(line.image_ptr, column, channel, in_line, CHANNELS)
+                other = _load_channel(line.image_ptr, sweeps.start, channel, sweeps.exists, CHANNELS)
+                gain += (color[None, :] - other[:, None]) * weight[None, :]
+            pixels = (column[None, :] - sweeps.start[:, None]).to(tl.float32)
+            distance = sweeps.direction[:, None] * pixels - sweeps.distance[:, None]
+            beyond = distance > 0
+            gain = tl.where(beyond, maximum(gain, 0.0), 0.0)
+            distance = tl.where(beyond, distance * line.pixel_ndc, 1.0)
+            # One division for both corners.
+            reach_a, reach_b = distance + sweeps.near_a[:, None], distance + sweeps.near_b[:, None]
+            quotient = gain / (reach_a * reach_b)
+            sum_a += quotient * reach_b
+            sum_b += quotient * reach_a
+    return tl.sum(sum_a, axis=1), tl.sum(sum_b, axis=1)
+
+
+@triton.jit
+def _add_out_sweeps(
+    gradient,
+    line,
+    first_column,
+    face,
+    left,
+    right,
+    ends_left,
+    ends_right,
+    CHANNELS: tl.constexpr,
+    MODE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SWEEPS: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
+    """Adds the terms of pixels beyond a crossing: if it passed them, they would take the colour before it.
+
+    A sweep starts at each pixel at which a face ends. The sweeps are numbered, those to the left first, and followed in
+    groups of SWEEPS.
+    """
+    num_left = tl.sum(ends_left.to(tl.int32), axis=0)
+    num_sweeps = num_left + tl.sum(ends_right.to(tl.int32), axis=0)
+    number_left, number_right = _number(ends_left, 0), _number(ends_right, num_left)
+    for first in range(0, num_sweeps, SWEEPS):
+        number = first + tl.arange(0, SWEEPS)
+        exists = number < num_sweeps
+        is_left = number < num_left
+        starts = (number_left[None, :] == number[:, None]) | (number_right[None, :] == number[:, None])
+        lane = tl.sum(tl.where(starts, tl.arange(0, BLOCK)[None, :], 0), axis=1)  # [SWEEPS, BLOCK] to [SWEEPS]
+        start = first_column + lane
+        direction = tl.where(is_left, -1.0, 1.0)
+        sweeps = Sweeps(
+            start,
+            exists,
+            direction,
+            _pick(left.distance, right.distance, lane, is_left),
+            line.eps * tl.abs(_pick(left.share_a, right.share_a, lane, is_left)),
+            line.eps * tl.abs(_pick(left.share_b, right.share_b, lane, is_left)),
+        )
+
+        # Columns before the first start matter to sweeps to the left only, those after the last to sweeps to the right.
+        low = tl.min(tl.where(exists, start, line.length), axis=0)
+        low = tl.where(first < num_left, 0, low // PIXELS * PIXELS)
+        high = tl.max(tl.where(exists, start, 0), axis=0) + 1
+        high = tl.where(tl.minimum(first + SWEEPS, num_sweeps) > num_left, line.length, high)
+        sum_a, sum_b = _sum_out_terms(line, sweeps, low, high, CHANNELS, SWEEPS, PIXELS)
+
+        # After the sum, so that they occupy no registers during it.
+        slope_a = _pick(left.slope_a, right.slope_a, lane, is_left)
+        slope_b = _pick(left.slope_b, right.slope_b, lane, is_left)
+        edge = _pick(left.edge, right.edge, lane, is_left)
+        scale = tl.gather(face.scale, lane, 0)
+        term_a = -direction * slope_a * scale * sum_a
+        term_b = -direction * slope_b * scale * sum_b
+        v0, v1, v2 = tl.gather(face.v0, lane, 0), tl.gather(face.v1, lane, 0), tl.gather(face.v2, lane, 0)
+        vertex_a = tl.where(edge == 0, v1, tl.where(edge == 1, v2, v0))
+        vertex_b = tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))
+        _accumulate(gradient, vertex_a, term_a, exists & (edge >= 0), MODE)
+        _accumulate(gradient, vertex_b, term_b, exists & (edge >= 0), MODE)
 
 
 @triton.jit
@@ -332,7 +423,7 @@ def edge_sweep_bwd_kernel(
     length,
     num_vertices,
     eps,
-    one,
+    fixed_point_scale,
     grad_ptr,
     AXIS: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -341,105 +432,67 @@ def edge_sweep_bwd_kernel(
     SWEEPS: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """Gradient of the vertices' clip position along the line, from the faces that a piece of a line shows."""
-    pieces = (length + BLOCK - 1) // BLOCK
-    program = tl.program_id(0)
-    global_line = program // pieces
-    piece = program - global_line * pieces
-    item = (global_line // lines).to(tl.int64)
-    line = global_line % lines
-    line_start = line.to(tl.int64) * length
-    image_ptr += (item * image_step + line_start) * CHANNELS
-    cotangent_ptr += (item * cotangent_step + line_start) * CHANNELS
-    face_index_ptr += item * face_index_step + line_start
-    if MODE == 2:
+    """Adds the terms of BLOCK pixels of a line to the cotangent of the clip coordinate along the line.
+
+    Lines are rows if AXIS is 0 and columns if it is 1. MODE is that of `_accumulate`.
+    """
+    blocks = tl.cdiv(length, BLOCK)
+    global_row = tl.program_id(0) // blocks
+    first_column = (tl.program_id(0) - global_row * blocks) * BLOCK
+    item, row = (global_row // lines).to(tl.int64), global_row % lines
+    row_start = row.to(tl.int64) * length
+    image_ptr += (item * image_step + row_start) * CHANNELS
+    cotangent_ptr += (item * cotangent_step + row_start) * CHANNELS
+    face_index_ptr += item * face_index_step + row_start
+    clip_ptr += item * clip_step * 4
+    faces_ptr += item * faces_step * 3
+    if MODE == "add_fixed_point":
+        # JAX has no 64-bit integers without x64, so the launch function passes pairs of 32-bit words.
         grad_ptr = grad_ptr.to(tl.pointer_type(tl.int64))
-    grad_ptr += item * num_vertices
-    largest_ptr += item * num_vertices
-    clip_row, faces_row = item * clip_step, item * faces_step
-    pixel_ndc = tl.div_rn(2.0, length * 1.0)
+    line = Line(image_ptr, cotangent_ptr, length, tl.div_rn(2.0, length * 1.0), eps)
+    gradient = Gradient(grad_ptr + item * num_vertices, largest_ptr + item * num_vertices, fixed_point_scale)
 
-    column = piece * BLOCK + tl.arange(0, BLOCK)
-    face = tl.load(face_index_ptr + column, mask=column < length, other=-1)
-    if tl.max(face, axis=0) < 0:
+    column = first_column + tl.arange(0, BLOCK)
+    face_index = tl.load(face_index_ptr + column, mask=column < length, other=-1)
+    if tl.max(face_index, axis=0) < 0:
         return
-    covered = face >= 0
+    covered = face_index >= 0
 
-    # Pixels that would take another colour, and those next to a pixel that sees another face.
-    wanted = _has_weight(cotangent_ptr, column, covered, CHANNELS)
-    starts_left = covered & (column > 0)
-    starts_right = covered & (column + 1 < length)
-    starts_left = starts_left & (tl.load(face_index_ptr + column - 1, mask=starts_left, other=-1) != face)
-    starts_right = starts_right & (tl.load(face_index_ptr + column + 1, mask=starts_right, other=-1) != face)
-    if tl.max((wanted | starts_left | starts_right).to(tl.int32), axis=0) == 0:
+    # Only active pixels have in terms, and a face can end only next to a pixel that sees another face.
+    active = _is_active(line, column, covered, CHANNELS)
+    ends_left = covered & (column > 0)
+    ends_right = covered & (column + 1 < length)
+    ends_left = ends_left & (tl.load(face_index_ptr + column - 1, mask=ends_left, other=-1) != face_index)
+    ends_right = ends_right & (tl.load(face_index_ptr + column + 1, mask=ends_right, other=-1) != face_index)
+    if tl.max((active | ends_left | ends_right).to(tl.int32), axis=0) == 0:
         return
 
-    v0, v1, v2, x0, y0, w0, x1, y1, w1, x2, y2, w2, scale = _load_geometry(
-        clip_ptr, faces_ptr, clip_row, faces_row, face, column, line, lines, length, num_vertices, covered, AXIS
+    face_ptr = faces_ptr + face_index.to(tl.int64) * 3
+    face = _load_face(clip_ptr, face_ptr, column, row, lines, length, num_vertices, covered, AXIS)
+    left = _exit_crossing(face.p0, face.p1, face.p2, -1.0, length + 1.0)
+    right = _exit_crossing(face.p0, face.p1, face.p2, 1.0, length + 1.0)
+
+    if tl.max(active.to(tl.int32), axis=0) > 0:
+        left0, left1, left2 = _in_terms(line, column, active, left, -1, CHANNELS)
+        right0, right1, right2 = _in_terms(line, column, active, right, 1, CHANNELS)
+        _accumulate(gradient, face.v0, (left0 + right0) * face.scale, active, MODE)
+        _accumulate(gradient, face.v1, (left1 + right1) * face.scale, active, MODE)
+        _accumulate(gradient, face.v2, (left2 + right2) * face.scale, active, MODE)
+
+    ends_left = ends_left & (left.distance < 1)
+    ends_right = ends_right & (right.distance < 1)
+    _add_out_sweeps(
+        gradient,
+        line,
+        first_column,
+        face,
+        left,
+        right,
+        ends_left,
+        ends_right,
+        CHANNELS,
+        MODE,
+        BLOCK,
+        SWEEPS,
+        PIXELS,
     )
-    to_left = _exit_crossing(x0, y0, w0, x1, y1, w1, x2, y2, w2, -1.0, length + 1.0)
-    to_right = _exit_crossing(x0, y0, w0, x1, y1, w1, x2, y2, w2, 1.0, length + 1.0)
-
-    # Inside terms: pixels that would take the colour beyond the crossing.
-    if tl.max(wanted.to(tl.int32), axis=0) > 0:
-        left_0, left_1, left_2 = _inside_terms(
-            image_ptr, cotangent_ptr, column, wanted, length, pixel_ndc, eps, -1, *to_left, CHANNELS
-        )
-        right_0, right_1, right_2 = _inside_terms(
-            image_ptr, cotangent_ptr, column, wanted, length, pixel_ndc, eps, 1, *to_right, CHANNELS
-        )
-        _tell(grad_ptr, largest_ptr, v0, (left_0 + right_0) * scale, wanted, one, MODE)
-        _tell(grad_ptr, largest_ptr, v1, (left_1 + right_1) * scale, wanted, one, MODE)
-        _tell(grad_ptr, largest_ptr, v2, (left_2 + right_2) * scale, wanted, one, MODE)
-
-    # Sweeps: pixels beyond a crossing that would take the colour of the last pixel before it. A face ends before the
-    # next pixel only where that pixel sees another face.
-    # They are numbered, those to the left first, so that a group of them can be picked out.
-    left, left_edge, left_slope_a, left_slope_b, left_share_a, left_share_b = to_left
-    right, right_edge, right_slope_a, right_slope_b, right_share_a, right_share_b = to_right
-    starts_left = starts_left & (left < 1)
-    starts_right = starts_right & (right < 1)
-    rank_left = tl.cumsum(starts_left.to(tl.int32), axis=0) - 1
-    num_left = tl.sum(starts_left.to(tl.int32), axis=0)
-    rank_right = num_left + tl.cumsum(starts_right.to(tl.int32), axis=0) - 1
-    num_sweeps = num_left + tl.sum(starts_right.to(tl.int32), axis=0)
-    rank_left = tl.where(starts_left, rank_left, -1)
-    rank_right = tl.where(starts_right, rank_right, -1)
-    for first in range(0, num_sweeps, SWEEPS):
-        rank = first + tl.arange(0, SWEEPS)
-        exists = rank < num_sweeps
-        picked = (rank_left[None, :] == rank[:, None]) | (rank_right[None, :] == rank[:, None])  # [SWEEPS, BLOCK]
-        lane = tl.sum(tl.where(picked, tl.arange(0, BLOCK)[None, :], 0), axis=1)
-        start = piece * BLOCK + lane
-        is_left = rank < num_left
-        direction = tl.where(is_left, -1.0, 1.0)
-        low = tl.min(tl.where(exists, start, length), axis=0)
-        low = tl.where(first < num_left, 0, low // PIXELS * PIXELS)
-        high = tl.max(tl.where(exists, start, 0), axis=0) + 1
-        high = tl.where(tl.minimum(first + SWEEPS, num_sweeps) > num_left, length, high)
-        sum_a, sum_b = _follow_sweeps(
-            image_ptr,
-            cotangent_ptr,
-            start,
-            direction,
-            _pick(left, right, lane, is_left),
-            eps * tl.abs(_pick(left_share_a, right_share_a, lane, is_left)),
-            eps * tl.abs(_pick(left_share_b, right_share_b, lane, is_left)),
-            exists,
-            low,
-            high,
-            length,
-            pixel_ndc,
-            CHANNELS,
-            SWEEPS,
-            PIXELS,
-        )
-        scales = tl.gather(scale, lane, 0)
-        pull_a = -direction * _pick(left_slope_a, right_slope_a, lane, is_left) * scales * sum_a
-        pull_b = -direction * _pick(left_slope_b, right_slope_b, lane, is_left) * scales * sum_b
-        edge = _pick(left_edge, right_edge, lane, is_left)
-        v0s, v1s, v2s = tl.gather(v0, lane, 0), tl.gather(v1, lane, 0), tl.gather(v2, lane, 0)
-        corner_a = tl.where(edge == 0, v1s, tl.where(edge == 1, v2s, v0s))
-        corner_b = tl.where(edge == 0, v2s, tl.where(edge == 1, v0s, v1s))
-        _tell(grad_ptr, largest_ptr, corner_a, pull_a, exists & (edge >= 0), one, MODE)
-        _tell(grad_ptr, largest_ptr, corner_b, pull_b, exists & (edge >= 0), one, MODE)

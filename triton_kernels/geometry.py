@@ -1,7 +1,25 @@
-"""Homogeneous pixel-space geometry that the kernels share; jnr/_ops/pixel_space.py has the conventions."""
+"""Homogeneous pixel-space geometry that the kernels share. jnr/_ops/pixel_space.py states the conventions."""
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
+
+
+class Point(NamedTuple):
+    """A point in pixel space: x / w is a column and y / w a row."""
+
+    x: tl.tensor
+    y: tl.tensor
+    w: tl.tensor
+
+
+class Linear(NamedTuple):
+    """The function `a x + b y + c` of a column x and a row y."""
+
+    a: tl.tensor
+    b: tl.tensor
+    c: tl.tensor
 
 
 @triton.jit
@@ -27,37 +45,56 @@ def sign(value):
 
 
 @triton.jit
-def to_column(x, w, width):
-    """Pixel-space x from clip x and w."""
-    return ((x + w) * width - w) * 0.5
+def pixel_space(x, y, w, height, width):
+    """The pixel-space point of a clip-space position; rows grow downwards."""
+    return Point(((x + w) * width - w) * 0.5, ((w - y) * height - w) * 0.5, w)
 
 
 @triton.jit
-def to_row(y, w, height):
-    """Pixel-space y from clip y and w; rows grow downwards."""
-    return ((w - y) * height - w) * 0.5
+def load_vertex(face_ptr, corner, num_vertices, mask):
+    """The vertex of a corner of the faces that pixels see."""
+    vertex = tl.load(face_ptr + corner, mask=mask, other=0)
+    # The rasterizer yields valid faces only, but a caller's `face_index` may not. Clamped, no address is out of range.
+    return tl.minimum(tl.maximum(vertex, 0), num_vertices - 1)
 
 
 @triton.jit
-def edge_function(px, py, pw, qx, qy, qw, swap):
-    """Coefficients of `a x + b y + c`, positive on the inner side of edge p -> q of a front face.
-
-    The products are formed in an order of the vertices that both faces of an edge share; the sign comes after.
-    """
-    ax, bx = tl.where(swap, qx, px), tl.where(swap, px, qx)
-    ay, by = tl.where(swap, qy, py), tl.where(swap, py, qy)
-    aw, bw = tl.where(swap, qw, pw), tl.where(swap, pw, qw)
-    outward = tl.where(swap, 1.0, -1.0)
-    return outward * (ay * bw - aw * by), outward * (aw * bx - ax * bw), outward * (ax * by - ay * bx)
+def load_point(vertex_ptr, height, width, mask):
+    """The pixel-space point of a vertex from a pointer to its clip position."""
+    x = tl.load(vertex_ptr, mask=mask, other=0.0)
+    y = tl.load(vertex_ptr + 1, mask=mask, other=0.0)
+    w = tl.load(vertex_ptr + 3, mask=mask, other=1.0)
+    return pixel_space(x, y, w, height, width)
 
 
 @triton.jit
-def power_of_two_scale(x0, y0, w0, x1, y1, w1, x2, y2, w2):
+def power_of_two_scale(p0, p1, p2):
     """A power of two that brings the largest of the absolute values near 1: an exact rescaling."""
-    largest = tl.maximum(tl.maximum(tl.abs(x0), tl.abs(y0)), tl.abs(w0))
-    largest = tl.maximum(tl.maximum(largest, tl.abs(x1)), tl.maximum(tl.abs(y1), tl.abs(w1)))
-    largest = tl.maximum(tl.maximum(largest, tl.abs(x2)), tl.maximum(tl.abs(y2), tl.abs(w2)))
+    largest = tl.maximum(tl.maximum(tl.abs(p0.x), tl.abs(p0.y)), tl.abs(p0.w))
+    largest = tl.maximum(tl.maximum(largest, tl.abs(p1.x)), tl.maximum(tl.abs(p1.y), tl.abs(p1.w)))
+    largest = tl.maximum(tl.maximum(largest, tl.abs(p2.x)), tl.maximum(tl.abs(p2.y), tl.abs(p2.w)))
     # 2**-126 and 2**126: outside, the exponent's field alone is no power of two with an inverse.
     largest = tl.minimum(tl.maximum(largest, 1.1754943508222875e-38), 8.507059173023462e37)
     exponent = largest.to(tl.int32, bitcast=True) & 0x7F800000
     return (0x7F000000 - exponent).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def relative_to(point, column, row, scale):
+    """The point in units of 1 / scale, with a pixel as the origin: its column and row become 0."""
+    w = point.w * scale
+    return Point(point.x * scale - column * w, point.y * scale - row * w, w)
+
+
+@triton.jit
+def edge_function(p, q, swap):
+    """Linear function that is positive on the inner side of edge p -> q of a front face.
+
+    `swap` is true where q comes before p in an order of the vertices that both faces of the edge share. The products
+    are formed in that order and the sign is applied after, so that both faces get exactly opposite numbers.
+    """
+    ax, bx = tl.where(swap, q.x, p.x), tl.where(swap, p.x, q.x)
+    ay, by = tl.where(swap, q.y, p.y), tl.where(swap, p.y, q.y)
+    aw, bw = tl.where(swap, q.w, p.w), tl.where(swap, p.w, q.w)
+    outward = tl.where(swap, 1.0, -1.0)
+    return Linear(outward * (ay * bw - aw * by), outward * (aw * bx - ax * bw), outward * (ax * by - ay * bx))

@@ -1,6 +1,6 @@
-"""How kernels are called from JAX: through jax-triton on a GPU, or through Triton's interpreter on the CPU.
+"""Calls kernels from JAX: through jax-triton on a GPU, or through Triton's interpreter on the CPU.
 
-The versions of jax-triton that work and where they differ are in README.md, "Versions".
+README.md, "Versions", lists the versions of jax-triton that work and their differences.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 
 INSTALL = 'pip install "jnr[cuda]" installs versions that work together.'
-# The interpreter walks its programs one after the other, so a few do all the work.
+# The interpreter runs programs one after the other, so more of them are not faster.
 INTERPRETED_PROGRAMS = 2
-# Triton writes the version of PTX that its own assembler reads, but jaxlib's does the work: the version of CUDA 12.9.
+# By default Triton writes PTX for its own assembler, but jaxlib's assembles it. This is the version of CUDA 12.9.
 PTX_VERSION = 88
 
 _mode = threading.local()
-# The interpreter exchanges functions of triton.language while it runs.
+# The interpreter replaces functions of triton.language while it runs.
 _interpreter_lock = threading.Lock()
 
 
@@ -58,17 +58,17 @@ def _set_mode(name, value):
 
 
 def persistent(programs: int) -> int:
-    """How many programs to start of a kernel whose programs stride over a number of steps read from memory."""
+    """Number of programs of a kernel whose programs stride over work, the amount of which they read from memory."""
     return INTERPRETED_PROGRAMS if getattr(_mode, "interpreted", None) else programs
 
 
 def batch_step(array: jax.Array, width: int = 1) -> int:
-    """How many groups of `width` elements lie between the items of a batch: none where they share the operand."""
+    """Number of groups of `width` elements from one item of a batch to the next, 0 if they share the operand."""
     return math.prod(array.shape[1:]) // width if array.shape[0] > 1 else 0
 
 
 def is_deterministic() -> bool:
-    """Whether XLA's flags ask for deterministic results, which sums in the order of arrival are not."""
+    """Whether XLA's flags request deterministic results. Sums by float32 atomics are not deterministic."""
     flags = os.environ.get("XLA_FLAGS", "")
     return any(f"--xla_gpu_{name}=true" in flags for name in ("deterministic_ops", "exclude_nondeterministic_ops"))
 
@@ -93,8 +93,8 @@ def call(
 ) -> Sequence[jax.Array]:
     """Calls a kernel whose parameters are `args`, then the results, then the constants by name.
 
-    Results hold garbage before the kernel runs, except those listed in `zeroed`. Floating point operations are
-    not contracted, so that edges are where the plain-JAX op puts them.
+    Results are uninitialized before the kernel runs, except those listed in `zeroed`. Products and sums are not
+    contracted, so that the kernels agree with the plain-JAX definitions about pixels at edges.
     """
     if getattr(_mode, "interpreted", None):
         return _call_interpreter(kernel, args, tuple(results), programs, tuple(zeroed), constants)
@@ -108,7 +108,7 @@ def call(
         backend_options = {"enable_fp_fusion": False, "ptx_version": PTX_VERSION}
         options = {"out_type": list(results), "backend_options": backend_options}
     with warnings.catch_warnings():
-        # 0.4 would have zeros made outside and passed as a mutable reference, which 0.3 does not know.
+        # 0.4 recommends zeros passed as a mutable reference instead, which 0.3 does not support.
         warnings.filterwarnings("ignore", message="zeroed_outputs is deprecated", category=DeprecationWarning)
         return api.triton_call(
             *args,
@@ -142,20 +142,20 @@ def _jax_triton() -> _JaxTriton:
         if version >= (0, 4) and _version("jax") >= (0, 12):
             raise ImportError("jax-triton 0.4 needs a jax before 0.12")
         if version < (0, 4) and _version("triton") >= (3, 9) and (0, 0) < _version("nvidia-cuda-nvcc") < (13, 4):
-            # Here nothing can say which PTX to write.
+            # jax-triton 0.3 cannot request another version of PTX.
             raise ImportError("jax-triton 0.3 with triton 3.9 needs nvidia-cuda-nvcc 13.4, which reads its PTX")
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"The Triton kernels cannot be called from JAX here: {error}. Found {versions()}. {INSTALL}"
         ) from error
     finally:
-        # jax-triton empties the variable, and with it Triton's own cache of everyone else in the process.
+        # jax-triton clears the variable. Restored, because Triton reads it for everyone else in the process.
         os.environ.pop("TRITON_CACHE_DIR", None) if cache is None else os.environ.update(TRITON_CACHE_DIR=cache)
     return _JaxTriton(module, version)
 
 
 def _version(package):
-    """Major and minor number, zeros where it is not installed."""
+    """Major and minor number of a package, zeros if it is not installed."""
     try:
         return tuple(int(part) for part in importlib.metadata.version(package).split(".")[:2])
     except importlib.metadata.PackageNotFoundError:
@@ -163,7 +163,7 @@ def _version(package):
 
 
 def versions() -> str:
-    """The versions installed of what the kernels need, for messages."""
+    """The installed versions of the packages that the kernels need, for messages."""
     found = []
     for package in ("jax", "jax-triton", "triton", "nvidia-cuda-nvcc"):
         try:
@@ -198,8 +198,8 @@ def _call_interpreter(kernel, args, results, programs, zeroed, constants):
     def run(*arrays):
         values = iter(np.ascontiguousarray(array) for array in arrays)
         operands = [next(values) if array else arg for array, arg in zip(is_array, args, strict=True)]
-        # All bits set: NaN as a float, -1 as an integer. A kernel that leaves an element out is found out.
-        outputs = [np.full(r.shape, 0, r.dtype) for r in results]
+        # All bits set: NaN as a float, -1 as an integer. So tests detect elements that a kernel does not write.
+        outputs = [np.zeros(r.shape, r.dtype) for r in results]
         for i, output in enumerate(outputs):
             if i not in zeroed:
                 output.view(np.uint8)[...] = 255
@@ -214,14 +214,14 @@ def _call_interpreter(kernel, args, results, programs, zeroed, constants):
 
 @functools.cache
 def _interpretable(function):
-    """A copy of a kernel's Python function that finds helpers which can be interpreted."""
+    """A copy of a kernel's Python function whose globals hold interpretable helpers."""
     names = dict(function.__globals__)
     own = not function.__module__.startswith("triton.")
     for name, value in function.__globals__.items():
-        # Triton's private ones are handed to reductions, which compare them with the originals.
+        # Triton passes its private ones to reductions, which compare them with the originals.
         if isinstance(value, triton.JITFunction) and (own or not name.startswith("_")):
             names[name] = _Helper(value)
-    # The interpreter takes over the modules that it finds here; Triton's own functions call the second.
+    # The interpreter patches the modules under these names; Triton's own functions use the second.
     names |= {"tl": tl, "core": tl.core}
     copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
     copy.__annotations__, copy.__kwdefaults__ = function.__annotations__, function.__kwdefaults__
@@ -229,7 +229,7 @@ def _interpretable(function):
 
 
 class _Helper:
-    """A function written as a kernel, for interpreted kernels to call."""
+    """A `triton.jit` function that interpreted kernels can call."""
 
     def __init__(self, original):
         self.fn = original.fn
@@ -245,7 +245,7 @@ def _rewritten(function):
 
 @contextlib.contextmanager
 def _interpreted_language():
-    """Lets interpreted kernels call what `triton.language` itself has written as kernels, such as `tl.sum`."""
+    """Lets interpreted kernels call the `triton.jit` functions of `triton.language`, such as `tl.sum`."""
     originals = {name: value for name, value in vars(tl).items() if isinstance(value, triton.JITFunction)}
     for name, value in originals.items():
         setattr(tl, name, _Helper(value))
@@ -257,7 +257,7 @@ def _interpreted_language():
 
 
 class _Tensor:
-    """What Triton's interpreter asks of a torch tensor, for a NumPy array."""
+    """A NumPy array with the methods of a torch tensor that Triton's interpreter calls."""
 
     def __init__(self, array):
         self.array = array
