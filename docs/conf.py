@@ -39,6 +39,13 @@ ELSEWHERE = {
 }
 
 
+# How Sphinx writes `jax.typing.ArrayLike`.
+ARRAY_LIKE = re.compile(
+    r"~?jax\.jaxlib\._jax\.Array \| ~?numpy\.ndarray \| ~?numpy\.bool \| ~?numpy\.number"
+    r" \| bool \| int \| float \| complex"
+)
+
+
 def link_pages(app, page, text):
     """Replaces links to the files in `ELSEWHERE` by links to their pages."""
     del app, page
@@ -47,13 +54,20 @@ def link_pages(app, page, text):
 
 
 def sign(app, what, name, obj, options, signature, returns):
-    """Removes the signatures of protocols, and writes `jnr.Mesh` for `Mesh` outside `jnr.compat`, which has its own."""
+    """Removes the signatures of protocols, and shortens the types of others.
+
+    `ArrayLike` stands for its members, and `jnr.Mesh` for `Mesh` outside `jnr.compat`, which has a class of that name.
+    """
     del app, what, options
     if getattr(obj, "_is_protocol", False):
         return "", None
-    if name.startswith("jnr.compat."):
-        return None
-    return tuple(text and re.sub(r"(?<![\w.])Mesh\b", "jnr.Mesh", text) for text in (signature, returns))
+
+    def shortened(text):
+        text = ARRAY_LIKE.sub("ArrayLike", text).replace("jaxlib._jax.Array", "Array")
+        text = re.sub(r"([~\w.]+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]", r"\1[ArrayLike, \2]", text)
+        return text if name.startswith("jnr.compat.") else re.sub(r"(?<![\w.])Mesh\b", "jnr.Mesh", text)
+
+    return tuple(text and shortened(text) for text in (signature, returns))
 
 
 def setup(app):

@@ -86,7 +86,7 @@ class Pose:
             (0, 0, 0, 1).
     """
 
-    matrix: Float[Array, "4 4"]
+    matrix: Float[ArrayLike, "... 4 4"]
 
     def camera_from_world(self) -> Float[Array, "4 4"]:
         """`matrix`."""
@@ -205,7 +205,7 @@ class Intrinsics:
             extends from 0 to its width (COLMAP, PyTorch3D, Neural Renderer).
     """
 
-    K: Float[Array, "3 3"]
+    K: Float[ArrayLike, "... 3 3"]
     image_size: tuple[int, int]
     distortion: ArrayLike | Sequence[float] | None = None
     near: ArrayLike = 0.1
@@ -258,8 +258,8 @@ class Matrix:
         far: Depth of the background.
     """
 
-    matrix: Float[Array, "4 4"]
-    depth_row: Float[Array, " 4"]
+    matrix: Float[ArrayLike, "... 4 4"]
+    depth_row: Float[ArrayLike, "... 4"]
     far: ArrayLike
 
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
@@ -303,8 +303,8 @@ class Camera:
 
     @staticmethod
     def from_opencv(
-        K: Float[Array, "3 3"],  # noqa: N803 (the field's name for it)
-        R: Float[Array, "3 3"],  # noqa: N803
+        K: Float[ArrayLike, "3 3"],  # noqa: N803 (the field's name for it)
+        R: Float[ArrayLike, "3 3"],  # noqa: N803
         t: ArrayLike | Sequence[float],
         image_size: tuple[int, int],
         *,
@@ -336,7 +336,7 @@ class Camera:
 
     @staticmethod
     def from_opengl(
-        view: Float[Array, "4 4"], projection: Float[Array, "4 4"], *, far: ArrayLike | None = None
+        view: Float[ArrayLike, "4 4"], projection: Float[ArrayLike, "4 4"], *, far: ArrayLike | None = None
     ) -> Camera:
         """A camera from OpenGL's view and projection matrices.
 
@@ -350,7 +350,7 @@ class Camera:
         return Camera(Pose(view), Matrix(matrix, depth_row, _far(matrix, depth_row, far)))
 
     @staticmethod
-    def from_matrix(clip_from_world: Float[Array, "4 4"], *, far: ArrayLike | None = None) -> Camera:
+    def from_matrix(clip_from_world: Float[ArrayLike, "4 4"], *, far: ArrayLike | None = None) -> Camera:
         """A camera from one matrix from world to clip space.
 
         Depth is the distance from the camera along the view axis. The matrix of an orthographic projection does not
@@ -370,11 +370,13 @@ class Camera:
         """World to clip space for an image whose width is `aspect` times its height, without distortion."""
         return view_of(self, aspect).clip_from_world
 
-    def clip_positions(self, vertices: Float[Array, "vertices 3"], aspect: float = 1.0) -> Float[Array, "vertices 4"]:
+    def clip_positions(
+        self, vertices: Float[Array | np.ndarray, "vertices 3"], aspect: float = 1.0
+    ) -> Float[Array, "vertices 4"]:
         """Points in clip space, for an image whose width is `aspect` times its height."""
         return view_of(self, aspect).clip_positions(vertices)
 
-    def depth(self, vertices: Float[Array, "vertices 3"]) -> Float[Array, " vertices"]:
+    def depth(self, vertices: Float[Array | np.ndarray, "vertices 3"]) -> Float[Array, " vertices"]:
         """Distance of points along the view axis, in world units, negative behind the camera."""
         return _depth(self.projection, self.pose.camera_from_world(), vertices)
 
@@ -400,7 +402,7 @@ class View:
         """Depth of the background."""
         return self.projection.far
 
-    def clip_positions(self, vertices: jax.Array) -> jax.Array:
+    def clip_positions(self, vertices: jax.Array | np.ndarray) -> jax.Array:
         """See `Camera.clip_positions`."""
         distort = getattr(self.projection, "distort", None)
         if distort is None:
@@ -410,7 +412,7 @@ class View:
         points = transform(self.camera_from_world, jnp.where(valid, vertices, 0))[:, :3]
         return jnp.where(valid, transform(self.clip_from_camera, distort(points)), jnp.nan)
 
-    def depth(self, vertices: jax.Array) -> jax.Array:
+    def depth(self, vertices: jax.Array | np.ndarray) -> jax.Array:
         """See `Camera.depth`."""
         return _depth(self.projection, self.camera_from_world, vertices)
 
@@ -469,7 +471,9 @@ def points_from_angles(
 
 
 @inline_jit()
-def transform(matrix: Float[Array, "4 4"], points: Float[Array, "points 3"]) -> Float[Array, "points 4"]:
+def transform(
+    matrix: Float[Array, "rows 4"], points: Float[Array | np.ndarray, "points 3"]
+) -> Float[Array, "points rows"]:
     """Homogeneous points times a matrix, `matrix @ (x, y, z, 1)` each; NaN where the point is not finite."""
     dtype = jnp.result_type(matrix.dtype, points.dtype)
     matrix, points = matrix.astype(dtype), points.astype(dtype)

@@ -25,7 +25,7 @@ def check_vertices(vertices: ArrayLike) -> jax.Array:
     return vertices
 
 
-def face_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, "faces 3"]:
+def face_normals(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"]) -> Float[Array, "faces 3"]:
     """Unit normals of faces, on the side from which they are counter-clockwise; zero for degenerate faces.
 
     Gradients: reach `vertices`; zero at degenerate faces.
@@ -41,7 +41,9 @@ def flat_normals(vertices, faces, *, backend) -> jax.Array:
     return unit(_cross_products(vertices, faces, backend=backend))
 
 
-def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, "vertices 3"]:
+def vertex_normals(
+    vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"]
+) -> Float[Array, "vertices 3"]:
     """Unit normals of a smooth surface through the vertices: means of the adjacent faces' normals, weighted by area.
 
     Zero for vertices without a face of nonzero area. Different vertices at the same position have different normals, so
@@ -57,7 +59,7 @@ def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "face
     return smooth_normals(vertices, faces)
 
 
-def face_areas(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, " faces"]:
+def face_areas(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"]) -> Float[Array, " faces"]:
     """Areas of faces; zero for padding.
 
     Gradients: reach `vertices`; zero at faces of zero area.
@@ -70,7 +72,7 @@ def face_areas(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"
     return jnp.where(some, jnp.sqrt(jnp.where(some, squared, 1)) / 2, 0)
 
 
-def volume(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, ""]:
+def volume(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"]) -> Float[Array, ""]:
     """Volume that a closed mesh encloses; negative if faces are clockwise seen from outside.
 
     Overlapping parts count twice. An open mesh has no volume: the result is the volume of the cones from its centre to
@@ -104,7 +106,7 @@ class Subdivision(NamedTuple):
     edges: Int[Array, "edges 2"]
     parents: Int[Array, " 4*faces"]
 
-    def values(self, values: Float[Array, "vertices channels"]) -> Float[Array, "vertices+edges channels"]:
+    def values(self, values: Float[ArrayLike, "vertices channels"]) -> Float[Array, "vertices+edges channels"]:
         """Positions or other values of the original vertices, followed by those of the midpoints; differentiable."""
         values = _checks.as_float(values, "values")
         return jnp.concatenate(
@@ -112,7 +114,7 @@ class Subdivision(NamedTuple):
         )
 
 
-def subdivision(faces: Int[Array, "faces 3"], num_vertices: int) -> Subdivision:
+def subdivision(faces: Int[ArrayLike, "faces 3"], num_vertices: int) -> Subdivision:
     """Divides every face into four at the midpoints of its sides. Runs outside of `jit`.
 
     Neighbouring faces share the midpoint of their edge, so a closed mesh stays closed. The surface does not change.
@@ -147,7 +149,7 @@ def subdivision(faces: Int[Array, "faces 3"], num_vertices: int) -> Subdivision:
     )
 
 
-def unique_edges(faces: Int[Array, "faces 3"]) -> tuple[Int[Array, "edges 2"], Int[Array, "pairs 2"]]:
+def unique_edges(faces: Int[ArrayLike, "faces 3"]) -> tuple[Int[Array, "edges 2"], Int[Array, "pairs 2"]]:
     """Returns the edges of a mesh and the pairs of faces that share an edge.
 
     Runs on the host with NumPy: `faces` must be concrete, so call it outside `jit` and pass the results in. Nothing is
@@ -203,7 +205,7 @@ class SurfaceSamples(NamedTuple):
 
 
 def sample_surface(
-    key: jax.Array, vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], count: int
+    key: jax.Array, vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"], count: int
 ) -> SurfaceSamples:
     """Random points on a mesh, distributed uniformly by area.
 

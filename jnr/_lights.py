@@ -127,7 +127,7 @@ class SphericalHarmonicsLight:
         Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, 2001, equation 10.
     """
 
-    coefficients: Float[Array, "9 channels"] | Float[Array, 9]
+    coefficients: Float[ArrayLike, "... 9 channels"] | Float[ArrayLike, "... 9"]
     local: ClassVar[bool] = False
 
     def arriving(self, position: Float[Array, "*points 3"], normal: Float[Array, "*points 3"]) -> Arriving:

@@ -1,17 +1,18 @@
 """Dataclasses that are pytrees, and short representations of classes with arrays."""
 
 import dataclasses
-import typing
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, dataclass_transform
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 # Arrays with at most so many elements are shown with their values.
 SHOWN = 4
 
 
-@typing.dataclass_transform(frozen_default=True, eq_default=False)
+@dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*, static: tuple[str, ...] = ()):
     """Makes a class a frozen dataclass and a pytree; the named fields are constants to JAX.
 
@@ -43,17 +44,17 @@ def pytree(*, static: tuple[str, ...] = ()):
     return register
 
 
-def described(instance: Any, names: typing.Iterable[str]) -> str:
+def described(instance: Any, names: Iterable[str]) -> str:
     """A representation with the shapes of arrays, and with the values of small ones."""
     fields = ", ".join(f"{name}={_value(getattr(instance, name))}" for name in names)
     return f"{type(instance).__name__}({fields})"
 
 
 def _value(value):
-    if isinstance(value, (tuple, list)) and any(hasattr(item, "dtype") for item in value):
-        return f"({', '.join(map(_value, value))})"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_value, value))})" if any(hasattr(item, "dtype") for item in value) else repr(value)
     if not (hasattr(value, "dtype") and hasattr(value, "shape")):
         return repr(value)
-    if value.size <= SHOWN and not isinstance(value, (jax.core.Tracer, jax.ShapeDtypeStruct)):
+    if value.size <= SHOWN and not isinstance(value, (Tracer, jax.ShapeDtypeStruct)):
         return str(np.asarray(value).tolist())
     return f"{np.dtype(value.dtype).name}[{','.join(map(str, value.shape))}]"

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from jnr import _checks
 from jnr._backend import Backend, check_backend
@@ -57,15 +57,15 @@ class Rendering(NamedTuple):
 
 
 def render(
-    vertices: Float[Array, "vertices 3"] | Mesh,
-    faces: Int[Array, "faces 3"] | None = None,
+    vertices: Float[ArrayLike, "vertices 3"] | Mesh,
+    faces: Int[ArrayLike, "faces 3"] | None = None,
     textures: Textures | None = None,
     *,
     camera: Camera | None = None,
     lights: Sequence[Light] | None = None,
     shader: Shader | None = None,
-    normals: Literal["flat", "smooth"] | Float[Array, "vertices 3"] = "flat",
-    attributes: Float[Array, "vertices attributes"] | Float[Array, "faces 3 attributes"] | None = None,
+    normals: Literal["flat", "smooth"] | Float[ArrayLike, "vertices 3"] = "flat",
+    attributes: Real[ArrayLike, "vertices attributes"] | Real[ArrayLike, "faces 3 attributes"] | None = None,
     image_size: int | tuple[int, int] = 256,
     background: ArrayLike | Sequence[float] | None = 0.0,
     antialias: int = 1,
@@ -80,8 +80,8 @@ def render(
     Composes with `jit`, `grad` and `vmap`, which is the batch. Under `jit` outputs that are not used cost nothing.
 
     Gradients: `rgb` has the ordinary derivatives with respect to textures, lights, normals, attributes and background,
-    and with respect to vertices through the angles of the light. `gradient` determines how the movement of the mesh in the
-    image reaches vertices and camera, from all images but `depth` together:
+    and with respect to vertices through the angles of the light. `gradient` determines how the movement of the mesh in
+    the image reaches vertices and camera, from all images but `depth` together:
 
     - `"edge_sweep"`: Neural Renderer's gradient, reverse mode only. It replaces the derivative of colours through the
       barycentrics; `interior=True` adds that derivative.
@@ -136,19 +136,19 @@ def render(
     samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
     vertices, faces, textures = samples.vertices, samples.faces, _textures_of(vertices, textures)
     lights, shader = check_lights(lights), _check_shader(shader)
-    textures = check_textures(textures, faces, vertices.shape[0])
+    checked_textures = check_textures(textures, faces, vertices.shape[0])
     normals = _check_normals(normals, vertices.shape[0])
     fragments, clip_positions = samples.fragments, samples.clip_positions
     if samples.gradient is not None and not interior:
         fragments = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
         clip_positions = lax.stop_gradient(clip_positions)
-    albedo = sample_textures(textures, faces, fragments, clip_positions, backend=backend)
+    albedo = sample_textures(checked_textures, faces, fragments, clip_positions, backend=backend)
     values = samples.interpolate(_check_attributes(attributes, vertices, faces, albedo.dtype), fragments)
     face_normal, normal = samples.normals(normals, fragments)
     if shader is None and not lights:
         color = albedo
     elif shader is None and face_normal is not None and not any(map(depends_on_position, lights)):
-        color = samples.flat_lit(textures, albedo, face_normal, lights, fragments)
+        color = samples.flat_lit(checked_textures, albedo, face_normal, lights, fragments)
     else:
         color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
     if background is not None and not _checks.is_zero(background):
@@ -162,8 +162,8 @@ def render(
 
 
 def render_silhouette(
-    vertices: Float[Array, "vertices 3"] | Mesh,
-    faces: Int[Array, "faces 3"] | None = None,
+    vertices: Float[ArrayLike, "vertices 3"] | Mesh,
+    faces: Int[ArrayLike, "faces 3"] | None = None,
     *,
     camera: Camera | None = None,
     image_size: int | tuple[int, int] = 256,
@@ -201,8 +201,8 @@ def render_silhouette(
 
 
 def render_depth(
-    vertices: Float[Array, "vertices 3"] | Mesh,
-    faces: Int[Array, "faces 3"] | None = None,
+    vertices: Float[ArrayLike, "vertices 3"] | Mesh,
+    faces: Int[ArrayLike, "faces 3"] | None = None,
     *,
     camera: Camera | None = None,
     image_size: int | tuple[int, int] = 256,
@@ -263,13 +263,13 @@ def _textures_of(mesh, textures):
     return mesh.textures if textures is None and isinstance(mesh, Mesh) else textures
 
 
-def _check_shader(shader):
+def _check_shader(shader: Shader | None) -> Shader | None:
     if shader is not None and not callable(shader):
         raise TypeError(f"shader must be a function of a surface or None, got {type(shader).__name__}.")
     return shader
 
 
-def _check_normals(normals, num_vertices):
+def _check_normals(normals: Any, num_vertices: int) -> Any:
     if isinstance(normals, str):
         _checks.check_choice(normals, "normals", ("flat", "smooth"), others="an array (vertices, 3)")
         return normals

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,7 @@ class Surface(NamedTuple):
     lights: tuple[Light, ...]
 
 
+@runtime_checkable
 class Shader(Protocol):
     """A shader: any function from a `Surface` to colours."""
 
@@ -73,7 +75,7 @@ class Phong:
         Phong, Illumination for computer generated pictures, 1975.
     """
 
-    specular: ArrayLike = 0.5
+    specular: ArrayLike | Sequence[float] = 0.5
     shininess: ArrayLike = 32.0
 
     def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:

@@ -58,14 +58,16 @@ class UVTexture:
         >>> image = jnr.render(plane.vertices, plane.faces, texture).rgb
     """
 
-    images: Float[Array, "rows columns channels"] | Sequence[Float[Array, "rows columns channels"]]
-    uv: Float[Array, "uvs 2"]
-    uv_faces: Int[Array, "faces 3"] | None = None
-    material: Int[Array, " faces"] | None = None
+    images: (
+        Float[Array | np.ndarray, "... rows columns channels"] | Sequence[Float[Array | np.ndarray, "... _ _ channels"]]
+    )
+    uv: Float[Array | np.ndarray, "... uvs 2"]
+    uv_faces: Int[Array | np.ndarray, "... faces 3"] | None = None
+    material: Int[Array | np.ndarray, "... faces"] | None = None
     wrap: Wrap | tuple[Wrap, ...] = "repeat"
     filter: Filter = "bilinear"
     border: ArrayLike | Sequence[float] = 0.0
-    sizes: Sequence[Int[Array, 2]] | None = None
+    sizes: Sequence[Int[Array | np.ndarray, "... 2"]] | None = None
 
 
 # One colour per vertex, one cube of texels per face, or images.
@@ -155,9 +157,9 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
 
 def sample_uv(
     texture: UVTexture,
-    faces: Int[Array, "faces 3"],
+    faces: Int[ArrayLike, "faces 3"],
     fragments: Fragments,
-    clip_positions: Float[Array, "vertices 4"],
+    clip_positions: Float[ArrayLike, "vertices 4"],
     *,
     backend: Backend | None = None,
 ) -> Float[Array, "height width channels"]:
@@ -367,7 +369,7 @@ def _wrapped(index, n, wraps, material):
 
 
 def sample_cubes(
-    cubes: Float[Array, "faces size size size channels"], fragments: Fragments, *, backend: Backend | None = None
+    cubes: Float[ArrayLike, "faces size size size channels"], fragments: Fragments, *, backend: Backend | None = None
 ) -> Float[Array, "height width channels"]:
     """Samples a texture cube per face, trilinear in the barycentrics; zero on background.
 
@@ -464,7 +466,7 @@ def sample_textures(
 
 
 def uv_to_cubes(
-    texture: UVTexture, faces: Int[Array, "faces 3"], size: int = 4, *, num_vertices: int | None = None
+    texture: UVTexture, faces: Int[ArrayLike, "faces 3"], size: int = 4, *, num_vertices: int | None = None
 ) -> Float[Array, "faces size size size channels"]:
     """Texture cubes with the colours of a UV texture.
 
@@ -505,7 +507,7 @@ def uv_to_cubes(
 
 
 def colors_to_cubes(
-    colors: Float[Array, "vertices channels"], faces: Int[Array, "faces 3"]
+    colors: Float[ArrayLike, "vertices channels"], faces: Int[ArrayLike, "faces 3"]
 ) -> Float[Array, "faces 2 2 2 channels"]:
     """Texture cubes with the colours of vertex colours: exact with two texels per side, since both are linear."""
     colors = _checks.as_float(colors, "colors")
@@ -520,7 +522,7 @@ def colors_to_cubes(
     return cubes
 
 
-def cubes_to_uv(cubes: Float[Array, "faces t t t channels"], *, tile: int = 16) -> UVTexture:
+def cubes_to_uv(cubes: Float[ArrayLike, "faces t t t channels"], *, tile: int = 16) -> UVTexture:
     """A UV texture with the colours of texture cubes: one image with a square per face.
 
     The corners of a face lie on the centres of its square's outer texels, so that bilinear sampling reads no texel of

@@ -21,8 +21,8 @@ _CHUNK = 64
 
 
 def voxelize(
-    vertices: Float[Array, "vertices 3"],
-    faces: Int[Array, "faces 3"],
+    vertices: Float[ArrayLike, "vertices 3"],
+    faces: Int[ArrayLike, "faces 3"],
     size: int = 32,
     *,
     low: ArrayLike | Sequence[float] = -1.0,
@@ -91,7 +91,7 @@ def voxelize(
     return votes >= 2
 
 
-def voxel_iou(a: Bool[Array, "*grid"], b: Bool[Array, "*grid"]) -> Float[Array, ""]:
+def voxel_iou(a: Bool[ArrayLike, "*grid"], b: Bool[ArrayLike, "*grid"]) -> Float[Array, ""]:
     """Returns the intersection over union of two occupancy grids; 1 if both are empty.
 
     All axes are summed, so the value of a batch is not the mean of its items. Not differentiable.

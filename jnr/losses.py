@@ -18,7 +18,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from jnr import _checks
 from jnr._geometry import corner_values, face_normals, is_noise, unique_edges as _unique_edges
@@ -26,7 +26,7 @@ from jnr._ops.indexing import gather_in_bounds
 
 
 def silhouette_iou(
-    alpha: Float[Array, "*batch height width"], target: Float[Array, "*batch height width"]
+    alpha: Real[ArrayLike, "*batch height width"], target: Real[ArrayLike, "*batch height width"]
 ) -> Float[Array, ""]:
     """Returns one minus the intersection over union of two silhouettes, averaged over the batch.
 
@@ -60,7 +60,7 @@ def silhouette_iou(
 
 
 def total_variation(
-    images: Float[Array, "*batch height width channels"], mask: Float[Array, "*batch height width"] | None = None
+    images: Float[ArrayLike, "*batch height width channels"], mask: Real[ArrayLike, "*batch height width"] | None = None
 ) -> Float[Array, ""]:
     """Returns the sum of squared differences between each pixel and its right and lower neighbours.
 
@@ -93,7 +93,7 @@ def total_variation(
 
 
 def chamfer(
-    points: Float[Array, "points coordinates"], others: Float[Array, "others coordinates"], *, chunk: int = 1024
+    points: Float[ArrayLike, "points coordinates"], others: Float[ArrayLike, "others coordinates"], *, chunk: int = 1024
 ) -> Float[Array, ""]:
     """Returns the symmetric Chamfer distance: the two mean squared nearest-neighbour distances, added.
 
@@ -167,7 +167,7 @@ def _blocks(array, size, padding):
     return padded.reshape(count, size, -1)
 
 
-def unique_edges(faces: Int[Array, "faces 3"]) -> tuple[Int[Array, "edges 2"], Int[Array, "pairs 2"]]:
+def unique_edges(faces: Int[ArrayLike, "faces 3"]) -> tuple[Int[Array, "edges 2"], Int[Array, "pairs 2"]]:
     """Deprecated alias of `jnr.unique_edges`; emits a DeprecationWarning."""
     warnings.warn(
         "jnr.losses.unique_edges is deprecated and will be removed in the next version: use jnr.unique_edges.",
@@ -177,7 +177,7 @@ def unique_edges(faces: Int[Array, "faces 3"]) -> tuple[Int[Array, "edges 2"], I
     return _unique_edges(faces)
 
 
-def laplacian(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]) -> Float[Array, ""]:
+def laplacian(vertices: Float[ArrayLike, "vertices 3"], edges: Int[ArrayLike, "edges 2"]) -> Float[Array, ""]:
     """Returns the mean squared distance from each vertex to the mean of its neighbours (uniform weights).
 
     Gradients: reach `vertices`.
@@ -213,7 +213,7 @@ def laplacian(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]
     return jnp.sum(squared) / jnp.sum(joined.astype(vertices.dtype))
 
 
-def cotangent_laplacian(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, ""]:
+def cotangent_laplacian(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"]) -> Float[Array, ""]:
     """Returns the mean squared distance from each vertex to the cotangent-weighted mean of its neighbours.
 
     The weight of an edge is the sum of the cotangents of the angles opposite to it. The interior vertices of a plane
@@ -264,7 +264,7 @@ def cotangent_laplacian(vertices: Float[Array, "vertices 3"], faces: Int[Array, 
     return jnp.sum(squared) / jnp.maximum(jnp.sum(joined.astype(vertices.dtype)), 1)
 
 
-def edge_length(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]) -> Float[Array, ""]:
+def edge_length(vertices: Float[ArrayLike, "vertices 3"], edges: Int[ArrayLike, "edges 2"]) -> Float[Array, ""]:
     """Returns the mean squared edge length.
 
     Gradients: reach `vertices`.
@@ -287,7 +287,9 @@ def edge_length(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2
     return jnp.mean(jnp.sum(offset * offset, axis=-1))
 
 
-def edge_length_variance(vertices: Float[Array, "vertices 3"], edges: Int[Array, "edges 2"]) -> Float[Array, ""]:
+def edge_length_variance(
+    vertices: Float[ArrayLike, "vertices 3"], edges: Int[ArrayLike, "edges 2"]
+) -> Float[Array, ""]:
     """Returns the variance of the edge lengths: 0 where all edges have the same length, whatever that length is.
 
     Gradients: reach `vertices`; the length of a zero-length edge has derivative zero.
@@ -318,7 +320,7 @@ def edge_length_variance(vertices: Float[Array, "vertices 3"], edges: Int[Array,
 
 
 def flatness(
-    vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], pairs: Int[Array, "pairs 2"]
+    vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"], pairs: Int[ArrayLike, "pairs 2"]
 ) -> Float[Array, ""]:
     """Returns the sum of (cos θ + 1)² over face pairs, θ being the dihedral angle: 0 for a flat mesh (θ = 180°).
 
@@ -343,7 +345,7 @@ def flatness(
 
 
 def normal_consistency(
-    vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], pairs: Int[Array, "pairs 2"]
+    vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"], pairs: Int[ArrayLike, "pairs 2"]
 ) -> Float[Array, ""]:
     """Returns the mean of one minus the cosine between the normals of adjacent faces: 0 for a flat mesh.
 

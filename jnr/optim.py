@@ -36,7 +36,7 @@ class AdamState(NamedTuple):
 
 
 def zero_skipping_adam(
-    learning_rate: float | Callable = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+    learning_rate: float | Callable = 1e-3, b1: float | Array = 0.9, b2: float | Array = 0.999, eps: float = 1e-8
 ) -> GradientTransformation:
     """Returns Adam that skips every element whose gradient is exactly zero.
 
@@ -103,7 +103,7 @@ def zero_skipping_adam(
 
 
 def adam(
-    learning_rate: float | Callable = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+    learning_rate: float | Callable = 1e-3, b1: float | Array = 0.9, b2: float | Array = 0.999, eps: float = 1e-8
 ) -> GradientTransformation:
     """Deprecated alias of `zero_skipping_adam`; emits a DeprecationWarning."""
     warnings.warn(

@@ -32,11 +32,11 @@ else:
 
 def descent_arrows(
     loss: Callable[[Float[Array, "vertices 3"]], Float[Array, ""]],
-    vertices: Float[Array, "vertices 3"],
-    faces: Int[Array, "faces 3"],
+    vertices: Float[ArrayLike, "vertices 3"],
+    faces: Int[ArrayLike, "faces 3"],
     *,
     camera: Camera | None = None,
-    image: Float[Array, "height width channels"] | None = None,
+    image: Float[ArrayLike, "height width channels"] | None = None,
     image_size: int | tuple[int, int] = 256,
     longest: float = 0.15,
     ax: Axes | None = None,
@@ -64,7 +64,7 @@ def descent_arrows(
     camera = Camera() if camera is None else camera
     if image is None:
         image = render(vertices, faces, camera=camera, image_size=image_size).rgb
-    height, width = image.shape[:2]
+    height, width = jnp.shape(image)[:2]
     vertices = _checks.as_compute(vertices, "vertices")
     descent = -jax.grad(loss)(vertices)
 
@@ -80,8 +80,8 @@ def descent_arrows(
 
 
 def pixel_descents(
-    vertices: Float[Array, "vertices 3"],
-    faces: Int[Array, "faces 3"],
+    vertices: Float[ArrayLike, "vertices 3"],
+    faces: Int[ArrayLike, "faces 3"],
     *,
     brighter: bool = True,
     camera: Camera | None = None,
@@ -129,8 +129,8 @@ def pixel_descents(
 
 
 def reach_map(
-    vertices: Float[Array, "vertices 3"],
-    faces: Int[Array, "faces 3"],
+    vertices: Float[ArrayLike, "vertices 3"],
+    faces: Int[ArrayLike, "faces 3"],
     *,
     ax: Axes | None = None,
     brightest: float | None = None,
@@ -179,7 +179,7 @@ def reach_map(
     return cast("Figure", axes.figure)
 
 
-def show_image(ax: Axes, image: Float[Array, "height width channels"]) -> None:
+def show_image(ax: Axes, image: Float[ArrayLike, "height width channels"]) -> None:
     """Draws an image on axes, row 0 at the top and integer coordinates at pixel centres.
 
     Args:

@@ -97,7 +97,7 @@ def edge_sweep(image, cotangent, clip, faces, face_index, *, eps=1e-3, edge=1e-3
     height, width, _ = image.shape
     x, y, w = in_pixels(np.where(np.isfinite(clip), clip, 0), height, width).T
     along_rows = _sweep_lines(image, cotangent, x, y, w, faces, face_index, eps, edge, digits)
-    turned = [a.swapaxes(0, 1) for a in (image, cotangent)]
+    turned = image.swapaxes(0, 1), cotangent.swapaxes(0, 1)
     along_columns = _sweep_lines(*turned, y, x, w, faces, face_index.T, eps, edge, digits)
 
     gradient, rounding = np.zeros((len(clip), 4)), np.zeros((len(clip), 4))

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from jnr.applications.style_transfer import _targets, _terms
 
 BALL = jnr.shapes.icosphere(1)
 NETWORK = random_vgg(jax.random.key(1), ((4,), (6,)))
-SMALL = {"image_size": 16, "texture_size": 2, "batch": 2, "antialias": 1}
+SMALL: dict[str, Any] = {"image_size": 16, "texture_size": 2, "batch": 2, "antialias": 1}
 # With features of order 1 and 256 pixels, these weights make all terms of the same order.
 STYLE = StyleTransferConfig(
     **SMALL, steps=20, learning_rate=0.2, style_weight=100.0, content_weight=1.0, variation_weight=1e-3
@@ -77,7 +78,8 @@ def test_style_loss_decreases():
     assert fit.history["style"][-3:].mean() < 0.7 * fit.history["style"][:3].mean()
     assert fit.history["content"][0] == 0
     assert fit.mesh.textures.shape == (80, 2, 2, 2, 3)
-    assert np.all((fit.mesh.textures > 0) & (fit.mesh.textures < 1))
+    textures = np.asarray(fit.mesh.textures)
+    assert np.all((textures > 0) & (textures < 1))
     np.testing.assert_array_equal(fit.mesh.faces, BALL.faces)
 
 
@@ -97,7 +99,7 @@ def test_content_weight_holds_the_vertices():
 def test_rates_of_zero_keep_vertices_or_textures():
     assert largest_move(painted(vertices_rate=0.0)) == 0
     start = jax.nn.sigmoid(_fitting.parameters(BALL, STYLE, jax.random.split(jax.random.key(0))[0])["textures"])
-    np.testing.assert_allclose(painted(textures_rate=0.0).mesh.textures, start, atol=1e-7)
+    np.testing.assert_allclose(np.asarray(painted(textures_rate=0.0).mesh.textures), start, atol=1e-7)
     assert np.abs(np.asarray(painted(vertices_rate=0.0).mesh.textures) - start).max() > 0.05
 
 
@@ -241,8 +243,8 @@ def test_defaults_are_the_originals():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: style_transfer(BALL, jnp.zeros((4, 4)), NETWORK, key=0), ValueError, r"style must have shape"),
-        (lambda: style_transfer(BALL, stripes(), "net", key=0), TypeError, r"features must be a function .*, got str"),
+        (lambda: style_transfer(BALL, jnp.zeros((4, 4)), NETWORK, key=0), ValueError, r"style must have shape"),  # pyright: ignore[reportArgumentType]: wrong on purpose
+        (lambda: style_transfer(BALL, stripes(), "net", key=0), TypeError, r"features must be a function .*, got str"),  # pyright: ignore[reportArgumentType]: wrong on purpose
         (
             lambda: painted(background="black"),
             ValueError,
@@ -255,7 +257,7 @@ def test_defaults_are_the_originals():
             r"textures must be texture cubes .* got \(42, 3\)\. See jnr\.uv_to_cubes and jnr\.colors_to_cubes\.",
         ),
         (
-            lambda: jax.jit(lambda f: deep_dream(BALL._replace(faces=f), NETWORK, DREAM, key=0).history)(BALL.faces),
+            lambda: jax.jit(lambda f: deep_dream(BALL._replace(faces=f), NETWORK, DREAM, key=0).history)(BALL.faces),  # pyright: ignore[reportArgumentType]: wrong on purpose
             TypeError,
             r"faces must be concrete to find their sides, got a traced array\. Call deep_dream outside jit\.",
         ),

@@ -7,8 +7,9 @@ import pytest
 from jax.test_util import check_grads
 
 import jnr
+from jnr._camera import Handedness
 
-HANDS = ["right", "left"]
+HANDS: list[Handedness] = ["right", "left"]
 
 
 def view_matrix(eye, forward, up, handedness):
@@ -241,7 +242,7 @@ def test_camera_is_immutable():
 
 @pytest.mark.parametrize("projection", [jnr.Perspective(), jnr.Orthographic(far=50.0)], ids=["perspective", "ortho"])
 def test_vmap_over_stacked_cameras_equals_a_loop(projection):
-    cameras = [jnr.Camera(jnr.LookAt(*map(jnp.asarray, pose)), projection) for pose in random_poses(4)]
+    cameras = [jnr.Camera(jnr.LookAt(*pose), projection) for pose in np.asarray(random_poses(4))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *cameras)
     matrices = jax.vmap(lambda camera: camera.clip_from_world(1.5))(stacked)
     # float32 products of numbers up to 5, in another order
@@ -304,11 +305,11 @@ INVALID_NUMBERS = [
     ("no_direction", lambda: jnr.LookAlong((0.0, 0.0, 1.0), (0.0, 0.0, 0.0)), r"direction must not be zero, got 0\."),
     ("no_up", lambda: jnr.LookAt((0.0, 0.0, 1.0), up=(0.0, 0.0, 0.0)), r"up must not be zero nor along the view, got "),
     ("up_along_view", lambda: jnr.LookAt((0.0, 3.0, 0.0)), r"up must not be zero nor along the view, got "),
-    ("handedness", lambda: jnr.LookAt((0.0, 0.0, 1.0), handedness="Left"), r"handedness must be .*, got 'Left'\."),
+    ("handedness", lambda: jnr.LookAt((0.0, 0.0, 1.0), handedness="Left"), r"handedness must be .*, got 'Left'\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
     ("eye_size", lambda: jnr.LookAt((0.0, 0.0)), r"eye must have shape \(3,\), got \(2,\)\."),
     ("eye_rank", lambda: jnr.LookAt(np.zeros((1, 3))), r"eye must have shape \(3,\), got \(1, 3\)\."),
     ("fov_rank", lambda: jnr.Perspective(np.full(2, 60.0)), r"fov must have shape \(\), got \(2,\)\."),
-    ("half_height_rank", lambda: jnr.Orthographic((1.0,)), r"half_height must have shape \(\), got \(1,\)\."),
+    ("half_height_rank", lambda: jnr.Orthographic((1.0,)), r"half_height must have shape \(\), got \(1,\)\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
 ]
 
 
@@ -325,7 +326,7 @@ INVALID = {
     "far": (lambda: jnr.Orthographic(far=-3.0), r"far must be greater than near, got near 0\.1 and far -3\."),
     "eye": (lambda: jnr.LookAt((0, NAN, 1)), r"eye must be finite, got \[0\.0, nan, 1\.0\]\."),
     "handedness": (
-        lambda: jnr.LookAlong((0, 0, 1), handedness="up"),
+        lambda: jnr.LookAlong((0, 0, 1), handedness="up"),  # pyright: ignore[reportArgumentType]: wrong on purpose
         r"handedness must be 'right' or 'left', got 'up'\.",
     ),
     "scale": (lambda: jnr.WeakPerspective(0), r"scale must be positive, got 0\."),
@@ -333,17 +334,19 @@ INVALID = {
 }
 
 
+@pytest.mark.validation
 @pytest.mark.parametrize(("make", "message"), INVALID.values(), ids=INVALID)
 def test_constructor_raises_for_invalid_numbers(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
 
 
+@pytest.mark.validation
 def test_camera_with_a_part_of_the_wrong_type_is_an_error_that_names_it():
     with pytest.raises(TypeError, match=r"pose must have a method camera_from_world, got Perspective\."):
-        jnr.Camera(jnr.Perspective())
+        jnr.Camera(jnr.Perspective())  # pyright: ignore[reportArgumentType]: wrong on purpose
     with pytest.raises(TypeError, match=r"projection must have a method clip_from_camera, got LookAt\."):
-        jnr.Camera(projection=jnr.LookAt((0.0, 0.0, 3.0)))
+        jnr.Camera(projection=jnr.LookAt((0.0, 0.0, 3.0)))  # pyright: ignore[reportArgumentType]: wrong on purpose
 
 
 def test_cameras_compare_by_identity_and_print_their_numbers():
@@ -369,9 +372,9 @@ def test_cameras_hold_placeholders_of_jax_and_vmap_maps_one_field():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: {"pose": jnr.LookAt("here")}, r"eye must be an array of numbers, got str\."),
-        (lambda: {"pose": jnr.LookAt(None)}, r"eye must be an array of numbers, got NoneType\."),
-        (lambda: {"pose": jnr.LookAt((0j, 0j, 1j))}, r"eye must be real numbers, got dtype complex64\."),
+        (lambda: {"pose": jnr.LookAt("here")}, r"eye must be an array of numbers, got str\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
+        (lambda: {"pose": jnr.LookAt(None)}, r"eye must be an array of numbers, got NoneType\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
+        (lambda: {"pose": jnr.LookAt((0j, 0j, 1j))}, r"eye must be real numbers, got dtype complex64\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
         (lambda: {"projection": jnr.Perspective(True)}, r"fov must be real numbers, got dtype bool\."),
     ],
     ids=["string", "none", "complex", "bool"],

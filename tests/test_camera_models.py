@@ -56,7 +56,7 @@ def test_calibrated_camera_agrees_with_opencv(seed, distortion):
 
 @pytest.mark.parametrize("distortion", DISTORTIONS.values(), ids=DISTORTIONS)
 def test_calibrated_camera_agrees_with_opencv_in_float64(distortion):
-    calibration, rotation, translation, points = scene(3, np.float64)
+    calibration, rotation, translation, points = scene(3, np.float64)  # pyright: ignore[reportArgumentType]
     with jax.enable_x64(True):
         camera = jnr.Camera.from_opencv(calibration, rotation, translation, (HEIGHT, WIDTH), distortion=distortion)
         found = pixels(camera, points)
@@ -146,7 +146,7 @@ def test_distorted_face_that_reaches_behind_the_camera_is_rendered_in_front_of_i
 
 def test_gradient_with_respect_to_the_calibration_equals_finite_differences():
     with jax.enable_x64(True):
-        calibration, rotation, translation, points = scene(4, np.float64)
+        calibration, rotation, translation, points = scene(4, np.float64)  # pyright: ignore[reportArgumentType]
         points[:3, 2] = -9  # behind the camera; the next three are far off the axis
         points[3:6, 0] = 60
 
@@ -329,7 +329,7 @@ INVALID = {
     "near": (lambda: jnr.Intrinsics(K, (9, 9), near=-1.0).clip_from_camera(1.0), r"near must be positive, got -1\."),
     "scale": (lambda: jnr.WeakPerspective(0.0).clip_from_camera(1.0), r"scale must be positive, got 0\."),
     "shift": (lambda: jnr.WeakPerspective(1.0, (1.0,)).clip_from_camera(1.0), r"shift must have shape \(2,\), got"),
-    "handedness": (lambda: jnr.points_from_angles(1, 1, 1, handedness="up"), r"handedness must be 'right' or 'left'"),
+    "handedness": (lambda: jnr.points_from_angles(1, 1, 1, handedness="up"), r"handedness must be 'right' or 'left'"),  # pyright: ignore[reportArgumentType]: wrong on purpose
     "angles": (
         lambda: jnr.points_from_angles(np.ones(2), np.ones(3), 1),
         r"distance, elevation and azimuth must have shapes that broadcast",

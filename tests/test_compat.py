@@ -4,6 +4,7 @@ import inspect
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import golden
 import jax
@@ -186,13 +187,14 @@ def test_defaults_are_the_originals(make, camera_mode):
     np.testing.assert_array_equal(renderer.dist_coeffs, np.zeros((1, 5)))
 
 
+@pytest.mark.validation
 def test_constructor_takes_the_ports_arguments_in_its_order():
     names = [
         *("image_size", "anti_aliasing", "background_color", "fill_back", "camera_mode", "K", "R", "t", "dist_coeffs"),
         *("orig_size", "perspective", "viewing_angle", "camera_direction", "near", "far", "light_intensity_ambient"),
         *("light_intensity_directional", "light_color_ambient", "light_color_directional", "light_direction"),
     ]
-    values = dict(enumerate(names)) | {4: "look"} | {11: 45}
+    values: dict[int, Any] = dict(enumerate(names)) | {4: "look"} | {11: 45}
     renderer = nr.Renderer(*values.values())
     for k, name in enumerate(names):
         assert getattr(renderer, name) == values[k]
@@ -219,7 +221,7 @@ def test_items_of_a_batch_have_settings_of_their_own():
         "light_color_directional": np.array([[1, 1, 0], [1, 1, 1]], np.float32),
         "light_direction": np.array([[0, 1, 0], [1, 0, 0]], np.float32),
     }
-    draw = jax.jit(lambda rows: small(**rows)(*(jnp.stack([array[0]] * 2) for array in BATCH)))
+    draw = jax.jit(lambda rows: small(**rows)(*(jnp.stack([array[0]] * 2) for array in BATCH)))  # pyright: ignore[reportArgumentType]: unpacked
     found = {
         name: draw({key: row[::-1] if key == name else row for key, row in rows.items()}) for name in (None, *rows)
     }
@@ -291,7 +293,7 @@ def test_arguments_are_not_changed():
 ERRORS = {
     "camera_mode": (lambda: nr.Renderer(camera_mode="top"), r"camera_mode must be one of 'projection', 'look', 'look_"),
     "set_camera_mode": (lambda: small(camera_mode="top").render_depth(*BATCH), r"camera_mode must be one of 'project"),
-    "mode": (lambda: small()(*BATCH, mode="alpha"), r"mode must be one of None, 'rgb', 'silhouettes', 'depth', got 'a"),
+    "mode": (lambda: small()(*BATCH, mode="alpha"), r"mode must be one of None, 'rgb', 'silhouettes', 'depth', got 'a"),  # pyright: ignore[reportArgumentType]: wrong on purpose
     "no_K": (lambda: nr.Renderer()(*BATCH), r"K must be given if camera_mode is 'projection', got None\."),
     "no_batch": (lambda: small()(BATCH[0][0], BATCH[1][0]), r"vertices must have shape \(batch, vertices, 3\), got"),
     "faces": (lambda: small()(BATCH[0], BATCH[1][:1]), r"faces must be an array of shape \(2, faces, 3\), got \(1,"),
@@ -302,7 +304,7 @@ ERRORS = {
     ),
     "eye_at_centre": (lambda: small(eye=[0, 0, 0])(*BATCH), r"at must differ from eye"),
     "textures": (lambda: small()(*BATCH, np.ones((2, 9, 2, 2, 2, 3))), r"textures must have shape \(2, 80, t, t, t, c"),
-    "lighting": (lambda: nr.lighting(np.zeros((1, 2, 3, 3)), None), r"textures must be texture cubes, got None\."),
+    "lighting": (lambda: nr.lighting(np.zeros((1, 2, 3, 3)), None), r"textures must be texture cubes, got None\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
     "wrapping": (lambda: nr.load_obj("a.obj", texture_wrapping="TILE"), r"texture_wrapping must be one of 'REPEAT'"),
     "filename": (lambda: nr.save_obj("a.ply", *BALL[:2]), r"filename must end in \.obj, got 'a\.ply'\."),
 }
@@ -332,7 +334,7 @@ def calibrated(seed=0):
 def test_projection_agrees_with_opencv():
     matrices, rotations, translations, distortions = calibrated()
     points = np.random.default_rng(1).uniform(-1, 1, (2, 30, 3)).astype(np.float32)
-    projected = jax.jit(lambda *arrays: nr.projection(points, *arrays, 200))
+    projected = jax.jit(lambda *arrays: nr.projection(points, *arrays, 200))  # pyright: ignore[reportCallIssue]: unpacked
     found = np.asarray(projected(matrices, rotations, translations, distortions))
     for k in range(2):
         given = (points[k], cv2.Rodrigues(rotations[k])[0], translations[k, 0], matrices[k], distortions[k])
@@ -393,13 +395,13 @@ def test_calibrated_camera_draws_what_the_functions_draw():
         soup = nr.vertices_to_faces(nr.projection(vertices, *camera), faces)
         return renderer(vertices, BATCH[1], textures, dist_coeffs=distortions), nr.rasterize_rgbad(soup, lit, 16)
 
-    (rgb, depth, alpha), images = drawn(BATCH[0], np.float32([0.6, 0, 0.8]))
+    (rgb, depth, alpha), images = drawn(BATCH[0], np.array([0.6, 0, 0.8], np.float32))
     np.testing.assert_allclose(alpha, images["alpha"], atol=1e-6)
     np.testing.assert_allclose(depth, images["depth"], atol=1e-4)
     np.testing.assert_allclose(rgb, images["rgb"], atol=1e-5)
     # The light matters: without a direction, or from the other side, the image differs.
     for direction in ([0, 0, 0], [-0.6, 0, -0.8]):
-        other = drawn(BATCH[0], np.float32(direction))[0][0]
+        other = drawn(BATCH[0], np.array(direction, np.float32))[0][0]
         assert np.abs(other - rgb).max() > 0.1
     # Arguments of a call do not change the attributes.
     np.testing.assert_array_equal(renderer.dist_coeffs, 0)
@@ -479,7 +481,7 @@ def test_faces_of_the_screen_are_drawn_as_by_the_original(names):
     def compiled(cotangents):
         def images(faces, textures):
             background = case["background"]
-            found = nr.rasterize_rgbad(faces, textures, size, False, background_color=background, **settings)
+            found = nr.rasterize_rgbad(faces, textures, size, False, background_color=background, **settings)  # pyright: ignore[reportArgumentType]: unpacked
             return found["rgb"], found["alpha"], found["depth"]
 
         found, pull = jax.vjp(images, jnp.asarray(case["faces_xyz"]), jnp.asarray(case["textures"]))
@@ -615,7 +617,7 @@ def test_mesh_is_optimised_with_a_learning_rate_for_each_of_its_arrays():
         return optax.apply_updates(mesh, updates), state
 
     optimizer = nr.optimizers.with_rates(optax.sgd(1.0))
-    state = optimizer.init(mesh)
+    state = optimizer.init(mesh)  # pyright: ignore[reportArgumentType]: a pytree
     for k in (1, 2):
         moved, state = step(mesh, state)
         np.testing.assert_allclose(moved.vertices, mesh.vertices - 0.2, atol=1e-6)
@@ -651,7 +653,7 @@ def test_adam_does_not_move_vertices_without_a_gradient():
     mesh.set_lr(0.5, 1.0)
     optimizer = nr.optimizers.Adam(alpha=0.1)
     grad = jax.grad(lambda mesh: jnp.sum(mesh.vertices[:7] ** 2))(mesh)
-    updates, _ = optimizer.update(grad, optimizer.init(mesh), mesh)
+    updates, _ = optimizer.update(grad, optimizer.init(mesh), mesh)  # pyright: ignore[reportArgumentType]: pytrees
     # The first step of Adam is minus the learning rate times the sign of the gradient.
     seen = np.abs(np.asarray(grad.vertices)) > 1e-3
     np.testing.assert_allclose(updates.vertices, np.where(seen, -0.05 * np.sign(grad.vertices), 0), atol=1e-6)

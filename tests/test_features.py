@@ -148,7 +148,7 @@ def test_invalid_file_or_layer_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^path must be an existing file, got"):
         load_vgg(tmp_path / "none.npz")
     with pytest.raises(ValueError, match=r"^normalization must be one of 'imagenet', 'caffe', got 'torch'\.$"):
-        load_vgg(tmp_path / "vgg.npz", normalization="torch")
+        load_vgg(tmp_path / "vgg.npz", normalization="torch")  # pyright: ignore[reportArgumentType]: wrong on purpose
     for name in ("broken.npz", "broken.safetensors"):
         if name.endswith("npz") or importlib.util.find_spec("safetensors"):
             (tmp_path / name).write_bytes(b"PK no weights at all")
@@ -242,7 +242,7 @@ def test_missing_or_invalid_entry_of_googlenet_is_named_in_the_error(tmp_path):
     with pytest.raises(ValueError, match=r"^layers must be chosen from inception3a, .*, got 'fc'\.$"):
         load_googlenet(tmp_path / "net.npz", "fc")
     even = {"inception3a.branch3.1.conv.weight": np.zeros((3, 2, 2, 2), np.float32)}
-    np.savez(tmp_path / "net.npz", **tiny_googlenet() | even)
+    np.savez(tmp_path / "net.npz", **tiny_googlenet() | even)  # pyright: ignore[reportArgumentType]: unpacked
     with pytest.raises(
         ValueError,
         match=r"^net\.npz must hold 'inception3a\.branch3.*' with a square kernel of odd size, got \(3, 2, 2, 2\)\.$",

@@ -106,20 +106,24 @@ def test_deterministic_edge_sweep_gives_the_same_gradient():
 
 INVALID = [
     ("eps", lambda: jnr.gradients.EdgeSweep(eps=-1), ValueError, r"^eps must be a finite number that is not negative"),
-    ("deterministic", lambda: jnr.gradients.EdgeSweep(deterministic=1), TypeError, r"^deterministic must be True or F"),
-    ("backend", lambda: jnr.gradients.EdgeSweep(backend="cuda"), ValueError, r"^backend must be None or one of"),
-    ("boundary", lambda: jnr.gradients.OpenDR("edges"), ValueError, r"^boundary must be one of None, 'occlusion', got"),
+    ("deterministic", lambda: jnr.gradients.EdgeSweep(deterministic=1), TypeError, r"^deterministic must be True or F"),  # pyright: ignore[reportArgumentType]: wrong on purpose
+    ("backend", lambda: jnr.gradients.EdgeSweep(backend="cuda"), ValueError, r"^backend must be None or one of"),  # pyright: ignore[reportArgumentType]: wrong on purpose
+    ("boundary", lambda: jnr.gradients.OpenDR("edges"), ValueError, r"^boundary must be one of None, 'occlusion', got"),  # pyright: ignore[reportArgumentType]: wrong on purpose
     (
         "no_function",
         lambda: jnr.with_gradient(
-            jnp.zeros((4, 4, 1)), jnp.zeros((3, 4)), FACES, jnr.rasterize(jnp.zeros((3, 4)), FACES, 4), 3
+            jnp.zeros((4, 4, 1)),
+            jnp.zeros((3, 4)),
+            FACES,
+            jnr.rasterize(jnp.zeros((3, 4)), FACES, 4),
+            3,  # pyright: ignore[reportArgumentType]: wrong on purpose
         ),
         TypeError,
         r"^gradient must be a function",
     ),
     (
         "descents_of_none",
-        lambda: jnr.viz.pixel_descents(*BALL[:2], gradient=None),
+        lambda: jnr.viz.pixel_descents(*BALL[:2], gradient=None),  # pyright: ignore[reportArgumentType]
         ValueError,
         r"^gradient must be a name or a function, got None\.",
     ),

@@ -31,7 +31,7 @@ def unit(vectors):
 
 def test_flat_and_smooth_normals_of_a_sphere_are_its_points():
     for kind, tolerance in (("smooth", 0.01), ("flat", 0.1)):
-        rendering = jnr.render(*BALL, camera=CAMERA, normals=kind, image_size=PIXELS)
+        rendering = jnr.render(*BALL, camera=CAMERA, normals=kind, image_size=PIXELS)  # pyright: ignore[reportArgumentType]
         covered, _, expected, _ = seen_points()
         normals = np.asarray(rendering.normals)
         np.testing.assert_allclose(np.linalg.norm(normals[covered], axis=-1), 1, atol=1e-5)
@@ -355,35 +355,43 @@ INVALID = {
     "attributes": ({"attributes": np.zeros(642)}, ValueError, r"attributes must have shape \(vertices, channels\) or"),
     "shader": ({"shader": "phong"}, TypeError, r"shader must be a function of a surface or None, got str\."),
     "shader_result": (
-        {"shader": lambda surface: surface.albedo[0]},
+        lambda: {"shader": lambda surface: surface.albedo[0]},
         ValueError,
         r"what shader returns must have shape \(8, 8, channels\), got \(8, 3\)\.",
     ),
-    "light": ({"lights": (0.5,)}, TypeError, r"lights must be lights such as jnr\.AmbientLight, got float\."),
-    "position": ({"lights": (jnr.PointLight(position=(0, 1)),)}, ValueError, r"position must have shape \(3,\), got"),
+    "light": (lambda: {"lights": (0.5,)}, TypeError, r"lights must be lights such as jnr\.AmbientLight, got float\."),
+    "position": (
+        lambda: {"lights": (jnr.PointLight(position=(0, 1)),)},
+        ValueError,
+        r"position must have shape \(3,\), got",
+    ),
     "attenuation": (
-        {"lights": (jnr.PointLight(attenuation=1.0),)},
+        lambda: {"lights": (jnr.PointLight(attenuation=1.0),)},
         ValueError,
         r"attenuation must have shape \(3,\), got \(\)\.",
     ),
     "sky": (
-        {"lights": (jnr.SphericalHarmonicsLight(np.zeros((4, 3))),)},
+        lambda: {"lights": (jnr.SphericalHarmonicsLight(np.zeros((4, 3))),)},
         ValueError,
         r"coefficients must have shape \(9, channels\), got \(4, 3\)\.",
     ),
     "specular": (
-        {"shader": jnr.Phong(specular=np.zeros((1, 3)))},
+        lambda: {"shader": jnr.Phong(specular=np.zeros((1, 3)))},
         ValueError,
         r"specular must be a number or have one value per channel, got shape \(1, 3\)\.",
     ),
-    "shininess": ({"shader": jnr.Phong(shininess=(1, 2))}, ValueError, r"shininess must have shape \(\), got \(2,\)\."),
+    "shininess": (
+        lambda: {"shader": jnr.Phong(shininess=(1, 2))},  # pyright: ignore[reportArgumentType]: wrong on purpose
+        ValueError,
+        r"shininess must have shape \(\), got \(2,\)\.",
+    ),
     "channels": (
-        {"lights": (jnr.PointLight(color=(1, 1)),)},
+        lambda: {"lights": (jnr.PointLight(color=(1, 1)),)},
         ValueError,
         r"lights must have one colour channel or the textures' 3, got 2\.",
     ),
     "two_colors": (
-        {"lights": (jnr.PointLight(color=(1, 1)), jnr.AmbientLight(color=(1, 1, 1)))},
+        lambda: {"lights": (jnr.PointLight(color=(1, 1)), jnr.AmbientLight(color=(1, 1, 1)))},
         ValueError,
         r"lights must have colours with the same number of channels, got 2 and 3\.",
     ),
@@ -394,4 +402,4 @@ INVALID = {
 @pytest.mark.parametrize(("options", "error", "message"), INVALID.values(), ids=INVALID)
 def test_invalid_shading_is_an_error_that_names_the_argument(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
-        jnr.render(*BALL, image_size=8, **options)
+        jnr.render(*BALL, image_size=8, **options())

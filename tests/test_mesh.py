@@ -319,6 +319,6 @@ def test_incompatible_meshes_are_an_error_with_the_reason(function, argument, er
 
 @pytest.mark.validation
 def test_scene_with_too_many_vertices_for_32_bit_indices_is_an_error():
-    large = jnr.Mesh(jax.ShapeDtypeStruct((2**30, 3), jnp.float32), jax.ShapeDtypeStruct((1, 3), jnp.int32))
+    large = jnr.Mesh(jax.ShapeDtypeStruct((2**30, 3), jnp.float32), jax.ShapeDtypeStruct((1, 3), jnp.int32))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"^meshes must have fewer than 2\*\*31 vertices in all, got 2147483648\."):
         jax.eval_shape(lambda *meshes: jnr.concatenate(meshes), large, large)

@@ -14,7 +14,7 @@ SIZE = 8
 def _camera(dtype):
     numbers = ((0.3, 0.4, 2.5), (0, 0, 0), (0, 1, 0)), (60, 0.1, 100)
     pose, projection = ([jnp.asarray(x, dtype) for x in part] for part in numbers)
-    return jnr.Camera(jnr.LookAt(*pose), jnr.Perspective(*projection))
+    return jnr.Camera(jnr.LookAt(*pose), jnr.Perspective(*projection))  # pyright: ignore[reportArgumentType]: unpacked
 
 
 def _dtypes(vertices, colors, camera):

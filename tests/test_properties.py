@@ -37,20 +37,20 @@ settings = hypothesis.settings(
 class Mesh(NamedTuple):
     """Input: at most 16 faces of one colour each."""
 
-    clip: np.ndarray  # (48, 4)
-    faces: np.ndarray  # (16, 3)
-    colors: np.ndarray  # (16, 2)
-    cotangent: np.ndarray  # (16, 16, 2)
+    clip: np.ndarray | jax.Array  # (48, 4)
+    faces: np.ndarray | jax.Array  # (16, 3)
+    colors: np.ndarray | jax.Array  # (16, 2)
+    cotangent: np.ndarray | jax.Array  # (16, 16, 2)
 
 
 class Result(NamedTuple):
     """Fragments and gradients of a mesh."""
 
-    face_index: np.ndarray
-    barycentric: np.ndarray
-    depth: np.ndarray
-    swept: np.ndarray  # the edge sweep's gradient of the positions
-    smooth: np.ndarray  # gradient through depth and barycentrics
+    face_index: np.ndarray | jax.Array
+    barycentric: np.ndarray | jax.Array
+    depth: np.ndarray | jax.Array
+    swept: np.ndarray | jax.Array  # the edge sweep's gradient of the positions
+    smooth: np.ndarray | jax.Array  # gradient through depth and barycentrics
 
 
 def _rasterize_with_gradients(mesh, backend):
@@ -120,8 +120,8 @@ def test_mesh_shifted_by_whole_pixels_shifts_the_image(backend):
         original, moved = rasterize(mesh, backend), rasterize(_shifted(mesh, right, down), backend)
         common, shifted = _overlap(right, down)
         same_fragments(
-            Result(*(a[common] for a in original[:3]), None, None),
-            Result(*(a[shifted] for a in moved[:3]), None, None),
+            Result(*(a[common] for a in original[:3]), None, None),  # pyright: ignore[reportCallIssue]: unpacked
+            Result(*(a[shifted] for a in moved[:3]), None, None),  # pyright: ignore[reportCallIssue]: unpacked
         )
 
     check()

@@ -288,7 +288,7 @@ def test_culling_back_faces_of_a_closed_mesh_changes_nothing_and_culling_front_f
     hide_far, hide_near = sides[handedness]
     camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0), handedness=handedness), jnr.Orthographic(1.2))
     plain, far_hidden, near_hidden = (
-        jnr.render_depth(BALL.vertices, BALL.faces, camera=camera, image_size=SIZE, cull=cull)
+        jnr.render_depth(BALL.vertices, BALL.faces, camera=camera, image_size=SIZE, cull=cull)  # pyright: ignore[reportArgumentType]
         for cull in (None, hide_far, hide_near)
     )
     np.testing.assert_array_equal(far_hidden, plain)
@@ -817,7 +817,7 @@ def test_face_with_a_traced_index_out_of_range_is_not_rendered():
 
 def test_rendering_outside_jit_compiles_few_programs():
     compiled, mesh = [], jnr.shapes.icosphere(1)
-    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
+    jax.monitoring.register_event_duration_secs_listener(lambda event, duration_secs, **_: compiled.append(event))
     jax.clear_caches()
     jax.block_until_ready(jnr.render(mesh.vertices, mesh.faces, image_size=17))
     # One program each for camera, fragments, texture, normals, light, depth and the conversions of the checks, instead

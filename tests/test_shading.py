@@ -171,7 +171,7 @@ def seen_from(direction, handedness="right", mesh=None, **options):
     mesh = jnr.shapes.cube() if mesh is None else mesh
     direction = np.asarray(direction, np.float32)
     up = (0.0, 0.0, 1.0) if direction[1] else (0.0, 1.0, 0.0)
-    camera = jnr.Camera(jnr.LookAt(3 * direction, up=up, handedness=handedness))
+    camera = jnr.Camera(jnr.LookAt(3 * direction, up=up, handedness=handedness))  # pyright: ignore[reportArgumentType]
     return jnr.render(mesh.vertices, mesh.faces, camera=camera, image_size=SIZE, **options)
 
 
@@ -373,22 +373,30 @@ def test_invalid_textures_are_named_in_the_error(textures, error, message):
 @pytest.mark.parametrize(
     ("lights", "error", "message"),
     [
-        ((jnr.AmbientLight(0.5, (1.0, 2.0)),), ValueError, r"lights must have one colour channel or .* 3, got 2\."),
-        ((jnr.DirectionalLight(direction=(0.0, 1.0)),), ValueError, r"direction must have shape \(3,\), got \(2,\)\."),
         (
-            (jnr.AmbientLight(0.5, (1.0, 2.0)), jnr.AmbientLight(0.5, (1.0, 1.0, 1.0))),
+            lambda: (jnr.AmbientLight(0.5, (1.0, 2.0)),),
+            ValueError,
+            r"lights must have one colour channel or .* 3, got 2\.",
+        ),
+        (
+            lambda: (jnr.DirectionalLight(direction=(0.0, 1.0)),),
+            ValueError,
+            r"direction must have shape \(3,\), got \(2,\)\.",
+        ),
+        (
+            lambda: (jnr.AmbientLight(0.5, (1.0, 2.0)), jnr.AmbientLight(0.5, (1.0, 1.0, 1.0))),
             ValueError,
             r"(lights|color) must .*, got ",
         ),
-        ((jnr.AmbientLight(np.zeros((2, 2))),), ValueError, r"intensity must have shape \(\), got \(2, 2\)\."),
-        ((jnr.AmbientLight(np.zeros(3)),), ValueError, r"intensity must have shape \(\), got \(3,\)\."),
-        ((jnr.AmbientLight(0.5, np.zeros((1, 3))),), ValueError, r"color must .*, got .*\(1, 3\)\."),
-        ((jnr.AmbientLight("bright"),), TypeError, r"intensity must be an array of numbers, got str\."),
-        ((jnr.AmbientLight(0.5, "red"),), TypeError, r"color must be an array of numbers, got str\."),
-        ((0.5,), TypeError, r"lights must .*, got float\."),
-        (("ambient",), TypeError, r"lights must .*, got str\."),
-        (jnr.AmbientLight(0.5), TypeError, r"lights must .*, got AmbientLight\."),
-        (0.5, TypeError, r"lights must .*, got float\."),
+        (lambda: (jnr.AmbientLight(np.zeros((2, 2))),), ValueError, r"intensity must have shape \(\), got \(2, 2\)\."),
+        (lambda: (jnr.AmbientLight(np.zeros(3)),), ValueError, r"intensity must have shape \(\), got \(3,\)\."),
+        (lambda: (jnr.AmbientLight(0.5, np.zeros((1, 3))),), ValueError, r"color must .*, got .*\(1, 3\)\."),
+        (lambda: (jnr.AmbientLight("bright"),), TypeError, r"intensity must be an array of numbers, got str\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
+        (lambda: (jnr.AmbientLight(0.5, "red"),), TypeError, r"color must be an array of numbers, got str\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
+        (lambda: (0.5,), TypeError, r"lights must .*, got float\."),
+        (lambda: ("ambient",), TypeError, r"lights must .*, got str\."),
+        (lambda: jnr.AmbientLight(0.5), TypeError, r"lights must .*, got AmbientLight\."),
+        (lambda: 0.5, TypeError, r"lights must .*, got float\."),
     ],
     ids=[
         "channels",
@@ -408,4 +416,4 @@ def test_invalid_textures_are_named_in_the_error(textures, error, message):
 def test_invalid_lights_are_named_in_the_error(lights, error, message):
     mesh = jnr.shapes.cube()
     with pytest.raises(error, match=f"^{message}"):
-        jnr.render(mesh.vertices, mesh.faces, lights=lights, image_size=SIZE)
+        jnr.render(mesh.vertices, mesh.faces, lights=lights(), image_size=SIZE)

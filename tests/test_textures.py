@@ -11,12 +11,13 @@ from jax.test_util import check_grads
 
 import jnr
 from jnr import sample_cubes, sample_uv
+from jnr._textures import Wrap
 
-WRAPS = ["repeat", "mirror", "clamp", "border"]
+WRAPS: list[Wrap] = ["repeat", "mirror", "clamp", "border"]
 BORDER = (0.9, 0.1, 0.4)
 
 
-def random_image(height, width, seed=0, dtype=np.float32):
+def random_image(height, width, seed=0, dtype: type[np.floating] = np.float32):
     return np.random.default_rng(seed).uniform(size=(height, width, 3)).astype(dtype)
 
 
@@ -132,7 +133,7 @@ def test_trilinear_texture_equals_the_direct_sampler_with_derivatives_of_the_ray
             (uv_of(row + h * d[0], column + h * d[1]) - uv_of(row - h * d[0], column - h * d[1])) / (2 * h)
             for h, d in ((1e-4, (0, 1)), (1e-4, (1, 0)))
         ]
-        expected = trilinear(image, *uv_of(row, column), step, wrap)
+        expected = trilinear(image, *uv_of(row, column), step, wrap)  # pyright: ignore[reportCallIssue]
         # A float32 camera and coordinates of up to 27, in levels of up to 16 texels: accurate to 1e-4 texels.
         np.testing.assert_allclose(found.rgb[row, column], expected, atol=5e-4)
         levels.append(max(np.hypot(du * size[1], dv * size[0]) for du, dv in step))
@@ -366,7 +367,7 @@ def test_corner_texels_of_cubes_are_the_texture_at_the_corners():
             at = [3 if axis == k else 0 for axis in range(3)]
             np.testing.assert_allclose(
                 cubes[face][tuple(at)],
-                bilinear(image, *np.asarray(texture.uv)[vertex].astype(float), "mirror"),
+                bilinear(image, *np.asarray(texture.uv)[vertex].astype(float), "mirror"),  # pyright: ignore[reportCallIssue]: unpacked
                 atol=1e-5,
             )
 
@@ -407,7 +408,9 @@ def test_atlas_of_cubes_equals_them_at_its_texels():
         row, column = face // 3 * tile + i, face % 3 * tile + j
         weights = np.array([tile - 1 - i - j, j, i]) / (tile - 1)
         fragment = jnr.Fragments(jnp.array([[face]]), jnp.asarray(weights, jnp.float32)[None, None], jnp.ones((1, 1)))
-        np.testing.assert_allclose(texture.images[row, column], sample_cubes(cubes, fragment)[0, 0], atol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(texture.images)[row, column], sample_cubes(cubes, fragment)[0, 0], atol=1e-5
+        )
 
 
 def test_conversions_are_differentiable():
@@ -417,7 +420,7 @@ def test_conversions_are_differentiable():
     def total(image, uv, colors):
         cubes = jnr.uv_to_cubes(jnr.UVTexture(image, uv), ball.faces, 3)
         atlas = jnr.cubes_to_uv(cubes, tile=4).images
-        return jnp.sum(atlas**2) + jnp.sum(jnr.colors_to_cubes(colors, ball.faces) ** 2)
+        return jnp.sum(jnp.asarray(atlas) ** 2) + jnp.sum(jnr.colors_to_cubes(colors, ball.faces) ** 2)
 
     arguments = random_image(4, 4), uv, random_image(1, 12)[0]
     for gradient in jax.grad(total, argnums=(0, 1, 2))(*map(jnp.asarray, arguments)):
@@ -465,13 +468,13 @@ INVALID = {
         lambda: jnr.UVTexture(IMAGE, UV, material=np.array([0])),
         r"material must have shape \(2,\), got \(1,\)\.",
     ),
-    "wrap": (lambda: jnr.UVTexture(IMAGE, UV, wrap="REPEAT"), r"wrap must be one of 'repeat', .*, got 'REPEAT'\."),
+    "wrap": (lambda: jnr.UVTexture(IMAGE, UV, wrap="REPEAT"), r"wrap must be one of 'repeat', .*, got 'REPEAT'\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
     "wraps": (
         lambda: jnr.UVTexture(IMAGE, UV, wrap=("clamp", "clamp")),
         r"wrap must be one name or one for each of the 1 images, got 2\.",
     ),
     "filter": (
-        lambda: jnr.UVTexture(IMAGE, UV, filter="linear"),
+        lambda: jnr.UVTexture(IMAGE, UV, filter="linear"),  # pyright: ignore[reportArgumentType]: wrong on purpose
         r"filter must be one of 'nearest', .*, got 'linear'\.",
     ),
     "border": (

@@ -37,7 +37,7 @@ def test_cube_between_centres_is_exact():
 @pytest.mark.parametrize("name", ["icosphere", "torus", "torus_knot"])
 def test_cells_are_inside_where_the_winding_number_is_not_zero(name, rule):
     mesh = shifted({"icosphere": jnr.shapes.icosphere(2)}.get(name) or getattr(jnr.shapes, name)(rows=8, columns=24))
-    grid = jnr.voxelize(*mesh[:2], 12, rule=rule)
+    grid = jnr.voxelize(mesh.vertices, mesh.faces, 12, rule=rule)
     expected = winding(mesh, centers(12).reshape(-1, 3)).reshape(12, 12, 12)
     assert np.all(np.abs(expected - np.round(expected)) < 1e-6)
     np.testing.assert_array_equal(grid, np.round(expected) != 0)
@@ -117,7 +117,7 @@ def test_empty_mesh_fills_no_cell(num_vertices, num_faces):
 
 def test_vmap_over_meshes_equals_a_loop():
     batch = jnr.stack([shifted(jnr.shapes.cube()), shifted(jnr.shapes.icosphere(2))])
-    grids = jax.jit(jax.vmap(lambda mesh: jnr.voxelize(*mesh[:2], 12)))(batch)
+    grids = jax.jit(jax.vmap(lambda mesh: jnr.voxelize(mesh.vertices, mesh.faces, 12)))(batch)
     for grid, mesh in zip(grids, (jnr.shapes.cube(), jnr.shapes.icosphere(2)), strict=True):
         np.testing.assert_array_equal(grid, jnr.voxelize(*shifted(mesh)[:2], 12))
 
@@ -136,7 +136,7 @@ def test_voxel_iou_is_intersection_over_union():
     ("call", "message"),
     [
         (lambda v, f: jnr.voxelize(v, f, 0), r"size must be at least 1, got 0"),
-        (lambda v, f: jnr.voxelize(v, f, 4, rule="odd"), r"rule must be one of 'winding', 'parity', got 'odd'"),
+        (lambda v, f: jnr.voxelize(v, f, 4, rule="odd"), r"rule must be one of 'winding', 'parity', got 'odd'"),  # pyright: ignore[reportArgumentType]: wrong on purpose
         (
             lambda v, f: jnr.voxelize(v, f, 4, low=(0, 0)),
             r"low must be a scalar or have one value per axis, .* got shape \(2,\)",

@@ -2,19 +2,20 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from jnr import _checks
 from jnr._ops.rasterize import Fragments, check_fragments
 from jnr._ops.reverse_only import forward_mode_error, reverse_only
 
 
+@runtime_checkable
 class Gradient(Protocol):
     """A gradient of visibility: a function that returns the positions' cotangent for an image's cotangent.
 
@@ -35,9 +36,9 @@ class Gradient(Protocol):
 
 
 def with_gradient(
-    image: Float[Array, "height width channels"],
-    clip_positions: Float[Array, "vertices 4"],
-    faces: Int[Array, "faces 3"],
+    image: Float[ArrayLike, "height width channels"],
+    clip_positions: Float[ArrayLike, "vertices 4"],
+    faces: Int[ArrayLike, "faces 3"],
     fragments: Fragments,
     gradient: Gradient,
 ) -> Float[Array, "height width channels"]:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
 from jnr._extras import require
@@ -50,7 +50,9 @@ class Convolution(NamedTuple):
     kernel: Float[Array, "rows columns inputs outputs"]
     bias: Float[Array, " outputs"]
 
-    def __call__(self, values, stride=1):
+    def __call__(
+        self, values: Float[Array, "batch height width inputs"], stride: int = 1
+    ) -> Float[Array, "batch rows columns outputs"]:
         """Applies the convolution with zero padding of half the kernel size, then ReLU."""
         padding = [(size // 2, size // 2) for size in self.kernel.shape[:2]]
         values = lax.conv_general_dilated(
@@ -74,11 +76,13 @@ class VGG:
     """
 
     blocks: Sequence[Sequence[Convolution]]
-    mean: Float[Array, 3]
-    deviation: Float[Array, 3]
+    mean: Float[Array, " 3"]
+    deviation: Float[Array, " 3"]
     layers: tuple[str, ...] = STYLE_LAYERS
 
-    def __call__(self, images: Float[Array, "batch height width 3"]) -> dict[str, Float[Array, "batch rows columns _"]]:
+    def __call__(
+        self, images: Float[ArrayLike, "batch height width 3"]
+    ) -> dict[str, Float[Array, "batch rows columns _"]]:
         """Returns the feature maps of images in [0, 1], by layer name.
 
         Raises:
@@ -88,7 +92,7 @@ class VGG:
         values, feature_maps = _normalized(images, self), {}
         min_size = 2 ** (len(self.blocks) - 1)
         if min(values.shape[1:3]) < min_size:
-            raise ValueError(f"images must be at least {min_size} pixels high and wide, got shape {images.shape}.")
+            raise ValueError(f"images must be at least {min_size} pixels high and wide, got shape {jnp.shape(images)}.")
         for b, block in enumerate(self.blocks, 1):
             if b > 1:
                 values = _max_pool(values, 2, 2)
@@ -199,11 +203,13 @@ class GoogLeNet:
     """
 
     convolutions: dict[str, Convolution]
-    mean: Float[Array, 3]
-    deviation: Float[Array, 3]
+    mean: Float[Array, " 3"]
+    deviation: Float[Array, " 3"]
     layers: tuple[str, ...] = ("inception4c",)
 
-    def __call__(self, images: Float[Array, "batch height width 3"]) -> dict[str, Float[Array, "batch rows columns _"]]:
+    def __call__(
+        self, images: Float[ArrayLike, "batch height width 3"]
+    ) -> dict[str, Float[Array, "batch rows columns _"]]:
         """Returns the feature maps of images in [0, 1], by layer name.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from jnr import _checks
 from jnr._camera import Camera, LookAt
@@ -61,7 +61,7 @@ class StyleTransferConfig(_fitting.Config):
 
 def style_transfer(
     mesh: Mesh,
-    style: Float[Array, "rows columns 3"],
+    style: Float[ArrayLike, "rows columns 3"],
     features: Callable[[Float[Array, "batch height width 3"]], PyTree],
     config: StyleTransferConfig | None = None,
     *,
@@ -115,7 +115,7 @@ def style_transfer(
 
 
 def gram_matrix(
-    features: Float[Array, "rows columns channels"], mask: Float[Array, "height width"] | None = None
+    features: Float[ArrayLike, "rows columns channels"], mask: Real[ArrayLike, "height width"] | None = None
 ) -> Float[Array, "channels channels"]:
     """Returns the Gram matrix of a feature map: mean product of two channels, divided by the number of channels.
 

@@ -34,7 +34,7 @@ def test_rendering_needs_neither_triton_nor_jax_triton():
 @pytest.mark.validation
 def test_unknown_backend_is_an_error():
     with pytest.raises(ValueError, match="backend must be None or one of"):
-        jnr.rasterize(*TRIANGLE, 4, backend="cuda")
+        jnr.rasterize(*TRIANGLE, 4, backend="cuda")  # pyright: ignore[reportArgumentType]: wrong on purpose
 
 
 def test_cpu_kernels_are_built_if_there_is_a_compiler():

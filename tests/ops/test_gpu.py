@@ -99,4 +99,4 @@ def test_fixed_point_gradient_is_deterministic():
 def test_default_backend_renders_the_same_image_as_triton():
     mesh = jnr.shapes.icosphere(2)
     images = [jnr.render(mesh.vertices, mesh.faces, image_size=64, backend=b).alpha for b in (None, "triton")]
-    np.testing.assert_array_equal(*images)
+    np.testing.assert_array_equal(*images)  # pyright: ignore[reportArgumentType]: unpacked

@@ -536,7 +536,7 @@ def protocol_buffer(*fields):
     for number, value in fields:
         if isinstance(value, int):
             message += varint(number << 3) + varint(value)
-        elif isinstance(value, np.float32):
+        elif isinstance(value, np.float32):  # pyright: ignore[reportArgumentType]: it is a class
             message += varint(number << 3 | 5) + value.tobytes()
         else:
             value = value.encode() if isinstance(value, str) else value

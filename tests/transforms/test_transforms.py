@@ -213,7 +213,7 @@ def test_gradient_of_the_transposed_image_is_the_transposed_gradient(size):
 
     original = gradient(jnp.asarray(xyw), size, weight)
     # x grows to the right and y upwards, so the transposed mesh is (-y, -x).
-    swapped = jnp.asarray(xyw[:, [1, 0, 2, 3]] * np.float32([-1, -1, 1, 1]))
+    swapped = jnp.asarray(xyw[:, [1, 0, 2, 3]] * np.array([-1, -1, 1, 1], np.float32))
     transposed = gradient(swapped, size[::-1], weight.T)
-    expected = transposed[:, [1, 0, 2, 3]] * np.float32([-1, -1, 1, 1])
+    expected = transposed[:, [1, 0, 2, 3]] * np.array([-1, -1, 1, 1], np.float32)
     np.testing.assert_allclose(original, expected, rtol=1e-3, atol=1e-3 * max(np.abs(expected).max(), 1e-6))

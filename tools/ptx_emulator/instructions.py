@@ -127,7 +127,7 @@ def _type(kind):
 def _register_type(text):
     match = re.fullmatch(r"%(p|rs|rd|r)\d+", text)
     _require(match, f"the register {text}")
-    return REGISTER_TYPES[match[1]]
+    return REGISTER_TYPES[match[1]]  # pyright: ignore[reportOptionalSubscript]: _require raises
 
 
 def _parts(text):

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def emulated_gpu() -> Iterator[list[tuple[Launch, collections.Counter]]]:
 
         with launcher.compile_for(COMPUTE_CAPABILITY):
             lowered = jax.jit(call_on_device).trace(*operands).lower(lowering_platforms=("cuda",))
-        (message,) = _launch_messages(lowered.compiler_ir("stablehlo").operation)
+        (message,) = _launch_messages(lowered.compiler_ir("stablehlo").operation)  # pyright: ignore[reportOptionalMemberAccess]
         launch = read_launch(message)
         outputs = [_uninitialized(result) for result in results]
         launches.append((launch, run(launch, operands, outputs)))
@@ -95,8 +96,8 @@ def read_launch(message: bytes) -> Launch:
     The field numbers are those of jaxlib's jaxlib/gpu/triton.proto.
     """
     call = list(_fields(dict(_fields(message))[1]))
-    kernel = dict(_fields(dict(call)[1]))
-    grid = {number: value for number, value in call if number in (2, 3, 4)}
+    kernel: dict[int, Any] = dict(_fields(dict(call)[1]))
+    grid: dict[int, Any] = {number: value for number, value in call if number in (2, 3, 4)}
     if not grid.get(3, 1) == grid.get(4, 1) == 1:
         raise NotImplementedError(f"The PTX emulator supports grids of one dimension, got {grid}.")
     return Launch(

@@ -197,4 +197,4 @@ class Machine:
         if (position[programs] != position[programs, :1]).any():
             raise GpuError("threads of a program wait at different barriers")
         waiting[programs] = False
-        self.shared_memory.barrier(programs)
+        self.shared_memory.barrier(np.asarray(programs))

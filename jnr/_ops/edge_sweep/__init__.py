@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from jnr._backend import Backend, check_backend
 from jnr._ops.edge_sweep import definition
@@ -44,7 +44,14 @@ class EdgeSweep:
             raise TypeError(f"deterministic must be True or False, got {self.deterministic!r}.")
         check_backend(self.backend)
 
-    def __call__(self, image, cotangent, clip_positions, faces, fragments):
+    def __call__(
+        self,
+        image: Float[Array, "height width channels"],
+        cotangent: Float[Array, "height width channels"],
+        clip_positions: Float[Array, "vertices 4"],
+        faces: Int[Array, "faces 3"],
+        fragments: Fragments,
+    ) -> Float[Array, "vertices 4"]:
         """The cotangent of the positions; see `jnr.gradients.Gradient`."""
         operands = image, cotangent, clip_positions, faces, fragments.face_index
         options = {"eps": float(self.eps), "deterministic": self.deterministic, "backend": self.backend}
@@ -52,9 +59,9 @@ class EdgeSweep:
 
 
 def edge_sweep(
-    image: Float[Array, "height width channels"],
-    clip_positions: Float[Array, "vertices 4"],
-    faces: Int[Array, "faces 3"],
+    image: Float[ArrayLike, "height width channels"],
+    clip_positions: Float[ArrayLike, "vertices 4"],
+    faces: Int[ArrayLike, "faces 3"],
     fragments: Fragments,
     *,
     eps: float = 1e-3,

@@ -1,8 +1,10 @@
 """Interpolate: attributes of vertices or corners at each pixel."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from jnr import _checks
 from jnr._backend import Backend, check_backend
@@ -13,11 +15,11 @@ from jnr._ops.rasterize import Fragments, check_fragments
 
 
 def interpolate(
-    attributes: Float[Array, "vertices channels"] | Float[Array, "faces 3 channels"],
-    faces: Int[Array, "faces 3"],
+    attributes: Real[ArrayLike, "vertices channels"] | Real[ArrayLike, "faces 3 channels"],
+    faces: Int[ArrayLike, "faces 3"],
     fragments: Fragments,
     *,
-    background: ArrayLike = 0,
+    background: ArrayLike | Sequence[float] = 0,
     backend: Backend | None = None,
 ) -> Float[Array, "height width channels"]:
     """Interpolates attributes at every pixel, perspective-correct.

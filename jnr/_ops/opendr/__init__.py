@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from jnr import _checks
 from jnr._ops.op import declare
@@ -33,7 +33,14 @@ class OpenDR:
     def __post_init__(self):
         _checks.check_choice(self.boundary, "boundary", (None, "occlusion"))
 
-    def __call__(self, image, cotangent, clip_positions, faces, fragments):
+    def __call__(
+        self,
+        image: Float[Array, "height width channels"],
+        cotangent: Float[Array, "height width channels"],
+        clip_positions: Float[Array, "vertices 4"],
+        faces: Int[Array, "faces 3"],
+        fragments: Fragments,
+    ) -> Float[Array, "vertices 4"]:
         """The cotangent of the positions; see `jnr.gradients.Gradient`."""
         face_index, barycentric = fragments.face_index, fragments.barycentric.astype(clip_positions.dtype)
         one_sided = self.boundary is not None
@@ -45,9 +52,9 @@ class OpenDR:
 
 
 def opendr(
-    image: Float[Array, "height width channels"],
-    clip_positions: Float[Array, "vertices 4"],
-    faces: Int[Array, "faces 3"],
+    image: Float[ArrayLike, "height width channels"],
+    clip_positions: Float[ArrayLike, "vertices 4"],
+    faces: Int[ArrayLike, "faces 3"],
     fragments: Fragments,
     *,
     boundary: Literal["occlusion"] | None = "occlusion",

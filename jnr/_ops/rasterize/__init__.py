@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from jnr import _checks
 from jnr._backend import Backend, check_backend
@@ -81,8 +81,8 @@ rasterize_p = declare(
 
 
 def rasterize(
-    clip_positions: Float[Array, "vertices 4"],
-    faces: Int[Array, "faces 3"],
+    clip_positions: Float[ArrayLike, "vertices 4"],
+    faces: Int[ArrayLike, "faces 3"],
     image_size: int | tuple[int, int],
     *,
     cull: Cull | None = None,

@@ -20,7 +20,7 @@ from jnr.compat.neural_renderer._batch import as_faces, as_soup, as_textures, as
 FLIP_Z = np.diag(np.array([1, 1, -1, 1], np.float32))
 
 
-def cross(a: Float[Array, "rows 3"], b: Float[Array, "rows 3"]) -> Float[Array, "rows 3"]:
+def cross(a: Float[ArrayLike, "rows 3"], b: Float[ArrayLike, "rows 3"]) -> Float[Array, "rows 3"]:
     """Returns the cross product of each row of `a` and `b`.
 
     Gradients: reach both arguments.
@@ -48,10 +48,10 @@ def get_points_from_angles(
 
 
 def look_at(
-    vertices: Float[Array, "batch vertices 3"],
-    eye: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float],
-    at: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 0, 0),
-    up: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 1, 0),
+    vertices: Float[ArrayLike, "batch vertices 3"],
+    eye: Float[ArrayLike, " 3"] | Float[ArrayLike, "#batch 3"] | Sequence[float],
+    at: Float[ArrayLike, " 3"] | Float[ArrayLike, "#batch 3"] | Sequence[float] = (0, 0, 0),
+    up: Float[ArrayLike, " 3"] | Float[ArrayLike, "#batch 3"] | Sequence[float] = (0, 1, 0),
 ) -> Float[Array, "batch vertices 3"]:
     """Transforms vertices to the space of a camera at `eye` that looks at the point `at`.
 
@@ -76,10 +76,10 @@ def look_at(
 
 
 def look(
-    vertices: Float[Array, "batch vertices 3"],
-    eye: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float],
-    direction: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 0, 1),
-    up: Float[Array, 3] | Float[Array, "batch 3"] | Sequence[float] = (0, 1, 0),
+    vertices: Float[ArrayLike, "batch vertices 3"],
+    eye: Float[ArrayLike, " 3"] | Float[ArrayLike, "#batch 3"] | Sequence[float],
+    direction: Float[ArrayLike, " 3"] | Float[ArrayLike, "#batch 3"] | Sequence[float] = (0, 0, 1),
+    up: Float[ArrayLike, " 3"] | Float[ArrayLike, "#batch 3"] | Sequence[float] = (0, 1, 0),
 ) -> Float[Array, "batch vertices 3"]:
     """Transforms vertices to the space of a camera at `eye` that looks along `direction`.
 
@@ -104,7 +104,7 @@ def look(
 
 
 def perspective(
-    vertices: Float[Array, "batch vertices 3"], angle: ArrayLike | Float[Array, " batch"] = 30.0
+    vertices: Float[ArrayLike, "batch vertices 3"], angle: ArrayLike = 30.0
 ) -> Float[Array, "batch vertices 3"]:
     """Projects camera-space points to the screen: x and y are divided by `z * tan(angle)`, z is kept.
 
@@ -123,11 +123,11 @@ def perspective(
 
 
 def projection(
-    vertices: Float[Array, "batch vertices 3"],
-    K: Float[Array, "batch 3 3"],
-    R: Float[Array, "batch 3 3"],
-    t: Float[Array, "batch 1 3"],
-    dist_coeffs: Float[Array, "batch 5"] | None,
+    vertices: Float[ArrayLike, "batch vertices 3"],
+    K: Float[ArrayLike, "3 3"] | Float[ArrayLike, "#batch 3 3"],
+    R: Float[ArrayLike, "3 3"] | Float[ArrayLike, "#batch 3 3"],
+    t: Float[ArrayLike, " 3"] | Float[ArrayLike, "#batch 3"] | Float[ArrayLike, "#batch 1 3"],
+    dist_coeffs: Float[ArrayLike, " 5"] | Float[ArrayLike, "#batch 5"] | None,
     orig_size: int,
     eps: float = 1e-9,
 ) -> Float[Array, "batch vertices 3"]:
@@ -175,7 +175,7 @@ def calibrated(K, R, t, dist_coeffs, orig_size, near: ArrayLike = 0.1, far: Arra
 
 
 def vertices_to_faces(
-    vertices: Float[Array, "batch vertices 3"], faces: Int[Array, "batch faces 3"]
+    vertices: Float[ArrayLike, "batch vertices 3"], faces: Int[ArrayLike, "batch faces 3"]
 ) -> Float[Array, "batch faces 3 3"]:
     """Returns the corners of each face; zeros for padding (index -1).
 
@@ -186,8 +186,8 @@ def vertices_to_faces(
 
 
 def lighting(
-    faces: Float[Array, "batch faces 3 3"],
-    textures: Float[Array, "batch faces t t t channels"],
+    faces: Float[ArrayLike, "batch faces 3 3"],
+    textures: Float[ArrayLike, "batch faces t t t channels"],
     intensity_ambient: ArrayLike = 0.5,
     intensity_directional: ArrayLike = 0.5,
     color_ambient: ArrayLike | Sequence[float] = (1, 1, 1),

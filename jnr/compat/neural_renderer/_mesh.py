@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 import jnr
 from jnr import _checks
@@ -70,9 +70,9 @@ def load_obj(
 
 def save_obj(
     filename: str | os.PathLike,
-    vertices: Float[Array, "vertices 3"],
-    faces: Int[Array, "faces 3"],
-    textures: Float[Array, "faces t t t 3"] | None = None,
+    vertices: Float[ArrayLike, "vertices 3"],
+    faces: Int[ArrayLike, "faces 3"],
+    textures: Float[ArrayLike, "faces t t t 3"] | None = None,
 ) -> None:
     """Writes an OBJ file; with textures also an MTL file and a PNG file with 16 x 16 texels per face.
 
@@ -88,7 +88,8 @@ def save_obj(
     """
     if Path(filename).suffix.lower() != ".obj":
         raise ValueError(f"filename must end in .obj, got {str(filename)!r}.")
-    jnr.save(filename, jnr.Mesh(vertices, faces, textures))
+    # `save` converts them.
+    jnr.save(filename, jnr.Mesh(vertices, faces, textures))  # pyright: ignore[reportArgumentType]
 
 
 @jax.tree_util.register_pytree_node_class
@@ -112,9 +113,9 @@ class Mesh:
 
     def __init__(
         self,
-        vertices: Float[Array, "vertices 3"],
-        faces: Int[Array, "faces 3"],
-        textures: Float[Array, "faces t t t 3"] | None = None,
+        vertices: Float[ArrayLike, "vertices 3"],
+        faces: Int[ArrayLike, "faces 3"],
+        textures: Float[ArrayLike, "faces t t t 3"] | None = None,
         texture_size: int = 4,
         *,
         seed: int = 0,
@@ -160,7 +161,7 @@ class Mesh:
         """Sets the factors on the learning rates of vertices and textures."""
         self.lr_vertices, self.lr_textures = lr_vertices, lr_textures
 
-    def to_gpu(self) -> Self:
+    def to_gpu(self) -> Mesh:
         """Returns the mesh unchanged: JAX places arrays on its default device."""
         return self
 
@@ -169,7 +170,7 @@ class Mesh:
         return (self.vertices, self.textures), (_Faces(self.faces), self.lr_vertices, self.lr_textures)
 
     @classmethod
-    def tree_unflatten(cls, constants: tuple, arrays: tuple) -> Self:
+    def tree_unflatten(cls, constants: tuple, arrays: tuple) -> Mesh:
         """The inverse of `tree_flatten`."""
         mesh = object.__new__(cls)
         mesh.vertices, mesh.textures = arrays

@@ -31,8 +31,8 @@ def screen(near: ArrayLike, far: ArrayLike) -> jnr.Camera:
 
 
 def rasterize_rgbad(
-    faces: Float[Array, "batch faces 3 3"],
-    textures: Float[Array, "batch faces t t t channels"] | None = None,
+    faces: Float[ArrayLike, "batch faces 3 3"],
+    textures: Float[ArrayLike, "batch faces t t t channels"] | None = None,
     image_size: int = 256,
     anti_aliasing: bool = True,
     near: ArrayLike = 0.1,
@@ -94,8 +94,8 @@ def rasterize_rgbad(
 
 
 def rasterize(
-    faces: Float[Array, "batch faces 3 3"],
-    textures: Float[Array, "batch faces t t t channels"] | None,
+    faces: Float[ArrayLike, "batch faces 3 3"],
+    textures: Float[ArrayLike, "batch faces t t t channels"] | None,
     image_size: int = 256,
     anti_aliasing: bool = True,
     near: ArrayLike = 0.1,
@@ -109,7 +109,7 @@ def rasterize(
 
 
 def rasterize_silhouettes(
-    faces: Float[Array, "batch faces 3 3"],
+    faces: Float[ArrayLike, "batch faces 3 3"],
     image_size: int = 256,
     anti_aliasing: bool = True,
     near: ArrayLike = 0.1,
@@ -121,7 +121,7 @@ def rasterize_silhouettes(
 
 
 def rasterize_depth(
-    faces: Float[Array, "batch faces 3 3"],
+    faces: Float[ArrayLike, "batch faces 3 3"],
     image_size: int = 256,
     anti_aliasing: bool = True,
     near: ArrayLike = 0.1,

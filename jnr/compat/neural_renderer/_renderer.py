@@ -16,11 +16,11 @@ from jnr.compat.neural_renderer._batch import as_faces, as_textures, as_vertices
 from jnr.compat.neural_renderer._functions import calibrated, calibration
 from jnr.compat.neural_renderer._rasterize import ScreenSpacePerspective
 
-Vertices = Float[Array, "batch vertices 3"]
-Faces = Int[Array, "batch faces 3"]
-Textures = Float[Array, "batch faces t t t channels"] | None
-Matrices = Float[Array, "3 3"] | Float[Array, "batch 3 3"] | None
-Vectors = Float[Array, " n"] | Float[Array, "batch n"] | Float[Array, "batch 1 n"] | None
+Vertices = Float[ArrayLike, "batch vertices 3"]
+Faces = Int[ArrayLike, "batch faces 3"]
+Textures = Float[ArrayLike, "batch faces t t t channels"] | None
+Matrices = Float[ArrayLike, "3 3"] | Float[ArrayLike, "#batch 3 3"] | None
+Vectors = Float[ArrayLike, " _"] | Float[ArrayLike, "#batch _"] | Float[ArrayLike, "#batch 1 _"] | None
 Images = Float[Array, "batch height width"]
 RGB = Float[Array, "batch channels height width"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 import jnr
 from jnr.compat import neural_renderer as port
@@ -47,9 +47,9 @@ class Renderer(port.Renderer):
 
     def render(
         self,
-        vertices: Float[Array, "batch vertices 3"],
-        faces: Int[Array, "batch faces 3"],
-        textures: Float[Array, "batch faces t t t channels"] | None = None,
+        vertices: Float[ArrayLike, "batch vertices 3"],
+        faces: Int[ArrayLike, "batch faces 3"],
+        textures: Float[ArrayLike, "batch faces t t t channels"] | None = None,
         *camera: Any,
     ) -> Float[Array, "batch channels height width"]:
         """Returns RGB (batch, channels, height, width)."""

@@ -27,7 +27,7 @@ def test_gradient_agrees_with_plain_jax(scene, deterministic, launches):
 @pytest.mark.parametrize("shared", ["faces", "clip_positions", "image"])
 def test_batch_of_gradients_shares_operands_of_batch_size_one(shared, launches):
     clip, faces = padded("odd_sizes")
-    clips, many_faces = np.stack([clip, clip * np.float32([-1, 1, 1, 1])]), np.stack([faces, faces[::-1]])
+    clips, many_faces = np.stack([clip, clip * np.array([-1, 1, 1, 1], np.float32)]), np.stack([faces, faces[::-1]])
     clips = clips[:1] if shared == "clip_positions" else clips
     many_faces = many_faces[:1] if shared == "faces" else many_faces
     sweep(clips, many_faces, 12, 18, shared_image=shared == "image")

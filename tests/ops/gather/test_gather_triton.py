@@ -87,7 +87,7 @@ def test_empty_operands_give_zeros(rng, device):
 def test_gradient_of_barycentrics_agrees_with_plain_jax(scene, shared, rng, device):
     clip, faces, *_ = SCENES[scene]
     height, width = 7, 9
-    both = np.stack([clip, clip * np.float32([-1, 1, 1, 1])])
+    both = np.stack([clip, clip * np.array([-1, 1, 1, 1], np.float32)])
     clips = both[: 1 if shared else 2]
     rasterize = jax.vmap(lambda c: jnr.rasterize(c, faces, (height, width), backend="xla").face_index)
     face_index = np.asarray(rasterize(both))
@@ -139,7 +139,7 @@ def test_gathers_from_empty_tables_are_zero(rng, device):
 @pytest.mark.parametrize("scene", ["padding", "not_finite", "near_plane"])
 def test_barycentrics_agree_with_plain_jax(scene, shared, rng, device):
     clip, faces, *_ = SCENES[scene]
-    clips = np.stack([clip, clip * np.float32([-1, 1, 1, 1])])
+    clips = np.stack([clip, clip * np.array([-1, 1, 1, 1], np.float32)])
     rasterize = jax.vmap(lambda c: jnr.rasterize(c, faces, (7, 9), backend="xla").face_index)
     face_index = rasterize(clips)
     operands = jnp.asarray(clips[:1] if shared else clips), jnp.asarray(faces)[None], face_index

@@ -113,7 +113,7 @@ def test_opendr_without_a_boundary_equals_the_recorded_jacobian():
     case = golden.load("opendr_tri16")
     variant = "odr_nooverdraw"
     visibility = np.where(case[f"{variant}_visibility"] != NO_FACE, 0, -1).astype(np.int32)
-    fragments = jnr.Fragments(visibility, case[f"{variant}_barycentric"], np.ones((16, 16), np.float32))
+    fragments = jnr.Fragments(visibility, case[f"{variant}_barycentric"], np.ones((16, 16), np.float32))  # pyright: ignore[reportArgumentType]
     image = case[f"{variant}_image"][..., None]
     cotangent = np.random.default_rng(0).normal(size=image.shape).astype(np.float32)
 
@@ -137,7 +137,7 @@ def test_occlusion_boundary_of_a_closed_mesh_equals_the_recorded_one():
     ndc = (2 * case["vertices_px"] + 1) / size - 1
     clip = np.concatenate([ndc * [1, -1] * depth, (depth - 4) / 2 * depth, depth], axis=-1)
     face_index = np.where(case["visibility"] == NO_FACE, -1, case["visibility"]).astype(np.int32)
-    found = np.asarray(occlusion_boundary(jnp.asarray(clip, jnp.float32), jnp.asarray(case["faces"]), face_index))
+    found = np.asarray(occlusion_boundary(jnp.asarray(clip, jnp.float32), jnp.asarray(case["faces"]), face_index))  # pyright: ignore[reportArgumentType]
     recorded = (case["boundary"] > 0) & (face_index >= 0)
     # OpenDR draws lines along silhouette edges, which may miss a pixel at a corner.
     assert (found != recorded).sum() <= 2

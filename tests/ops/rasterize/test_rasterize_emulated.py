@@ -28,7 +28,10 @@ def test_faces_equal_plain_jax(scene, cull, launches):
 @pytest.mark.parametrize("shared", ["faces", "clip_positions"])
 def test_batch_shares_operands_of_batch_size_one(shared, launches):
     clip, faces, height, width = SCENES["odd_sizes"]
-    clips, many_faces = np.stack([clip, clip * np.float32([-1, 1, 1, 1])]), np.stack([faces, faces[::-1, [1, 0, 2]]])
+    clips, many_faces = (
+        np.stack([clip, clip * np.array([-1, 1, 1, 1], np.float32)]),
+        np.stack([faces, faces[::-1, [1, 0, 2]]]),
+    )
     operands = (clips, many_faces[:1]) if shared == "faces" else (clips[:1], many_faces)
     out = rasterize.rasterize(*map(jnp.asarray, operands), height=height, width=width, cull="back")
     np.testing.assert_array_equal(out, plain_rasterize(*operands, height=height, width=width, cull="back"))
