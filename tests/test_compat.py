@@ -1,7 +1,6 @@
 """Neural Renderer's interface against data recorded from both originals (conventions: tests/golden.py)."""
 
 import inspect
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -659,14 +658,3 @@ def test_adam_does_not_move_vertices_without_a_gradient():
     np.testing.assert_allclose(updates.vertices, np.where(seen, -0.05 * np.sign(grad.vertices), 0), atol=1e-6)
     assert seen.any()
     np.testing.assert_array_equal(updates.textures, 0)
-
-
-def test_code_of_the_migration_guide_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "migration.md").read_text(), re.DOTALL)
-    ran = [block for block in blocks if "import jnr" in block]
-    assert len(ran) >= 2
-    names = {}
-    for block in ran:
-        exec(block.replace("image_size=64", "image_size=16"), names)
-    np.testing.assert_array_equal(names["images"], names["same"])
-    assert np.any(names["gradient"] != 0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jnr
-from jnr._textures import check_texture
+from jnr._textures import check_uv
 
 pytest.importorskip("trimesh", reason="mesh files need the io extra")
 pytest.importorskip("PIL", reason="textures need the io extra")
@@ -109,7 +109,7 @@ def assert_valid(mesh):
     assert faces.min() >= 0
     assert faces.max() < len(mesh.vertices)
     if isinstance(mesh.textures, jnr.UVTexture):
-        checked = check_texture(mesh.textures, mesh.faces, len(mesh.vertices))
+        checked = check_uv(mesh.textures, mesh.faces, len(mesh.vertices))
         assert np.all(np.isfinite(checked.uv))
         assert int(checked.uv_faces.min()) >= 0
         for image in checked.images:

@@ -350,10 +350,18 @@ def test_light_of_a_users_class_is_rendered():
 
 
 INVALID = {
-    "normals_name": ({"normals": "round"}, ValueError, r"normals must be one of 'flat', 'smooth' or an array"),
-    "normals_shape": ({"normals": np.zeros((3, 3))}, ValueError, r"normals must have shape \(642, 3\), got \(3, 3\)\."),
-    "attributes": ({"attributes": np.zeros(642)}, ValueError, r"attributes must have shape \(vertices, channels\) or"),
-    "shader": ({"shader": "phong"}, TypeError, r"shader must be a function of a surface or None, got str\."),
+    "normals_name": (lambda: {"normals": "round"}, ValueError, r"normals must be one of 'flat', 'smooth' or an array"),
+    "normals_shape": (
+        lambda: {"normals": np.zeros((3, 3))},
+        ValueError,
+        r"normals must have shape \(642, 3\), got \(3, 3\)\.",
+    ),
+    "attributes": (
+        lambda: {"attributes": np.zeros(642)},
+        ValueError,
+        r"attributes must have shape \(vertices, channels\) or",
+    ),
+    "shader": (lambda: {"shader": "phong"}, TypeError, r"shader must be a function of a surface or None, got str\."),
     "shader_result": (
         lambda: {"shader": lambda surface: surface.albedo[0]},
         ValueError,
