@@ -49,7 +49,7 @@ def test_python_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
 
 def test_every_test_named_in_the_parity_table_exists():
     text = (ROOT / "docs" / "parity.md").read_text()
-    names = re.findall(r"`(test_\w+\.py)?(?:::(\w+))?`", text)
+    names = re.findall(r"`((?:\w+/)*test_\w+\.py)?(?:::(\w+))?`", text)
     file, found = "", 0
     for named_file, test in names:
         file = named_file or file

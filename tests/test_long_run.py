@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-STEPS = 20_000 if os.environ.get("JNR_NIGHTLY") else 600
+STEPS = 20_000 if os.environ.get("JNR_NIGHTLY") else 300
 CODE = """
 import sys
 import jax, jax.numpy as jnp, numpy as np, optax, orbax.checkpoint, jnr
