@@ -24,3 +24,9 @@ def _clear_compilation_caches():
     """Clears JAX's caches: thousands of executables exhaust a process's memory maps on Linux, and XLA then crashes."""
     yield
     jax.clear_caches()
+
+
+def pytest_collection_modifyitems(items):
+    # One worker runs a file. The longest files start first, so that the workers end together.
+    longest = ("test_devices.py", "test_examples.py", "test_transforms.py", "test_edge_sweep.py")
+    items.sort(key=lambda item: item.path.name not in longest)
