@@ -184,8 +184,21 @@ def _alike(meshes):
         )
     if not kinds:
         return meshes
+    if kinds == {"UV textures"} and any(mesh.textures is not None and mesh.textures.alpha for mesh in meshes):
+        meshes = [mesh._replace(textures=_with_alpha(mesh.textures)) for mesh in meshes]
     example: Any = next(mesh.textures for mesh in meshes if mesh.textures is not None)
     return [mesh if mesh.textures is not None else mesh._replace(textures=_white(mesh, example)) for mesh in meshes]
+
+
+def _with_alpha(texture):
+    """The texture with an opaque fourth channel if it has three."""
+    if texture is None or texture.alpha is not None or _images(texture)[0].shape[-1] != 3:
+        return texture
+    images = tuple(jnp.concatenate([image, jnp.ones_like(image[..., :1])], axis=-1) for image in _images(texture))
+    border = jnp.broadcast_to(_checks.as_float(texture.border, "border"), (3,))
+    return dataclasses.replace(
+        texture, images=images, alpha="blend", border=jnp.concatenate([border, jnp.ones_like(border[:1])])
+    )
 
 
 def _white(mesh, example):
@@ -211,6 +224,16 @@ def _sizes(texture) -> list[jax.Array]:
 
 def _wraps(texture, images) -> tuple:
     return (texture.wrap,) * len(images) if isinstance(texture.wrap, str) else tuple(texture.wrap)
+
+
+def _alphas(texture, images) -> tuple | None:
+    if texture.alpha is None:
+        return None
+    return (texture.alpha,) * len(images) if isinstance(texture.alpha, str) else tuple(texture.alpha)
+
+
+def _cutoffs(texture, images) -> jax.Array:
+    return jnp.broadcast_to(_checks.as_compute(texture.alpha_cutoff, "alpha_cutoff"), (len(images),))
 
 
 def _material(texture, faces):
@@ -241,11 +264,12 @@ def _stack_textures(textures, faces):
         _check_same([texture.shape[1:] for texture in textures], "textures of one size but for their length")
         return _stacked(textures)
     images = [_images(texture) for texture in textures]
-    wraps = [_wraps(texture, own) for texture, own in zip(textures, images, strict=True)]
     count = max(map(len, images))
-    # Missing images of a shorter list are never read, so they take the longest list's wrap.
-    longest = max(wraps, key=len)
-    _check_same([(*own, *longest[len(own) :]) for own in wraps], "one wrap")
+    wraps = _one_per_image([_wraps(texture, own) for texture, own in zip(textures, images, strict=True)], "wrap")
+    alphas = [_alphas(texture, own) for texture, own in zip(textures, images, strict=True)]
+    _check_same([own is None for own in alphas], "alpha all or none")
+    alpha = None if alphas[0] is None else _one_per_image(alphas, "alpha")
+    cutoffs = [_cutoffs(texture, own) for texture, own in zip(textures, images, strict=True)]
     _check_same([texture.filter for texture in textures], "one filter")
     _check_same([own[0].shape[-1] for own in images], "images of one number of channels")
     _check_same([texture.uv_faces is None for texture in textures], "uv_faces all or none")
@@ -265,11 +289,25 @@ def _stack_textures(textures, faces):
         if textures[0].uv_faces is None
         else _stacked([jnp.asarray(texture.uv_faces, jnp.int32) for texture in textures], padding=-1),
         material=None if count == 1 else _stacked([_material(t, f) for t, f in zip(textures, faces, strict=True)]),
-        wrap=longest[0] if len(set(longest)) == 1 else longest,
+        wrap=wraps,
+        alpha=alpha,
+        alpha_cutoff=jnp.stack([jnp.pad(own, (0, count - len(own))) for own in cutoffs]),
         filter=textures[0].filter,
         border=jnp.stack([jnp.broadcast_to(_checks.as_float(t.border, "border"), (channels,)) for t in textures]),
         sizes=tuple(jnp.stack([own[k] for own in sizes]) for k in range(count)) if needs_sizes else None,
     )
+
+
+def _one_per_image(lists, name):
+    """The entries of the longest list, which all lists must begin like; one name if all entries are the same."""
+    # Missing images of a shorter list are never read, so they take the longest list's entries.
+    longest = max(lists, key=len)
+    _check_same([(*own, *longest[len(own) :]) for own in lists], f"one {name}")
+    return _shortened(longest)
+
+
+def _shortened(entries):
+    return entries[0] if len(set(entries)) == 1 and isinstance(entries[0], str) else tuple(entries)
 
 
 def _concatenated_indices(indices, counts):
@@ -291,9 +329,11 @@ def _concatenate_textures(textures, faces):
         return jnp.concatenate(textures)
     images = [_images(texture) for texture in textures]
     wraps = [wrap for texture, own in zip(textures, images, strict=True) for wrap in _wraps(texture, own)]
+    alphas = [_alphas(texture, own) for texture, own in zip(textures, images, strict=True)]
+    _check_same([own is None for own in alphas], "alpha all or none")
     _check_same([texture.filter for texture in textures], "one filter")
     _check_same([own[0].shape[-1] for own in images], "images of one number of channels")
-    if any(wrap == "border" for wrap in wraps) and all(_checks.is_concrete(t.border) for t in textures):
+    if any("border" in wrap == "border" for wrap in wraps) and all(_checks.is_concrete(t.border) for t in textures):
         _check_same([jnp.asarray(texture.border).tolist() for texture in textures], "one border")
     uvs = [_checks.as_compute(texture.uv, "uv") for texture in textures]
     uv_faces = None
@@ -313,7 +353,9 @@ def _concatenate_textures(textures, faces):
         uv=jnp.concatenate(uvs),
         uv_faces=uv_faces,
         material=jnp.concatenate(materials) if first > 1 else None,
-        wrap=wraps[0] if len(set(wraps)) == 1 else tuple(wraps),
+        wrap=_shortened(wraps),
+        alpha=None if alphas[0] is None else _shortened([alpha for own in alphas for alpha in own]),
+        alpha_cutoff=jnp.concatenate([_cutoffs(t, own) for t, own in zip(textures, images, strict=True)]),
         filter=textures[0].filter,
         border=textures[0].border,
         sizes=tuple(size for texture in textures for size in _sizes(texture)) if has_sizes else None,

@@ -24,11 +24,13 @@ from jnr._pytree import pytree
 
 Wrap = Literal["repeat", "mirror", "clamp", "border"]
 Filter = Literal["nearest", "bilinear", "trilinear"]
+Alpha = Literal["blend", "mask"]
 WRAPS = ("repeat", "mirror", "clamp", "border")
 FILTERS = ("nearest", "bilinear", "trilinear")
+ALPHAS = ("blend", "mask")
 
 
-@pytree(static=("wrap", "filter"))
+@pytree(static=("wrap", "filter", "alpha"))
 class UVTexture:
     """Images mapped onto a mesh by texture coordinates; `render` takes one as `textures`.
 
@@ -44,12 +46,17 @@ class UVTexture:
         uv_faces: Rows of `uv` at each face's corners; None if `uv` has one row per vertex.
         material: Index of each face's image; None if all faces have the same image.
         wrap: Texels outside of the image: `"repeat"`, `"mirror"` (every other copy is mirrored), `"clamp"` (the
-            outermost texel), `"border"` (the colour `border`); or one of these per image.
+            outermost texel), `"border"` (the colour `border`); or one of these per image. A pair `(across, up)` stands
+            for one name if the two axes differ, so one image takes `wrap=(("repeat", "clamp"),)`.
         filter: `"nearest"`, `"bilinear"`, or `"trilinear"`: bilinear in the two mip levels whose texels are closest to
             a pixel in size, which prevents distant textures from flickering.
         border: Colour outside of the images for `"border"`: a scalar, or one value per channel.
         sizes: (height, width) of the part of each image that is used, which starts at its first row and column; None if
             all of it is. `jnr.stack` pads images to one size.
+        alpha: Makes the last of four channels opacity, which light does not multiply: `"blend"` mixes the colour with
+            the background, `"mask"` shows either the colour or the background; or one of these per image. With None
+            the fourth channel is a feature like the others.
+        alpha_cutoff: Opacity from which `"mask"` shows the colour: a scalar, or one value per image.
 
     Example:
         >>> checker = jnp.tile(jnp.eye(2), (4, 4))[..., None].repeat(3, axis=-1)
@@ -64,10 +71,12 @@ class UVTexture:
     uv: Float[Array | np.ndarray, "... uvs 2"]
     uv_faces: Int[Array | np.ndarray, "... faces 3"] | None = None
     material: Int[Array | np.ndarray, "... faces"] | None = None
-    wrap: Wrap | tuple[Wrap, ...] = "repeat"
+    wrap: Wrap | tuple[Wrap | tuple[Wrap, Wrap], ...] = "repeat"
     filter: Filter = "bilinear"
     border: ArrayLike | Sequence[float] = 0.0
     sizes: Sequence[Int[Array | np.ndarray, "... 2"]] | None = None
+    alpha: Alpha | tuple[Alpha, ...] | None = None
+    alpha_cutoff: ArrayLike | Sequence[float] = 0.5
 
 
 # One colour per vertex, one cube of texels per face, or images.
@@ -75,8 +84,8 @@ Textures = jax.Array | np.ndarray | UVTexture
 
 
 @jax.tree_util.register_static
-class _Wraps(tuple):
-    """The wrap mode of each image, a constant to JAX."""
+class _Constants(tuple):
+    """One value per image, constants to JAX."""
 
     __slots__ = ()
 
@@ -96,9 +105,11 @@ class CheckedUV(NamedTuple):
     uv: jax.Array
     uv_faces: jax.Array
     material: jax.Array | None
-    wraps: _Wraps
+    wraps: _Constants  # a name, or a pair of names for the directions of u and v
     filter: _Filter
     border: jax.Array
+    alphas: _Constants | None
+    alpha_cutoff: jax.Array
 
 
 def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int) -> CheckedUV:
@@ -113,11 +124,11 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
         _checks.check_shape(image, "images", "rows", "columns", images[0].shape[-1] if image.ndim == 3 else "channels")
         if 0 in image.shape[:2]:
             raise ValueError(f"images must have at least one texel, got shape {image.shape}.")
-    wraps = (texture.wrap,) * len(images) if isinstance(texture.wrap, str) else tuple(texture.wrap)
+    wraps = _per_image(texture.wrap, "wrap", len(images))
     for wrap in wraps:
-        _checks.check_choice(wrap, "wrap", WRAPS)
-    if len(wraps) != len(images):
-        raise ValueError(f"wrap must be one name or one for each of the {len(images)} images, got {len(wraps)}.")
+        is_pair = isinstance(wrap, (tuple, list)) and len(wrap) == 2
+        for name in wrap if is_pair else (wrap,):
+            _checks.check_choice(name, "wrap", WRAPS, others="a pair of these")
     _checks.check_choice(texture.filter, "filter", FILTERS)
     uv = _checks.as_compute(texture.uv, "uv")
     num_faces = faces.shape[0]
@@ -151,8 +162,37 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
             f"border must be a number or have one value for each of the {images[0].shape[-1]} channels, got shape "
             f"{border.shape}."
         )
+    alphas, cutoff = _check_alpha(texture, images)
     images, filter = [image.astype(dtype) for image in images], _Filter(texture.filter)
-    return CheckedUV(images, sizes, uv, uv_faces, material, _Wraps(wraps), filter, border)
+    return CheckedUV(images, sizes, uv, uv_faces, material, wraps, filter, border, alphas, cutoff)
+
+
+def _per_image(value, name, count):
+    """One entry per image of an argument that is one name for all images or a sequence of one per image."""
+    if not isinstance(value, (str, tuple, list)):
+        raise TypeError(f"{name} must be a name or one per image, got {type(value).__name__}.")
+    entries = (value,) * count if isinstance(value, str) else tuple(value)
+    if len(entries) != count:
+        raise ValueError(f"{name} must be one name or one for each of the {count} images, got {value!r}.")
+    return _Constants(tuple(entry) if isinstance(entry, list) else entry for entry in entries)
+
+
+def _check_alpha(texture, images):
+    """What each image's opacity does, None if there is none, and the cutoff."""
+    cutoff = _checks.as_compute(texture.alpha_cutoff, "alpha_cutoff")
+    if cutoff.shape not in ((), (1,), (len(images),)):
+        raise ValueError(
+            f"alpha_cutoff must be a number or have one value for each of the {len(images)} images, got shape "
+            f"{cutoff.shape}."
+        )
+    if texture.alpha is None:
+        return None, cutoff
+    alphas = _per_image(texture.alpha, "alpha", len(images))
+    for alpha in alphas:
+        _checks.check_choice(alpha, "alpha", ALPHAS, others="None")
+    if images[0].shape[-1] != 4:
+        raise ValueError(f"alpha must be None unless images have 4 channels, got {alphas[0]!r} and {images[0].shape}.")
+    return alphas, cutoff
 
 
 def sample_uv(

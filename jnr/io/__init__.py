@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jnr import _checks
 from jnr._mesh import Mesh
+from jnr._pytree import described
 from jnr._textures import WRAPS, UVTexture, Wrap, check_uv, cubes_to_uv
 from jnr.io import _gltf, _obj, _parts, _ply
 from jnr.io._parts import Content, Files, Texture
@@ -21,46 +23,121 @@ WRITABLE = (".obj", ".ply", ".stl", ".off", ".glb")
 WITHOUT_TEXTURES = (".stl", ".off")
 # Trimesh creates one mesh per solid of a text STL file; the limit bounds the time for hostile files.
 MAX_SOLIDS = 4096
+# Part of the bounding box by which rounding may move a vertex without a warning.
+MAX_ROUNDING = 1e-5
 
 
-def load(path: str | os.PathLike, *, wrap: Wrap = "repeat", textures: bool = True, progress: bool = False) -> Mesh:
+class MeshFile(NamedTuple):
+    """What `read` returns.
+
+    Attributes:
+        mesh: The mesh, as `load` returns it.
+        normals: The file's normals, one row per vertex, or `(faces, 3, 3)` per corner if the corners at a vertex have
+            different ones; None if the file has none. `render` takes them as `normals`.
+        center: The point that was moved to the origin, in the file's units; zero unless `center=True`.
+        left_out: What the file has and the mesh does not, in words.
+    """
+
+    mesh: Mesh
+    normals: Float[Array, "vertices 3"] | Float[Array, "faces 3 3"] | None
+    center: Float[np.ndarray, " 3"]
+    left_out: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """The shapes of the arrays."""
+        return described(self, self._fields)
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    wrap: Wrap = "repeat",
+    textures: bool = True,
+    center: bool = False,
+    root: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> Mesh:
     """Loads a triangle mesh from an OBJ, PLY, STL, OFF or glTF file.
 
     Vertices and faces keep the order of the file. No vertices are merged, split or moved; polygons are split into
-    triangle fans. All objects of a scene are concatenated, with the transforms of the scene applied. STL files store
-    no shared vertices, so their meshes have three vertices per face.
+    triangles. All objects of a scene are concatenated, with the transforms of the scene applied. STL files store no
+    shared vertices, so their meshes have three vertices per face. Numbers are read in double precision; vertices are
+    float64 if `jax_enable_x64` is set, float32 if not.
 
     Materials become one `UVTexture` with bilinear filtering and one image per material, in the order of the file. A
     material without an image has a 1 x 1 image of its colour. In OBJ files, an image replaces the colour of its
     material; in glTF files, the two are multiplied. Faces without a material are grey (0.5) in OBJ files and white in
-    glTF files. Corners without texture coordinates get (0, 0). Vertex colours are ignored if there are images.
+    glTF files. Corners without texture coordinates get (0, 0). Vertex colours are ignored if there are images. Opacity
+    is the fourth channel of the images, see `UVTexture.alpha`.
 
-    Limits for untrusted files: the files that they name are opened only inside the folder of `path`, and images of more
-    than 2**27 pixels in total are rejected.
+    What the file has and the mesh does not is named in one `UserWarning`. The page "Mesh files" of the documentation
+    lists what is kept, left out and rejected per format.
+
+    Limits for untrusted files: the files that they name are opened only inside `root`, and images of more than 2**27
+    pixels in total are rejected.
 
     Args:
         path: The file; its ending selects the format.
         wrap: Continuation of images beyond their edges, for images whose file does not define it; one of `"repeat"`,
             `"mirror"`, `"clamp"` and `"border"`.
-        textures: Whether to read materials, images and vertex colours. If False, no other file is opened except the
-            buffers of a .gltf file.
+        textures: Whether to read materials, images and colours. If False, no other file is opened except the buffers of
+            a .gltf file.
+        center: Whether to move the centre of the bounding box to the origin, in double precision. It keeps the detail
+            of coordinates far from the origin, which float32 cannot hold.
+        root: Folder that contains all files which `path` may name; None is the folder of `path`. For a model whose
+            images lie in `../images`, pass the folder above.
         progress: Whether to show a progress bar for OBJ files that take more than one second.
 
     Returns:
-        The mesh. `textures` is a `UVTexture`, vertex colours in [0, 1], or None, depending on the file. `uv` has one
-        row per polygon corner for PLY files and one row per vertex for glTF files; only .glb files written by `save`
-        restore the original rows.
+        The mesh. `textures` is a `UVTexture`, vertex colours in [0, 1], texture cubes of one texel for colours of
+        faces, or None, depending on the file. `uv` has one row per polygon corner for PLY files and one row per vertex
+        for glTF files; only .glb files written by `save` restore the original rows.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ImportError: If Pillow, trimesh or tqdm is needed and missing; install them with `pip install "jnr[io]"`.
         ValueError: If the ending or `wrap` is unknown, if the file is not a valid triangle mesh with finite vertices
-            and texture coordinates, or if a file it names is missing, outside its folder or not an image.
+            and texture coordinates, or if a file that it needs is missing, outside of `root` or not an image.
 
     Example:
         >>> mesh = jnr.load("bunny.obj")
         >>> image = jnr.render(mesh.vertices, mesh.faces, mesh.textures).rgb
     """
+    return _load(path, wrap, textures, center, root, progress).mesh
+
+
+def read(
+    path: str | os.PathLike,
+    *,
+    wrap: Wrap = "repeat",
+    textures: bool = True,
+    center: bool = False,
+    root: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> MeshFile:
+    """Loads a mesh as `load` does, with what else the file has: normals, and a list of what was left out.
+
+    Args:
+        path: As for `load`.
+        wrap: As for `load`.
+        textures: As for `load`.
+        center: As for `load`.
+        root: As for `load`.
+        progress: As for `load`.
+
+    Raises:
+        FileNotFoundError: As for `load`.
+        ImportError: As for `load`.
+        ValueError: As for `load`.
+
+    Example:
+        >>> file = jnr.io.read("bunny.obj")
+        >>> image = jnr.render(file.mesh, normals="flat" if file.normals is None else file.normals).rgb
+    """
+    return _load(path, wrap, textures, center, root, progress)
+
+
+def _load(path, wrap, textures, center, root, progress) -> MeshFile:
     path = _checked_path(path, READABLE)
     _checks.check_choice(wrap, "wrap", WRAPS)
     try:
@@ -69,15 +146,28 @@ def load(path: str | os.PathLike, *, wrap: Wrap = "repeat", textures: bool = Tru
         raise ValueError(f"path must be a valid file name, got {str(path)[:80]!r}: {error}") from error
     if not exists:
         raise FileNotFoundError(f"path must be an existing file, got {str(path)!r}.")
+    files = Files(path.parent, None if root is None else _checked_root(root, path))
     try:
         with np.errstate(all="ignore"):
-            content = _read(path, wrap, textures=textures, progress=progress)
+            content = _read(path, files, wrap, textures=textures, progress=progress)
     except ImportError:
         raise
     except Exception as error:  # parsers raise many types of exceptions on invalid data
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise ValueError(f"path must be a complete, valid mesh file, got {str(path)!r}: {reason[:400]}.") from error
-    return _mesh(content, path)
+    loaded = _mesh_file(content, path, files, center=center)
+    if loaded.left_out:
+        warnings.warn(f"{path.name} was loaded without: {'; '.join(loaded.left_out)}.", stacklevel=3)
+    return loaded
+
+
+def _checked_root(root, path):
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"root must be a folder, got {str(root)!r}.")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"root must contain path, got {str(root)!r} and {str(path)!r}.")
+    return root
 
 
 def save(path: str | os.PathLike, mesh: Mesh) -> None:
@@ -117,8 +207,7 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
         name.write_bytes(data)
 
 
-def _read(path, wrap, *, textures, progress) -> Content:
-    files = Files(path.parent)
+def _read(path, files, wrap, *, textures, progress) -> Content:
     match path.suffix.lower():
         case ".obj":
             return _obj.read(path, files, wrap, textures=textures, progress=progress)
@@ -172,23 +261,56 @@ def _check_off_is_complete(path):
         raise ValueError(f"it has {found} lines where its header declares {expected}")
 
 
-def _mesh(content, path) -> Mesh:
-    """Checks the contents of a file and returns them as a mesh."""
-    vertices, faces, colors, texture = content
+def _mesh_file(content, path, files, *, center) -> MeshFile:
+    """Checks the contents of a file and returns them as JAX arrays."""
+    vertices, faces, colors, texture, face_colors, normals = content
     if not len(faces):
         raise ValueError(f"path must be a file with at least one triangle, got {str(path)!r}.")
     _check_indices(faces, len(vertices), "faces", "vertices", path)
-    vertices = _finite(vertices, "vertices", path)
+    vertices, middle = _vertices(np.asarray(vertices, np.float64), faces, path, files, center=center)
     textures = None
     if colors is not None:
         textures = jnp.asarray(_finite(np.clip(colors, 0, 1), "vertex colours", path))
+    if face_colors is not None:
+        textures = jnp.asarray(_finite(np.clip(face_colors, 0, 1), "face colours", path)[:, None, None, None])
     if texture is not None:
         textures = _uv_texture(texture, faces, len(vertices), path)
-    return Mesh(jnp.asarray(vertices), jnp.asarray(faces, jnp.int32), textures)
+    if normals is not None and not np.all(np.isfinite(normals)):
+        files.leave_out("normals, of which some are not finite")
+        normals = None
+    mesh = Mesh(jnp.asarray(vertices), jnp.asarray(faces, jnp.int32), textures)
+    normals = None if normals is None else jnp.asarray(normals, mesh.vertices.dtype)
+    return MeshFile(mesh, normals, middle, tuple(files.left_out))
+
+
+def _vertices(vertices, faces, path, files, *, center):
+    """The vertices in the dtype that JAX computes in, and the point that was moved to the origin."""
+    used = np.zeros(len(vertices), bool)
+    used[faces] = True
+    if not np.all(np.isfinite(vertices[used])):
+        raise ValueError(f"path must be a mesh with finite vertices, got NaN or infinity in {str(path)!r}.")
+    # Vertices that no face uses are in no picture.
+    vertices = np.where(used[:, None] | np.isfinite(vertices), vertices, 0)
+    low, high = vertices[used].min(axis=0), vertices[used].max(axis=0)
+    middle = (low + high) / 2 if center else np.zeros(3)
+    vertices = vertices - middle
+    with np.errstate(over="ignore"):
+        rounded = vertices.astype(jnp.result_type(float))
+    if not np.all(np.isfinite(rounded)):
+        raise ValueError(
+            f"path must be a mesh with finite vertices, got numbers above {rounded.dtype} in {str(path)!r}."
+        )
+    moved = np.abs(rounded - vertices)[used].max()
+    if moved > MAX_ROUNDING * np.max(high - low):
+        files.leave_out(
+            f"precision: float32 moves vertices by up to {moved:.3g}; center=True, or jax_enable_x64 for float64, "
+            "keeps them"
+        )
+    return rounded, middle
 
 
 def _uv_texture(texture, faces, num_vertices, path) -> UVTexture:
-    images, wraps, uv, uv_faces, material = texture
+    images, wraps, uv, uv_faces, material, alphas, cutoffs = texture
     uv = _finite(uv, "texture coordinates", path)
     if uv_faces is not None:
         _check_indices(uv_faces, len(uv), "faces", "texture coordinates", path)
@@ -202,7 +324,9 @@ def _uv_texture(texture, faces, num_vertices, path) -> UVTexture:
         uv=jnp.asarray(uv),
         uv_faces=None if uv_faces is None else jnp.asarray(uv_faces, jnp.int32),
         material=None if len(arrays) == 1 else jnp.asarray(material, jnp.int32),
-        wrap=cast(Wrap, wraps[0]) if len(set(wraps)) == 1 else cast(tuple[Wrap, ...], tuple(wraps)),
+        wrap=wraps[0] if len(set(wraps)) == 1 and isinstance(wraps[0], str) else tuple(wraps),
+        alpha=None if alphas is None else alphas[0] if len(set(alphas)) == 1 else tuple(alphas),
+        alpha_cutoff=0.5 if cutoffs is None else cutoffs[0] if len(set(cutoffs)) == 1 else tuple(cutoffs),
     )
 
 
@@ -268,7 +392,11 @@ def _texture(texture, faces, kept, num_vertices) -> Texture:
                 "uv_faces must index uv at every corner of a face that is not padding to be saved, got -1."
             )
     material = np.zeros(len(kept), np.int64) if checked.material is None else np.asarray(checked.material, np.int64)
-    return Texture(images, list(checked.wraps), _as_saved(checked.uv, "uv"), uv_faces, material[kept])
+    alphas, cutoffs = None, None
+    if checked.alphas is not None:
+        alphas, cutoffs = list(checked.alphas), np.broadcast_to(checked.alpha_cutoff, (len(images),)).tolist()
+    uv = _as_saved(checked.uv, "uv")
+    return Texture(images, list(checked.wraps), uv, uv_faces, material[kept], alphas, cutoffs)
 
 
 def _as_saved(array, name):

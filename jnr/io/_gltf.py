@@ -496,7 +496,7 @@ class _Writer:
 
 def write(path: Path, content: Content) -> dict[Path, bytes]:
     """Returns the contents of the binary glTF file, by path."""
-    vertices, faces, colors, texture = content
+    vertices, faces, colors, texture, *_ = content
     if not len(faces):
         raise ValueError("faces must hold at least one face to be saved as .glb, got none.")
     writer = _Writer()

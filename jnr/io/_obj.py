@@ -17,7 +17,7 @@ MAX_LINE = 2**24
 MAX_LIBRARIES = 256
 MAX_LIBRARY = 2**26
 # Colour of faces without a known material.
-GRAY = 0.5
+
 SPACES = np.frombuffer(b" \t\n\r\v\f", np.uint8)
 # Options of map_Kd and their maximal number of arguments; -o, -s and -t take one to three numbers.
 OPTIONS = {"-blendu": 1, "-blendv": 1, "-boost": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-mm": 2, "-texres": 1}
@@ -141,7 +141,7 @@ class _Reader:
                 images.append(files.image(entry.image, f"material {_text(name)[:80]!r}"))
             wraps.append("clamp" if entry.clamp else plain_wrap if entry.image is None else wrap)
         if np.any(material == gray):
-            images.append(np.full((1, 1, 3), GRAY, np.float32))
+            images.append(np.full((1, 1, 3), _parts.GRAY, np.float32))
             wraps.append(plain_wrap)
         uv = _concatenated(self.uv, 2, float)
         if uv_faces.max(initial=-1) >= len(uv):
@@ -325,7 +325,7 @@ def _text(name: bytes) -> str:
 
 def write(path: Path, content: Content) -> dict[Path, bytes]:
     """Returns the contents of the OBJ file, its material library and its images, by path."""
-    vertices, faces, colors, texture = content
+    vertices, faces, colors, texture, *_ = content
     if colors is not None:
         colors = _parts.eight_bits(colors) / np.float32(255)
         return {path: _rows("v" + " %.9g" * 6 + "\n", np.concatenate([vertices, colors], axis=1)) + _faces(faces)}

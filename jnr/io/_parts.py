@@ -18,60 +18,124 @@ MAX_IMAGES = 4096
 # In characters; longer than any number in a mesh file. A NumPy array of bytes is as wide as its longest entry.
 MAX_NUMBER = 64
 MAX_NAME = 1024
+# Files of a folder among which a name in another case is looked for.
+MAX_ENTRIES = 2**16
+MAX_LEFT_OUT = 16
+MAX_REASON = 160
 BLOCK = 2**22
+GRAY = 0.5
 # Pillow's decoders of other formats run external programs or are rarely needed.
 IMAGES = ("PNG", "JPEG", "BMP", "TGA", "TIFF", "GIF", "WEBP")
 
 
 class Texture(NamedTuple):
-    """A UV texture as NumPy arrays, with one image and one wrap mode per material."""
+    """A UV texture as NumPy arrays, with one entry of each list per material.
+
+    A wrap mode is a name, or a pair of names for the directions of u and v. All images have three channels, or all have
+    four: the last is then opacity, and `alphas` says what it does.
+    """
 
     images: list[np.ndarray]
-    wraps: list[str]
+    wraps: list[str | tuple[str, str]]
     uv: np.ndarray
     uv_faces: np.ndarray | None
     material: np.ndarray
+    alphas: list[str] | None = None
+    cutoffs: list[float] | None = None
 
 
 class Content(NamedTuple):
-    """Contents of a mesh file as NumPy arrays."""
+    """Contents of a mesh file as NumPy arrays.
+
+    `vertices` are float64 where the file is text. At most one of `colors`, `face_colors` and `texture` is given.
+    Normals are rows per vertex, or `(faces, 3, 3)` per corner.
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
     colors: np.ndarray | None = None
     texture: Texture | None = None
+    face_colors: np.ndarray | None = None
+    normals: np.ndarray | None = None
 
 
 class Files:
-    """Access to the files that a mesh file names: only inside its folder, and at most MAX_PIXELS pixels in total."""
+    """Access to the files that a mesh file names, and a record of what its reader leaves out.
 
-    def __init__(self, folder: Path):
+    Files are found only inside of `root`, and images have at most MAX_PIXELS pixels in total.
+    """
+
+    def __init__(self, folder: Path, root: Path | None = None):
         self.folder = folder.resolve()
+        self.root = self.folder if root is None else root.resolve()
         self.pixels = 0
         self.images: dict[Path, np.ndarray] = {}
+        self.names: dict[Path, dict[str, Path]] = {}
+        self.left_out: dict[str, None] = {}
+
+    def leave_out(self, what: str) -> None:
+        """Records something that the file has and the mesh does not, for the one warning of a load."""
+        if len(self.left_out) < MAX_LEFT_OUT:
+            self.left_out[what[:MAX_REASON]] = None
 
     def find(self, name: str) -> Path | None:
-        """Returns the path of a file, or None if it does not exist. Names outside the folder raise ValueError."""
+        """Returns the path of a file, or None if it does not exist. Names outside of `root` raise ValueError.
+
+        Names may have backslashes or the wrong case. Of an absolute path, which another machine wrote, the last part
+        is looked up beside the mesh file.
+        """
         if len(name) > MAX_NAME:
             raise ValueError(f"it names a file by {len(name)} characters, more than {MAX_NAME}")
-        for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
-            try:
-                path = (self.folder / spelling).resolve()
-                inside = not Path(spelling).is_absolute() and path.is_relative_to(self.folder)
-                found = inside and path.is_file()
-            except (OSError, RuntimeError, ValueError) as error:  # name too long, cycle of links, NUL bytes
-                raise ValueError(f"it names a file {name[:80]!r}, which is not a valid file name: {error}") from error
-            if not inside:
-                raise ValueError(f"it names a file {name[:80]!r} outside its folder")
-            if found:
-                return path
+        try:
+            return self._find(name)
+        except (OSError, RuntimeError) as error:  # name too long, cycle of links
+            raise ValueError(f"it names a file {name[:80]!r}, which is not a valid file name: {error}") from error
+
+    def _find(self, name):
+        if "\0" in name:
+            raise ValueError(f"it names a file {name[:80]!r}, which is not a valid file name")
+        slashed = name.replace("\\", "/")
+        is_absolute = slashed.startswith("/") or slashed[1:3] == ":/"
+        spellings = [slashed.rpartition("/")[2]] if is_absolute else [name, slashed]
+        escapes = is_absolute
+        for spelling in filter(None, spellings):
+            for path in filter(None, (self.folder / spelling, self._in_any_case(spelling))):
+                path = path.resolve()
+                if path.is_relative_to(self.root):
+                    if path.is_file():
+                        return path
+                else:
+                    escapes = True
+        if escapes:
+            raise ValueError(
+                f"it names a file {name[:80]!r} outside its folder; the argument root permits a folder above"
+            )
         return None
 
+    def _in_any_case(self, name):
+        """The path of a file whose name differs in upper and lower case, None if there is none."""
+        path = self.folder
+        for part in Path(name).parts:
+            if (path / part).exists() or part == "..":
+                path = path / part
+                continue
+            if not path.resolve().is_relative_to(self.root):
+                return None
+            if path not in self.names:
+                entries = itertools.islice(path.iterdir(), MAX_ENTRIES) if path.is_dir() else ()
+                self.names[path] = {entry.name.casefold(): entry for entry in entries}
+            found = self.names[path].get(part.casefold())
+            if found is None:
+                return None
+            path = found
+        return path
+
     def image(self, name: str, owner: str) -> np.ndarray:
-        """Returns the texels of the image file `name`; `owner` is what refers to it, for the message."""
+        """Returns the texels of the image file `name`, grey if it does not exist; `owner` is what refers to it."""
         path = self.find(name)
         if path is None:
-            raise ValueError(f"the image {name[:80]!r} of {owner} does not exist")
+            self.leave_out(f"the image {name[:80]!r} of {owner}, which does not exist (grey in its place)")
+            return np.full((1, 1, 3), GRAY, np.float32)
         if path not in self.images:
             self.images[path] = self.decode(path, repr(name[:80]))
         return self.images[path]
@@ -180,3 +244,15 @@ def runs(material: np.ndarray) -> list[tuple[int, int, int]]:
         return []
     edges = [0, *(np.flatnonzero(np.diff(material)) + 1).tolist(), len(material)]
     return [(a, b, int(material[a])) for a, b in itertools.pairwise(edges)]
+
+
+def normals_of_vertices(faces: np.ndarray, corner_normals: np.ndarray, num_vertices: int) -> np.ndarray:
+    """Normals per vertex if every vertex has one, else the normals `(faces, 3, 3)` per corner as they are."""
+    normals = np.zeros((num_vertices, 3), corner_normals.dtype)
+    normals[faces] = corner_normals
+    return normals if np.array_equal(normals[faces], corner_normals) else corner_normals
+
+
+def white(uv: np.ndarray, uv_faces: np.ndarray | None, num_faces: int, wrap: str) -> Texture:
+    """A texture that keeps the texture coordinates of a file without images."""
+    return Texture([np.ones((1, 1, 3), np.float32)], [wrap], uv, uv_faces, np.zeros(num_faces, np.int64))

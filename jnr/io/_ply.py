@@ -269,7 +269,7 @@ def _columns(table, *alternatives):
 
 def write(path: Path, content: Content) -> dict[Path, bytes]:
     """Returns the contents of the PLY file and its image, by path."""
-    vertices, faces, colors, texture = content
+    vertices, faces, colors, texture, *_ = content
     files = {}
     header = ["ply", "format binary_little_endian 1.0"]
     fields = [("position", "<f4", 3)]
