@@ -87,14 +87,16 @@ def relative_to(point, column, row, scale):
 
 
 @triton.jit
-def edge_function(p, q, swap):
-    """Linear function that is positive on the inner side of edge p -> q of a front face.
+def cross(p, q):
+    """The cross product of two points: a linear function that is zero on their line.
 
-    `swap` is true where q comes before p in an order of the vertices that both faces of the edge share. The products
-    are formed in that order and the sign is applied after, so that both faces get exactly opposite numbers.
+    Faces that share an edge form it from the same points in the same order. So they get the same numbers, and no pixel
+    on the edge is missed by both.
     """
-    ax, bx = tl.where(swap, q.x, p.x), tl.where(swap, p.x, q.x)
-    ay, by = tl.where(swap, q.y, p.y), tl.where(swap, p.y, q.y)
-    aw, bw = tl.where(swap, q.w, p.w), tl.where(swap, p.w, q.w)
-    outward = tl.where(swap, 1.0, -1.0)
-    return Linear(outward * (ay * bw - aw * by), outward * (aw * bx - ax * bw), outward * (ax * by - ay * bx))
+    return Linear(p.y * q.w - p.w * q.y, p.w * q.x - p.x * q.w, p.x * q.y - p.y * q.x)
+
+
+@triton.jit
+def precedes(p, q):
+    """Whether a point comes before another in the order of positions."""
+    return (p.x < q.x) | ((p.x == q.x) & ((p.y < q.y) | ((p.y == q.y) & (p.w < q.w))))

@@ -15,17 +15,20 @@ from jnr.triton_kernels import launch
 from jnr.triton_kernels.geometry import (
     Linear,
     Point,
-    edge_function,
+    cross,
     is_finite,
     maximum,
     minimum,
     pixel_space,
     power_of_two_scale,
+    precedes,
     relative_to,
     sign,
 )
 
 TILE = 8
+# The bit of a face's index that says that its back is seen.
+BACK = tl.constexpr(-(2**31))
 # Faces whose pairs are numbered together, and pairs that one program, which is one warp, tests at once.
 BLOCK_FACES = 128
 PAIRS = 32
@@ -50,8 +53,9 @@ def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width
     box, pair_ends, chunks = _set_up(mesh, sizes, constants)
     chunk_ends = _running_sum(chunks)
     keys = _test_depth((*mesh, box, pair_ends, chunk_ends), sizes, constants, (batch, height, width))
-    # The low word is the face's complement, or 0 where no face was seen, whose complement is -1.
-    return lax.bitcast_convert_type(~keys[..., 0], jnp.int32)
+    # The low word is the complement of face and side, or 0 where no face was seen, whose complement is -1.
+    face_index = lax.bitcast_convert_type(~keys[..., 0], jnp.int32)
+    return jnp.where(face_index == -1, -1, face_index & ~BACK.value)
 
 
 def _set_up(mesh, sizes, constants):
@@ -123,6 +127,13 @@ class Vertex(NamedTuple):
     w: tl.tensor
 
 
+class Corner(NamedTuple):
+    """A corner of a face in pixel space, with its clip-space z."""
+
+    point: Point
+    z: tl.tensor
+
+
 class Bounds(NamedTuple):
     """The smallest and the largest column and row of a face."""
 
@@ -144,7 +155,7 @@ class Pair(NamedTuple):
     columns: tl.tensor  # from the tile's first column to the end of the image; 0 in a pair that covers nothing
     rows: tl.tensor  # from the tile's first row to the end of the image
     first_pixel: tl.tensor  # index of the tile's first pixel in the batch of images
-    face: tl.tensor
+    face: tl.tensor  # with BACK where its back is seen
 
 
 @triton.jit
@@ -381,6 +392,31 @@ def _depth_range(z0, z1, z2, w0, w1, w2):
 
 
 @triton.jit
+def _swapped(swap, a, b):
+    """The corner b where `swap` is true, else a."""
+    point = Point(
+        tl.where(swap, b.point.x, a.point.x), tl.where(swap, b.point.y, a.point.y), tl.where(swap, b.point.w, a.point.w)
+    )
+    return Corner(point, tl.where(swap, b.z, a.z))
+
+
+@triton.jit
+def _ordered(a, b, turn):
+    """Two corners in the order of their positions, and the permutation's sign times `turn`."""
+    swap = precedes(b.point, a.point)
+    return _swapped(swap, a, b), _swapped(swap, b, a), tl.where(swap, -turn, turn)
+
+
+@triton.jit
+def _in_order(corner0, corner1, corner2):
+    """The corners of a face in the order of their positions, and the sign of the permutation."""
+    corner0, corner1, turn = _ordered(corner0, corner1, tl.zeros_like(corner0.z) + 1.0)
+    corner1, corner2, turn = _ordered(corner1, corner2, turn)
+    corner0, corner1, turn = _ordered(corner0, corner1, turn)
+    return corner0, corner1, corner2, turn
+
+
+@triton.jit
 def _times(factor, function):
     return Linear(factor * function.a, factor * function.b, factor * function.c)
 
@@ -395,17 +431,20 @@ def _set_up_pair(mesh, item, face, row, column, exists, height, width, CULL: tl.
     p0 = _to_pixel_space(vertex0, height, width)
     p1 = _to_pixel_space(vertex1, height, width)
     p2 = _to_pixel_space(vertex2, height, width)
+    corner0, corner1, corner2, turn = _in_order(Corner(p0, vertex0.z), Corner(p1, vertex1.z), Corner(p2, vertex2.z))
     # Relative to the tile, so that no digits are lost far from the image's corner.
-    scale = power_of_two_scale(p0, p1, p2)
+    scale = power_of_two_scale(corner0.point, corner1.point, corner2.point)
     x, y = column.to(tl.float32), row.to(tl.float32)
-    p0, p1, p2 = relative_to(p0, x, y, scale), relative_to(p1, x, y, scale), relative_to(p2, x, y, scale)
-    z0, z1, z2 = vertex0.z * scale, vertex1.z * scale, vertex2.z * scale
+    p0, p1 = relative_to(corner0.point, x, y, scale), relative_to(corner1.point, x, y, scale)
+    p2 = relative_to(corner2.point, x, y, scale)
+    z0, z1, z2 = corner0.z * scale, corner1.z * scale, corner2.z * scale
 
-    edge0, edge1, edge2 = edge_function(p1, p2, v1 > v2), edge_function(p2, p0, v2 > v0), edge_function(p0, p1, v0 > v1)
+    # Positive inside of a front face: rows grow downwards, so a counter-clockwise face is clockwise here.
+    edge0, edge1, edge2 = _times(-1.0, cross(p1, p2)), cross(p0, p2), _times(-1.0, cross(p0, p1))
     det = edge0.c * p0.w + edge1.c * p1.w + edge2.c * p2.w
     drawable = exists & is_finite(tl.div_rn(1.0, det)) & (det != 0)
     if CULL != 0:
-        drawable = drawable & (CULL * det > 0)
+        drawable = drawable & (CULL * turn * det > 0)
     depth = _combine(edge0, edge1, edge2, z0, z1, z2, tl.where(drawable, det, 1.0))
     # Without this range a sliver's plane, extrapolated by rounding errors, would win over its neighbours.
     nearest, farthest = _depth_range(z0, z1, z2, p0.w, p1.w, p2.w)
@@ -420,7 +459,8 @@ def _set_up_pair(mesh, item, face, row, column, exists, height, width, CULL: tl.
         tl.where(drawable, width - column, 0),
         height - row,
         (item.to(tl.int64) * height + row) * width + column,
-        face,
+        # Of faces at one depth those that are seen from the front come first.
+        tl.where(turn * det > 0, face, face | BACK),
     )
 
 
@@ -464,7 +504,7 @@ def _test_column(keys_ptr, pair, column, width, TILE: tl.constexpr):
         edges = minimum(edges, _value_at(pair.edge2, x, y))
         inside = (row < rows) & (edges >= 0) & (tl.abs(depth) <= 1)
         # The order of the complement's bits, as unsigned integers, is the reverse order of the numbers.
-        bits = depth.to(tl.int32, bitcast=True)
+        bits = tl.where(depth == 0, 0.0, depth).to(tl.int32, bitcast=True)
         bits = tl.where(bits < 0, bits, bits ^ 0x7FFFFFFF)
         key = (bits.to(tl.uint32, bitcast=True).to(tl.uint64) << 32) | low
         tl.atomic_max(pixel_ptr + row * width, key, mask=inside, sem="relaxed")

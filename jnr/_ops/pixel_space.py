@@ -31,20 +31,31 @@ def clip_cotangent(grad_x: jax.Array, grad_y: jax.Array, clip_positions: jax.Arr
     return jnp.stack([grad_x, grad_y, jnp.zeros_like(grad_x), grad_w], axis=-1)
 
 
-def edge_function(p: tuple, q: tuple, swap: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Coefficients `(a, b, c)` of `a x + b y + c`, positive on the inner side of edge p -> q of a front face.
+def cross(p: tuple, q: tuple) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The cross product of two points `(x, y, w)`: coefficients `(a, b, c)` of a function that is zero on their line.
 
-    `swap` is true where q comes before p in a fixed order of the vertices. The products are formed in that order and
-    the sign is applied after, so that both faces of a shared edge get the same numbers with opposite signs, also where
-    the compiler contracts a product and a sum. So no pixel on the edge is missed by both faces.
+    Faces that share an edge form it from the same points in the same order, see `in_order`. So they get the same
+    numbers, also where the compiler contracts a product and a sum, and no pixel on the edge is missed by both.
     """
-    (px, py, pw), (qx, qy, qw) = (
-        [jnp.where(swap, b, a) for a, b in zip(p, q, strict=True)],
-        [jnp.where(swap, a, b) for a, b in zip(p, q, strict=True)],
-    )
-    # Rows grow downwards, so a counter-clockwise face is clockwise here: hence -1 for p -> q.
-    sign = jnp.where(swap, 1.0, -1.0).astype(px.dtype)
-    return sign * (py * qw - pw * qy), sign * (pw * qx - px * qw), sign * (px * qy - py * qx)
+    (px, py, pw), (qx, qy, qw) = p, q
+    return py * qw - pw * qy, pw * qx - px * qw, px * qy - py * qx
+
+
+def in_order(corners: list[tuple]) -> tuple[list[tuple], jax.Array]:
+    """The three corners `(x, y, w, ...)` of faces in an order that their positions determine, and its sign.
+
+    The sign is 1 for an even permutation and -1 for an odd one. Faces with the same corners have the same result, but
+    for the sign, whichever way round they are listed.
+    """
+    sign = jnp.ones_like(corners[0][0])
+    for i, j in ((0, 1), (1, 2), (0, 1)):
+        (ax, ay, aw), (bx, by, bw) = corners[i][:3], corners[j][:3]
+        swap = (bx < ax) | ((bx == ax) & ((by < ay) | ((by == ay) & (bw < aw))))
+        first = tuple(jnp.where(swap, b, a) for a, b in zip(corners[i], corners[j], strict=True))
+        second = tuple(jnp.where(swap, a, b) for a, b in zip(corners[i], corners[j], strict=True))
+        corners = [first if k == i else second if k == j else corner for k, corner in enumerate(corners)]
+        sign = jnp.where(swap, -sign, sign)
+    return corners, sign
 
 
 @inline_jit()

@@ -89,6 +89,14 @@ def _padding():
     return clip, faces
 
 
+def _coincident():
+    """Faces listed three times, with their corners in other orders: every other one with vertices of its own."""
+    clip, faces = _soup(6, 7)
+    copies = [faces, faces[:, [1, 0, 2]], faces[:, [2, 0, 1]]]
+    moved = [np.where(np.arange(6)[:, None] % 2, copy + len(clip) * k, copy) for k, copy in enumerate(copies)]
+    return np.concatenate([clip, clip, clip]), np.concatenate(moved).astype(np.int32)
+
+
 SCENES = {
     "no_faces": (np.zeros((3, 4), np.float32), np.zeros((0, 3), np.int32), 8, 8),
     "one_pixel": (*_triangle([-1, -1, 0, 1], [1, -1, 0, 1], [0, 1, 0, 1]), 1, 1),
@@ -100,12 +108,13 @@ SCENES = {
     "near_plane": (*_near_plane(), 16, 24),
     "not_finite": (*_not_finite(), 16, 16),
     "padding": (*_padding(), 16, 16),
+    "coincident": (*_coincident(), 16, 16),
     "more_faces_than_a_block": (*_soup(150, 5, size=0.2), 20, 20),
 }
 NAMES = list(SCENES)
 
 
-def padded(scene, num_vertices=48, num_faces=64):
+def padded(scene, num_vertices=54, num_faces=64):
     """A scene padded to a common number of vertices and faces, so that plain JAX compiles once for many scenes."""
     clip, faces, *_ = SCENES[scene]
     faces = np.pad(faces, ((0, num_faces - len(faces)), (0, 0)), constant_values=-1)

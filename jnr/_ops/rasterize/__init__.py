@@ -90,8 +90,9 @@ def rasterize(
 ) -> Fragments:
     """Finds the nearest face at every pixel centre, and the point of the face that is seen.
 
-    A face covers its boundary. At equal depth the lowest face index wins, so the result does not depend on the order of
-    execution. A point is visible where `-w <= z <= w`, tested at each pixel, so faces may cross the near plane or reach
+    A face covers its boundary. At equal depth a face that is counter-clockwise in the image wins over one that is
+    clockwise, and then the lowest face index. So of a surface that is listed twice, once each way round, the side that
+    faces the camera is seen. Faces with the same corners have the same depth, whatever the order of the corners. A point is visible where `-w <= z <= w`, tested at each pixel, so faces may cross the near plane or reach
     behind the camera. Degenerate faces, faces with a corner that is not finite and padding faces (index -1) are not
     rendered.
 

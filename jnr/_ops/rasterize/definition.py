@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from jnr._ops.indexing import batch_offset, gather_in_bounds
-from jnr._ops.pixel_space import edge_function, pixel_space, power_of_two_scale
+from jnr._ops.pixel_space import cross, in_order, pixel_space, power_of_two_scale
 
 TILE = 8
 # Pairs evaluated at once. 512 pairs x 64 pixels x 8 bytes stay in the second-level cache.
@@ -21,6 +21,8 @@ BLOCK = 512
 GROUP = 8
 EMPTY = np.uint64(2**64 - 1)
 INT32_MAX = 2**31 - 1
+# The bit of a face's index that says that its back is seen.
+BACK = np.int32(-(2**31))
 
 
 def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width: int, cull: str | None) -> jax.Array:
@@ -64,9 +66,11 @@ def rasterize(clip_positions: jax.Array, faces: jax.Array, *, height: int, width
         )
 
     with jax.enable_x64(True):
-        # An empty pixel's low 32 bits are all ones, which is -1.
         face_index = image[:-1].astype(jnp.uint32)
-    face_index = lax.bitcast_convert_type(face_index, jnp.int32).reshape(*tiles, TILE, TILE).swapaxes(2, 3)
+    face_index = lax.bitcast_convert_type(face_index, jnp.int32)
+    # An empty pixel's low 32 bits are all ones, which is -1.
+    face_index = jnp.where(face_index == -1, -1, face_index & ~BACK)
+    face_index = face_index.reshape(*tiles, TILE, TILE).swapaxes(2, 3)
     return face_index.reshape(batch, tiles[1] * TILE, tiles[2] * TILE)[:, :height, :width]
 
 
@@ -177,13 +181,17 @@ def _draw(image, count, box, *, first_face, positions, faces, tiles, cull):
         corners = gather_in_bounds(flat_positions, jnp.where(valid[:, None], vertex, 0))
         corners, tile_y, tile_x = lax.optimization_barrier((corners, tile_y, tile_x))
 
-        coefficients, drawable = _pair_coefficients(corners, vertex, tile_y * TILE, tile_x * TILE, cull)
-        tile = jnp.where(valid & drawable, (item * tiles_y + tile_y) * tiles_x + tile_x, image.shape[0] - 1)
+        coefficients, side = _pair_coefficients(corners, tile_y * TILE, tile_x * TILE)
+        drawn = side != 0 if cull is None else side > 0 if cull == "back" else side < 0
+        tile = jnp.where(valid & drawn, (item * tiles_y + tile_y) * tiles_x + tile_x, image.shape[0] - 1)
+        # Of faces at one depth those that are seen from the front come first.
+        face = jnp.where(side > 0, face, face | BACK)
         coefficients, tile, face = lax.optimization_barrier((coefficients, tile, face))
         inside, depth = _pair_pixels(coefficients[..., None], columns, lines)
+        low = lax.bitcast_convert_type(face, jnp.uint32)[:, None]
         with jax.enable_x64(True):
-            # Depth in the high half, face in the low half: the minimum is the nearest, then the lowest face.
-            key = (_sortable(depth).astype(jnp.uint64) << np.uint64(32)) | face[:, None].astype(jnp.uint64)
+            # Depth in the high half, side and face in the low half: the minimum is the pixel's face.
+            key = (_sortable(depth).astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64)
             image = image.at[tile].min(jnp.where(inside, key, EMPTY), mode="promise_in_bounds")
         return first_pair + BLOCK, image
 
@@ -206,28 +214,34 @@ def _owner(end, group_end, pair):
     return group * GROUP + sum((own[:, k] <= pair).astype(jnp.int32) for k in range(GROUP - 1))
 
 
-def _pair_coefficients(corners, vertex, origin_y, origin_x, cull):
-    """Three edges, depth plane and depth range of each pair, relative to the tile's first pixel."""
-    x, y, w, z = ([corners[:, k, i] for k in range(3)] for i in range(4))
-    scale = power_of_two_scale(*x, *y, *w)
-    w = [c * scale for c in w]
+def _pair_coefficients(corners, origin_y, origin_x):
+    """Three edges, depth plane and depth range of each pair, relative to the tile's first pixel, and the side seen.
+
+    The side is 1 for the front, -1 for the back and 0 for a pair that covers nothing. All else has the same bits
+    whichever way round the face is listed.
+    """
+    corners, turn = in_order([tuple(corners[:, k, i] for i in range(4)) for k in range(3)])
+    scale = power_of_two_scale(*(value for corner in corners for value in corner[:3]))
+    w = [corner[2] * scale for corner in corners]
+    z = [corner[3] * scale for corner in corners]
     # Relative to the tile, so that no digits are lost far from the image's corner.
-    x = [x[k] * scale - origin_x.astype(w[k].dtype) * w[k] for k in range(3)]
-    y = [y[k] * scale - origin_y.astype(w[k].dtype) * w[k] for k in range(3)]
-    corner = list(zip(x, y, w, strict=True))
-    edges = [edge_function(corner[i], corner[j], vertex[:, i] > vertex[:, j]) for i, j in ((1, 2), (2, 0), (0, 1))]
+    x = [corners[k][0] * scale - origin_x.astype(w[k].dtype) * w[k] for k in range(3)]
+    y = [corners[k][1] * scale - origin_y.astype(w[k].dtype) * w[k] for k in range(3)]
+    first, second, third = zip(x, y, w, strict=True)
+    # Positive inside of a front face: rows grow downwards, so a counter-clockwise face is clockwise here.
+    edges = [_negated(cross(second, third)), cross(first, third), _negated(cross(first, second))]
     det = sum(edges[k][2] * w[k] for k in range(3))
-    drawable = jnp.isfinite(1 / det) & (det != 0)
-    if cull is not None:
-        drawable &= (det > 0) if cull == "back" else (det < 0)
-    z = [c * scale for c in z]
+    facing = jnp.where(jnp.isfinite(1 / det), jnp.sign(det), 0)
     plane = [sum(edges[k][i] * z[k] for k in range(3)) / det for i in range(3)]
     # Without this range a sliver's plane, extrapolated by rounding errors, would win over its neighbours.
     in_front = _minimum(w) > 0
     ndc = [z[k] / jnp.where(in_front, w[k], 1) for k in range(3)]
     nearest, farthest = jnp.where(in_front, _minimum(ndc), -jnp.inf), jnp.where(in_front, _maximum(ndc), jnp.inf)
-    facing = jnp.sign(det)
-    return jnp.stack([*(facing * c for edge in edges for c in edge), *plane, nearest, farthest]), drawable
+    return jnp.stack([*(facing * c for edge in edges for c in edge), *plane, nearest, farthest]), facing * turn
+
+
+def _negated(values):
+    return tuple(-value for value in values)
 
 
 def _pair_pixels(coefficients, columns, lines):
@@ -239,8 +253,9 @@ def _pair_pixels(coefficients, columns, lines):
 
 
 def _sortable(depth):
-    """Bits of a float32 whose order as unsigned integers is the numeric order."""
-    bits = lax.bitcast_convert_type(depth.astype(jnp.float32), jnp.int32)
+    """Bits of a float32 whose order as unsigned integers is the numeric order; 0 and -0 are one number."""
+    depth = depth.astype(jnp.float32)
+    bits = lax.bitcast_convert_type(jnp.where(depth == 0, 0, depth), jnp.int32)
     bits = jnp.where(bits < 0, ~bits, bits ^ np.int32(-(2**31)))
     return lax.bitcast_convert_type(bits, jnp.uint32)
 
