@@ -298,7 +298,7 @@ def _stack_textures(textures, faces):
     )
 
 
-def _one_per_image(lists, name):
+def _one_per_image(lists, name) -> Any:
     """The entries of the longest list, which all lists must begin like; one name if all entries are the same."""
     # Missing images of a shorter list are never read, so they take the longest list's entries.
     longest = max(lists, key=len)
@@ -306,7 +306,7 @@ def _one_per_image(lists, name):
     return _shortened(longest)
 
 
-def _shortened(entries):
+def _shortened(entries) -> Any:
     return entries[0] if len(set(entries)) == 1 and isinstance(entries[0], str) else tuple(entries)
 
 
@@ -354,7 +354,7 @@ def _concatenate_textures(textures, faces):
         uv_faces=uv_faces,
         material=jnp.concatenate(materials) if first > 1 else None,
         wrap=_shortened(wraps),
-        alpha=None if alphas[0] is None else _shortened([alpha for own in alphas for alpha in own]),
+        alpha=None if alphas[0] is None else _shortened([alpha for own in alphas for alpha in own or ()]),
         alpha_cutoff=jnp.concatenate([_cutoffs(t, own) for t, own in zip(textures, images, strict=True)]),
         filter=textures[0].filter,
         border=textures[0].border,

@@ -23,7 +23,7 @@ from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
 from jnr._ops.visibility import Gradient, attach_gradient
 from jnr._shading import Lambert, Shader, Surface, face_sides, match_channels
-from jnr._textures import Textures, check_textures, is_vertex_colors, sample_textures
+from jnr._textures import Textures, check_textures, is_vertex_colors, sample_textures, split_opacity
 
 GradientName = Literal["edge_sweep", "opendr"]
 
@@ -33,12 +33,13 @@ class Rendering(NamedTuple):
 
     With antialiasing every field is the mean over the pixel's samples, background included. So a normal at a silhouette
     is shorter than 1, and a depth there lies between the mesh's and the camera's `far`. To exclude the background,
-    divide by
-    alpha: `(depth - far * (1 - alpha)) / alpha`.
+    divide by alpha: `(depth - far * (1 - alpha)) / alpha`. This formula needs an opaque texture, since opacity
+    multiplies alpha and not depth.
 
     Attributes:
         rgb: Colour over the background.
-        alpha: Coverage: the part of the pixel that the mesh covers, 0 or 1 without antialiasing.
+        alpha: Coverage: the part of the pixel that the mesh covers, 0 or 1 without antialiasing; times the opacity of
+            a texture with `UVTexture.alpha`.
         depth: Distance along the view axis, in world units; the camera's `far` on background.
         normals: Unit normals in world space, on the visible side of the face; zero on background.
         attributes: `render`'s attributes, interpolated, without channels if none were given; zero on background.
@@ -64,7 +65,7 @@ def render(
     camera: Camera | None = None,
     lights: Sequence[Light] | None = None,
     shader: Shader | None = None,
-    normals: Literal["flat", "smooth"] | Float[ArrayLike, "vertices 3"] = "flat",
+    normals: Literal["flat", "smooth"] | Float[ArrayLike, "vertices 3"] | Float[ArrayLike, "faces 3 3"] = "flat",
     attributes: Real[ArrayLike, "vertices attributes"] | Real[ArrayLike, "faces 3 attributes"] | None = None,
     image_size: int | tuple[int, int] = 256,
     background: ArrayLike | Sequence[float] | None = 0.0,
@@ -102,8 +103,8 @@ def render(
             right of the default camera; an empty sequence shows the texture unlit.
         shader: Computes colours from the visible surface: `Phong`, or a function of a `Surface`. None is `Lambert`, or
             the unlit texture if `lights` is empty.
-        normals: `"flat"`, `"smooth"` (`vertex_normals`), or normals of the vertices, of any length, on the side from
-            which faces are counter-clockwise.
+        normals: `"flat"`, `"smooth"` (`vertex_normals`), or normals per vertex or per corner, of any length, on the
+            side from which faces are counter-clockwise.
         attributes: Values to interpolate, for the shader and as an output.
         image_size: Height and width, or one int for both.
         background: Colour where there is no mesh: a number, one value per channel, or an image. None excludes the
@@ -114,8 +115,7 @@ def render(
         interior: Whether the derivative of colours through the barycentrics is added to `gradient`.
         eps: Option of `gradient="edge_sweep"`, see `edge_sweep`; None is its default.
         backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform. A gradient object with a backend of its
-        own
-            keeps it.
+            own keeps it.
 
     Returns:
         The rendering, row 0 at the top.
@@ -137,12 +137,13 @@ def render(
     vertices, faces, textures = samples.vertices, samples.faces, _textures_of(vertices, textures)
     lights, shader = check_lights(lights), _check_shader(shader)
     checked_textures = check_textures(textures, faces, vertices.shape[0])
-    normals = _check_normals(normals, vertices.shape[0])
+    normals = _check_normals(normals, vertices.shape[0], faces.shape[0])
     fragments, clip_positions = samples.fragments, samples.clip_positions
     if samples.gradient is not None and not interior:
         fragments = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
         clip_positions = lax.stop_gradient(clip_positions)
     albedo = sample_textures(checked_textures, faces, fragments, clip_positions, backend=backend)
+    albedo, opacity, kept = split_opacity(checked_textures, albedo, fragments)
     values = samples.interpolate(_check_attributes(attributes, vertices, faces, albedo.dtype), fragments)
     face_normal, normal = samples.normals(normals, fragments)
     if shader is None and not lights:
@@ -151,11 +152,21 @@ def render(
         color = samples.flat_lit(checked_textures, albedo, face_normal, lights, fragments)
     else:
         color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
+    if kept is not None:
+        samples.covered &= kept
+        color, normal, values = (jnp.where(kept, image, 0) for image in (color, normal, values))
+    alpha = samples.coverage()
+    if opacity is not None:
+        alpha, color = alpha * opacity.astype(alpha.dtype), color * opacity.astype(color.dtype)
     if background is not None and not _checks.is_zero(background):
-        color = jnp.where(samples.covered, color, samples.background(background, color))
-    images = samples.attach_gradient(color, samples.coverage(), normal, values)
+        behind = samples.background(background, color)
+        if opacity is None:
+            color = jnp.where(samples.covered, color, behind)
+        else:
+            color = color + (1 - alpha).astype(color.dtype) * behind
+    images = samples.attach_gradient(color, alpha, normal, values)
     rgb, alpha, normal, values = (samples.average(image) for image in images)
-    if background is None and samples.antialias > 1:
+    if background is None and (samples.antialias > 1 or opacity is not None):
         seen = alpha > 0
         rgb = jnp.where(seen, rgb / jnp.where(seen, alpha, 1).astype(rgb.dtype), 0)
     return Rendering(rgb, alpha[..., 0], samples.average(samples.depth())[..., 0], normal, values)
@@ -269,12 +280,15 @@ def _check_shader(shader: Shader | None) -> Shader | None:
     return shader
 
 
-def _check_normals(normals: Any, num_vertices: int) -> Any:
+def _check_normals(normals: Any, num_vertices: int, num_faces: int) -> Any:
     if isinstance(normals, str):
-        _checks.check_choice(normals, "normals", ("flat", "smooth"), others="an array (vertices, 3)")
+        _checks.check_choice(normals, "normals", ("flat", "smooth"), others="an array (vertices, 3) or (faces, 3, 3)")
         return normals
     normals = _checks.as_compute(normals, "normals")
-    _checks.check_shape(normals, "normals", num_vertices, 3)
+    if normals.shape not in ((num_vertices, 3), (num_faces, 3, 3)):
+        raise ValueError(
+            f"normals must have shape ({num_vertices}, 3), or ({num_faces}, 3, 3) per corner, got {normals.shape}."
+        )
     return normals
 
 

@@ -53,10 +53,11 @@ class UVTexture:
         border: Colour outside of the images for `"border"`: a scalar, or one value per channel.
         sizes: (height, width) of the part of each image that is used, which starts at its first row and column; None if
             all of it is. `jnr.stack` pads images to one size.
-        alpha: Makes the last of four channels opacity, which light does not multiply: `"blend"` mixes the colour with
-            the background, `"mask"` shows either the colour or the background; or one of these per image. With None
-            the fourth channel is a feature like the others.
-        alpha_cutoff: Opacity from which `"mask"` shows the colour: a scalar, or one value per image.
+        alpha: Makes the last of four channels opacity, which light does not multiply. `"blend"` mixes the colour with
+            the background; `"mask"` leaves the surface out where its opacity is below `alpha_cutoff`; a sequence has
+            one of these per image. With None all four channels are features. Only the nearest surface counts: what
+            lies behind a transparent one is not rendered.
+        alpha_cutoff: Opacity from which a `"mask"` keeps the surface: a scalar, or one value per image.
 
     Example:
         >>> checker = jnp.tile(jnp.eye(2), (4, 4))[..., None].repeat(3, axis=-1)
@@ -349,24 +350,29 @@ def _sample_level(checked, pyramid, mask, uv, material, row, *, nearest, backend
     first, stride, height, width = (
         _of(column, row) for column in (pyramid.first, pyramid.stride, pyramid.height, pyramid.width)
     )
-    wraps = checked.wraps
-    # Reduced to the first period: a coordinate a thousand copies away would have few digits left.
-    if len(set(wraps)) == 1 and wraps[0] in ("repeat", "mirror"):
-        period = 1 if wraps[0] == "repeat" else 2
-        uv = uv - period * lax.stop_gradient(jnp.floor(uv / period))
-    columns, rows = _neighbours(uv[..., 0], width, nearest), _neighbours(1 - uv[..., 1], height, nearest)
+    across, up = ([wrap if isinstance(wrap, str) else wrap[axis] for wrap in checked.wraps] for axis in range(2))
+    columns = _neighbours(_in_first_period(uv[..., 0], across), width, nearest)
+    rows = _neighbours(1 - _in_first_period(uv[..., 1], up), height, nearest)
     indices, weights, outside = [], [], jnp.zeros(uv.shape[:-1], uv.dtype)
     for row_index, row_weight in rows:
         for column_index, column_weight in columns:
-            i, inside_i = _wrapped(row_index, height, wraps, material)
-            j, inside_j = _wrapped(column_index, width, wraps, material)
+            i, inside_i = _wrapped(row_index, height, up, material)
+            j, inside_j = _wrapped(column_index, width, across, material)
             inside, weight = inside_i & inside_j, row_weight * column_weight
             indices.append(jnp.where(mask & inside, first + i * stride + j, -1))
             weights.append(weight)
             outside = outside + jnp.where(inside, 0, weight)
     indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
     color = weighted_gather(pyramid.texels, weights, indices, backend=backend)
-    return color + outside[..., None].astype(color.dtype) * checked.border if "border" in wraps else color
+    return color + outside[..., None].astype(color.dtype) * checked.border if "border" in (*across, *up) else color
+
+
+def _in_first_period(x, wraps):
+    """The coordinate without whole periods: a thousand copies away it would have few digits left."""
+    if len(set(wraps)) > 1 or wraps[0] not in ("repeat", "mirror"):
+        return x
+    period = 1 if wraps[0] == "repeat" else 2
+    return x - period * lax.stop_gradient(jnp.floor(x / period))
 
 
 def _neighbours(x, n, nearest):
@@ -505,6 +511,30 @@ def sample_textures(
     return _sample_cubes(textures, fragments, backend=backend)
 
 
+def split_opacity(
+    textures: Array | CheckedUV | None, color: Float[Array, "height width channels"], fragments: Fragments
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """Splits sampled colours into colour, opacity and where the surface is kept.
+
+    Opacity and `kept` are `(height, width, 1)`. Opacity is None if the textures have none; `kept` is None if no image
+    is a mask, and False where a mask's opacity is below its cutoff. There a surface is as if it were not there.
+    """
+    if not isinstance(textures, CheckedUV) or textures.alphas is None:
+        return color, None, None
+    color, opacity = color[..., :3], color[..., 3:]
+    if "mask" not in textures.alphas:
+        return color, opacity, None
+    is_mask, cutoff = jnp.asarray([alpha == "mask" for alpha in textures.alphas]), textures.alpha_cutoff
+    count = len(textures.images)
+    cutoff = jnp.broadcast_to(cutoff, (count,)).astype(opacity.dtype)
+    if textures.material is None:
+        is_mask, cutoff = is_mask[0], cutoff[0]
+    else:
+        material = gather_in_bounds(textures.material, jnp.maximum(fragments.face_index, 0))[..., None]
+        is_mask, cutoff = gather_in_bounds(is_mask, material), gather_in_bounds(cutoff, material)
+    return color, jnp.where(is_mask, 1, opacity), ~is_mask | (opacity >= cutoff)
+
+
 def uv_to_cubes(
     texture: UVTexture, faces: Int[ArrayLike, "faces 3"], size: int = 4, *, num_vertices: int | None = None
 ) -> Float[Array, "faces size size size channels"]:
@@ -512,7 +542,7 @@ def uv_to_cubes(
 
     Texel (i, j, k) of a face's cube has the colour of the point with weights (i, j, k) / (i + j + k), which is the
     closest point of the visible part of the cube; texel (0, 0, 0) has the colour of the centre. Detail finer than the
-    cube is lost. Trilinear textures are sampled at their finest level.
+    cube is lost. Trilinear textures are sampled at their finest level. Opacity is left out, see `UVTexture.alpha`.
 
     Gradients: reach the texture's images and coordinates.
 
@@ -534,7 +564,8 @@ def uv_to_cubes(
     faces = _checks.as_faces(faces, num_vertices)
     checked = check_uv(texture, faces, num_vertices)
     if faces.shape[0] == 0 or checked.uv.shape[0] == 0:
-        return jnp.zeros((faces.shape[0], size, size, size, checked.images[0].shape[-1]), checked.images[0].dtype)
+        channels = checked.images[0].shape[-1] if checked.alphas is None else 3
+        return jnp.zeros((faces.shape[0], size, size, size, channels), checked.images[0].dtype)
     weights = np.moveaxis(np.indices((size, size, size)), 0, -1).reshape(-1, 3).astype(np.float32)
     weights[0] = 1
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -543,6 +574,7 @@ def uv_to_cubes(
     material = None if checked.material is None else jnp.broadcast_to(checked.material[:, None], uv.shape[:2])
     mask = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
     color = _sample(checked, mask, uv, material, None, nearest=checked.filter == "nearest")
+    color = color if checked.alphas is None else color[..., :3]
     return color.reshape(faces.shape[0], size, size, size, -1)
 
 

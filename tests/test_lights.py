@@ -354,7 +354,7 @@ INVALID = {
     "normals_shape": (
         lambda: {"normals": np.zeros((3, 3))},
         ValueError,
-        r"normals must have shape \(642, 3\), got \(3, 3\)\.",
+        r"normals must have shape \(642, 3\), or \(1280, 3, 3\) per corner, got \(3, 3\)\.",
     ),
     "attributes": (
         lambda: {"attributes": np.zeros(642)},

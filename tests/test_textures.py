@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,11 @@ def random_image(height, width, seed=0, dtype: type[np.floating] = np.float32):
 
 def texel(image, row, column, wrap):
     """One texel, inside or outside the image."""
-    height, width = image.shape[:2]
-    if wrap == "border" and not (0 <= row < height and 0 <= column < width):
-        return np.array(BORDER)
+    across, up = (wrap, wrap) if isinstance(wrap, str) else wrap
     index = []
-    for i, n in ((row, height), (column, width)):
+    for i, n, wrap in ((row, image.shape[0], up), (column, image.shape[1], across)):
+        if wrap == "border" and not 0 <= i < n:
+            return np.array(BORDER)
         if wrap == "repeat":
             i = i % n
         elif wrap == "mirror":
@@ -85,16 +86,18 @@ def corner_fragments(uv):
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 3), (1, 1), (1, 7)], ids=str)
-@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("wrap", [*WRAPS, ("repeat", "clamp"), ("border", "mirror")], ids=str)
 @pytest.mark.parametrize("sampler", [nearest, bilinear])
-def test_texture_equals_the_direct_sampler(sampler, wrap, size):
+def test_texture_equals_the_direct_sampler(sampler, wrap: Any, size):
     image = random_image(*size)
     # Points outside the image on every side, and near two of its corners.
     uv = np.concatenate([np.random.default_rng(1).uniform(-2.5, 3.5, (200, 2)), [[0.01, 0.01], [0.99, 0.99]]])
     uv = uv.astype(np.float32)
     table, faces, fragments = corner_fragments(uv)
+    wrap = wrap if isinstance(wrap, str) else (wrap,)
     texture = jnr.UVTexture(image, table, wrap=wrap, filter=sampler.__name__, border=BORDER)
     found = sample_uv(texture, faces, fragments, jnp.zeros((len(table), 4)))[0]
+    wrap = wrap if isinstance(wrap, str) else wrap[0]
     expected = [sampler(image, u, v, wrap) for u, v in uv.astype(float)]
     # float32 coordinates of up to 3.5 times 7 texels are accurate to 2e-6 texels.
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -206,8 +209,7 @@ def test_each_material_has_its_image_and_its_wrap():
     material = np.arange(12) // 2 % 3
     uv = np.random.default_rng(0).uniform(-1, 2, (36, 2)).astype(np.float32)
     uv_faces = np.arange(36).reshape(12, 3)
-    wraps = ("mirror", "border", "clamp")
-    together = jnr.UVTexture(images, uv, uv_faces, material, wraps, "bilinear", BORDER)
+    wraps: Any = ("mirror", ("border", "repeat"), "clamp")
     camera = jnr.Camera(jnr.LookAt((1.5, 1.2, 2.0)))
     for kind in ("nearest", "bilinear", "trilinear"):
         together = jnr.UVTexture(images, uv, uv_faces, material, wraps, kind, BORDER)
@@ -215,7 +217,7 @@ def test_each_material_has_its_image_and_its_wrap():
         seen = np.asarray(jnr.rasterize(camera.clip_positions(cube.vertices), cube.faces, 40).face_index)
         shown = 0
         for k, image in enumerate(images):
-            alone = jnr.UVTexture(image, uv, uv_faces, wrap=wraps[k], filter=kind, border=BORDER)
+            alone = jnr.UVTexture(image, uv, uv_faces, wrap=(wraps[k],), filter=kind, border=BORDER)
             expected = jnr.render(*cube[:2], alone, camera=camera, image_size=40)
             mine = (seen >= 0) & (material[seen] == k)
             shown += mine.any()
@@ -431,6 +433,7 @@ def test_conversions_are_differentiable():
 PLANE = jnr.shapes.plane()
 UV = np.zeros((4, 2), np.float32)
 IMAGE = np.zeros((4, 4, 3), np.float32)
+RGBA = np.zeros((4, 4, 4), np.float32)
 INVALID = {
     "no_images": (lambda: jnr.UVTexture((), UV), r"images must hold at least one image, got none\."),
     "gray_image": (lambda: jnr.UVTexture(IMAGE[..., 0], UV), r"images must have shape \(rows, columns, channels\)"),
@@ -471,7 +474,27 @@ INVALID = {
     "wrap": (lambda: jnr.UVTexture(IMAGE, UV, wrap="REPEAT"), r"wrap must be one of 'repeat', .*, got 'REPEAT'\."),  # pyright: ignore[reportArgumentType]: wrong on purpose
     "wraps": (
         lambda: jnr.UVTexture(IMAGE, UV, wrap=("clamp", "clamp")),
-        r"wrap must be one name or one for each of the 1 images, got 2\.",
+        r"wrap must be one name or one for each of the 1 images, got \('clamp', 'clamp'\)\.",
+    ),
+    "wrap_pair": (
+        lambda: jnr.UVTexture(IMAGE, UV, wrap=(("clamp", "round"),)),  # pyright: ignore[reportArgumentType]: wrong on purpose
+        r"wrap must be one of 'repeat', .* or a pair of these, got 'round'\.",
+    ),
+    "alpha": (
+        lambda: jnr.UVTexture(RGBA, UV, alpha="opaque"),  # pyright: ignore[reportArgumentType]: wrong on purpose
+        r"alpha must be one of 'blend', 'mask' or None, got 'opaque'\.",
+    ),
+    "alpha_of_three_channels": (
+        lambda: jnr.UVTexture(IMAGE, UV, alpha="blend"),
+        r"alpha must be None unless images have 4 channels, got 'blend' and \(4, 4, 3\)\.",
+    ),
+    "alphas": (
+        lambda: jnr.UVTexture(RGBA, UV, alpha=("blend", "mask")),
+        r"alpha must be one name or one for each of the 1 images, got \('blend', 'mask'\)\.",
+    ),
+    "alpha_cutoff": (
+        lambda: jnr.UVTexture(RGBA, UV, alpha="mask", alpha_cutoff=(0.5, 0.5)),
+        r"alpha_cutoff must be a number or have one value for each of the 1 images, got shape \(2,\)\.",
     ),
     "filter": (
         lambda: jnr.UVTexture(IMAGE, UV, filter="linear"),  # pyright: ignore[reportArgumentType]: wrong on purpose

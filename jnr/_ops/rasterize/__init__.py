@@ -92,9 +92,9 @@ def rasterize(
 
     A face covers its boundary. At equal depth a face that is counter-clockwise in the image wins over one that is
     clockwise, and then the lowest face index. So of a surface that is listed twice, once each way round, the side that
-    faces the camera is seen. Faces with the same corners have the same depth, whatever the order of the corners. A point is visible where `-w <= z <= w`, tested at each pixel, so faces may cross the near plane or reach
-    behind the camera. Degenerate faces, faces with a corner that is not finite and padding faces (index -1) are not
-    rendered.
+    faces the camera is seen. Faces with the same corners have the same depth, whatever the order of the corners. A
+    point is visible where `-w <= z <= w`, tested at each pixel, so faces may cross the near plane or reach behind the
+    camera. Degenerate faces, faces with a corner that is not finite and padding faces (index -1) are not rendered.
 
     Gradients: `barycentric` and `clip_w` reach `clip_positions`, in forward and reverse mode, as if every pixel kept
     its face. `face_index` is a constant; `edge_sweep` and `opendr` carry gradients of visibility.
