@@ -220,7 +220,7 @@ def _pair_coefficients(corners, origin_y, origin_x):
     The side is 1 for the front, -1 for the back and 0 for a pair that covers nothing. All else has the same bits
     whichever way round the face is listed.
     """
-    corners, turn = in_order([tuple(corners[:, k, i] for i in range(4)) for k in range(3)])
+    corners, turn = lax.optimization_barrier(in_order([tuple(corners[:, k, i] for i in range(4)) for k in range(3)]))
     scale = power_of_two_scale(*(value for corner in corners for value in corner[:3]))
     w = [corner[2] * scale for corner in corners]
     z = [corner[3] * scale for corner in corners]
