@@ -30,7 +30,7 @@ ANNOTATED = [
 def public_functions(module: ModuleType) -> Iterator[tuple[str, Callable]]:
     """Yields the public functions and classes of a module, and the public methods of the classes."""
     # A package's names come from its private modules; other modules' names are those they define.
-    reexports = hasattr(module, "__path__") or module.__name__ in ("jnr.gradients", f"{COMPAT}.chainer")
+    reexports = hasattr(module, "__path__") or module.__name__ == "jnr.gradients"
     for name, value in vars(module).items():
         home = getattr(value, "__module__", None) or ""
         public = callable(value) and not name.startswith("_")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jnr.compat.neural_renderer._mesh import Mesh
+from jnr.compat.neural_renderer.mesh import Mesh
 
 if TYPE_CHECKING:
     from optax import GradientTransformation

@@ -1,95 +1,16 @@
-"""Neural Renderer's mesh files and its class for meshes that are optimized."""
+"""Neural Renderer's class for meshes that are optimized."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-import jnr
 from jnr import _checks
-from jnr._textures import Wrap
-
-WRAPS: dict[str, Wrap] = {
-    "REPEAT": "repeat",
-    "MIRRORED_REPEAT": "mirror",
-    "CLAMP_TO_EDGE": "clamp",
-    "CLAMP_TO_BORDER": "border",
-}
-
-
-def load_obj(
-    filename_obj: str | os.PathLike,
-    normalization: bool = True,
-    texture_size: int = 4,
-    load_texture: bool = False,
-    texture_wrapping: str = "REPEAT",
-    use_bilinear: bool = True,
-) -> Any:
-    """Loads an OBJ file.
-
-    Args:
-        filename_obj: The file.
-        normalization: Whether the mesh is centred and scaled to [-1, 1] along its longest side.
-        texture_size: Texels along each side of a texture cube.
-        load_texture: Whether to read materials and images.
-        texture_wrapping: Continuation of images beyond their edges: `"REPEAT"`, `"MIRRORED_REPEAT"`, `"CLAMP_TO_EDGE"`
-            or `"CLAMP_TO_BORDER"`.
-        use_bilinear: Whether images are sampled bilinearly, else at the nearest texel.
-
-    Returns:
-        Vertices (vertices, 3) and int32 faces (faces, 3); with `load_texture` also texture cubes
-        (faces, t, t, t, 3). Faces without a material are grey (0.5).
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ImportError: If Pillow is needed and missing.
-        ValueError: If `texture_wrapping` is unknown or the file invalid, see `jnr.load`.
-    """
-    _checks.check_choice(texture_wrapping, "texture_wrapping", tuple(WRAPS))
-    mesh = jnr.load(filename_obj, wrap=WRAPS[texture_wrapping], textures=load_texture)
-    if normalization:
-        mesh = jnr.normalize(mesh)
-    if not load_texture:
-        return mesh.vertices, mesh.faces
-    texture = mesh.textures
-    if not isinstance(texture, jnr.UVTexture):
-        return mesh.vertices, mesh.faces, jnp.full((mesh.faces.shape[0], *(texture_size,) * 3, 3), 0.5)
-    if not use_bilinear:
-        texture = dataclasses.replace(texture, filter="nearest")
-    cubes = jnr.uv_to_cubes(texture, mesh.faces, texture_size)
-    # Neural Renderer has no transparency: alpha is dropped.
-    return mesh.vertices, mesh.faces, cubes[..., :3]
-
-
-def save_obj(
-    filename: str | os.PathLike,
-    vertices: Float[ArrayLike, "vertices 3"],
-    faces: Int[ArrayLike, "faces 3"],
-    textures: Float[ArrayLike, "faces t t t 3"] | None = None,
-) -> None:
-    """Writes an OBJ file; with textures also an MTL file and a PNG file with 16 x 16 texels per face.
-
-    Args:
-        filename: The file, ending in .obj.
-        vertices: Positions.
-        faces: Vertex indices of each face.
-        textures: Texture cubes, or None.
-
-    Raises:
-        ImportError: If there are textures and Pillow is missing.
-        ValueError: If `filename` does not end in .obj, a shape is wrong or a number not finite.
-    """
-    if Path(filename).suffix.lower() != ".obj":
-        raise ValueError(f"filename must end in .obj, got {str(filename)!r}.")
-    # `save` converts them.
-    jnr.save(filename, jnr.Mesh(vertices, faces, textures))  # pyright: ignore[reportArgumentType]
+from jnr.compat.neural_renderer.load_obj import load_obj
 
 
 @jax.tree_util.register_pytree_node_class
@@ -139,6 +60,21 @@ class Mesh:
         self.textures = _checks.as_float(textures, "textures")
         _checks.check_shape(self.textures, "textures", len(self.faces), "t", "t", "t", "channels")
         self.lr_vertices = self.lr_textures = 1.0
+
+    @property
+    def num_vertices(self) -> int:
+        """Number of vertices."""
+        return self.vertices.shape[0]
+
+    @property
+    def num_faces(self) -> int:
+        """Number of faces."""
+        return self.faces.shape[0]
+
+    @property
+    def texture_size(self) -> int:
+        """Texels along each side of a texture cube."""
+        return self.textures.shape[1]
 
     @classmethod
     def fromobj(

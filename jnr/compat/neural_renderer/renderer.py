@@ -13,12 +13,11 @@ from jaxtyping import Array, ArrayLike, Float, Int
 import jnr
 from jnr import _checks
 from jnr.compat.neural_renderer._batch import as_faces, as_textures, as_vertices, over_batch
-from jnr.compat.neural_renderer._functions import calibrated, calibration
-from jnr.compat.neural_renderer._rasterize import ScreenSpacePerspective
+from jnr.compat.neural_renderer._cameras import ScreenSpacePerspective, calibrated, calibration, camera_space
 
-Vertices = Float[ArrayLike, "batch vertices 3"]
-Faces = Int[ArrayLike, "batch faces 3"]
-Textures = Float[ArrayLike, "batch faces t t t channels"] | None
+Vertices = Float[ArrayLike, "#batch vertices 3"]
+Faces = Int[ArrayLike, "#batch faces 3"]
+Textures = Float[ArrayLike, "#batch faces t t t channels"] | None
 Matrices = Float[ArrayLike, "3 3"] | Float[ArrayLike, "#batch 3 3"] | None
 Vectors = Float[ArrayLike, " _"] | Float[ArrayLike, "#batch _"] | Float[ArrayLike, "#batch 1 _"] | None
 Images = Float[Array, "batch height width"]
@@ -26,6 +25,9 @@ RGB = Float[Array, "batch channels height width"]
 
 Mode = Literal["rgb", "silhouettes", "depth"]
 CAMERA_MODES = ("projection", "look", "look_at")
+LIGHT = ("light_color_ambient", "light_color_directional", "light_direction")
+# The attributes that place the camera.
+POSES = {"look_at": ("eye",), "look": ("eye", "camera_direction")}
 
 
 class Renderer:
@@ -33,8 +35,9 @@ class Renderer:
 
     Attributes can be set at any time. A function under `jax.jit` uses the values of its trace, so set attributes that
     change inside the function. `eye`, `camera_direction`, `background_color`, colours and direction of the light, `K`,
-    `R`, `t` and `dist_coeffs` are shared by the batch or have one value per batch item. These attributes may be traced,
-    as may `near`, `far`, `viewing_angle` and the intensities of the light.
+    `R`, `t` and `dist_coeffs` are shared by the batch or have one value per batch item; a batch of one mesh is rendered
+    with each of their values. These attributes may be traced, as may `orig_size`, `near`, `far`, `viewing_angle` and
+    the intensities of the light.
 
     Gradients: those of `jnr.render`, to the arguments and to every attribute that may be traced.
 
@@ -44,8 +47,9 @@ class Renderer:
         background_color: One value per channel, (channels,) or (batch, channels).
         fill_back: Whether both sides of faces are rendered; if False, faces that are clockwise in the image are culled.
         camera_mode: `"projection"` (K, R, t, dist_coeffs, orig_size), `"look_at"` (from `eye` to the origin) or
-            `"look"` (from `eye` along `camera_direction`).
-        K: Calibration matrix in pixels of an image of `orig_size`, (3, 3) or (batch, 3, 3).
+            `"look"` (from `eye` along `camera_direction`). As an attribute also `"none"`: vertices are in the space of
+            `rasterize`.
+        K: Calibration matrix in pixels of an image of `orig_size`, (3, 3) or (batch, 3, 3), see `projection`.
         R: Rotation from world to camera, in OpenCV's axes, (3, 3) or (batch, 3, 3).
         t: World origin in camera coordinates, (3,), (batch, 3) or (batch, 1, 3).
         dist_coeffs: k1, k2, p1, p2, k3 of OpenCV's distortion model, (5,) or (batch, 5); zeros by default.
@@ -116,9 +120,13 @@ class Renderer:
         self.light_direction = light_direction
         self.rasterizer_eps = 1e-3
         self.silhouettes_eps = 1e-4
-        self._check_camera_mode()
+        _checks.check_choice(camera_mode, "camera_mode", CAMERA_MODES)
 
-    def __call__(
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls `forward`, which describes the arguments."""
+        return self.forward(*args, **kwargs)
+
+    def forward(
         self,
         vertices: Vertices,
         faces: Faces,
@@ -158,8 +166,6 @@ class Renderer:
             return self.render_depth(vertices, faces, *camera)
         return (self.render if mode is None else self.render_rgb)(vertices, faces, textures, *camera)
 
-    forward = __call__
-
     def render(
         self,
         vertices: Vertices,
@@ -171,7 +177,7 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> Any:
-        """Returns RGB (batch, channels, height, width), depth and alpha (batch, height, width); see `__call__`."""
+        """Returns RGB (batch, channels, height, width), depth and alpha (batch, height, width); see `forward`."""
         rendering = self._rendering(vertices, faces, textures, (K, R, t, dist_coeffs, orig_size))
         return jnp.moveaxis(rendering.rgb, -1, 1), rendering.depth, rendering.alpha
 
@@ -186,7 +192,7 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> RGB:
-        """Returns RGB (batch, channels, height, width); see `__call__`."""
+        """Returns RGB (batch, channels, height, width); see `forward`."""
         rendering = self._rendering(vertices, faces, textures, (K, R, t, dist_coeffs, orig_size))
         return jnp.moveaxis(rendering.rgb, -1, 1)
 
@@ -200,7 +206,7 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> Images:
-        """Returns alpha (batch, height, width), with the edge sweep of `silhouettes_eps`; see `__call__`."""
+        """Returns alpha (batch, height, width), with the edge sweep of `silhouettes_eps`; see `forward`."""
 
         def one(vertices, faces, **settings):
             return jnr.render_silhouette(vertices, faces, eps=self.silhouettes_eps, **self._options(settings))
@@ -217,7 +223,7 @@ class Renderer:
         dist_coeffs: Vectors = None,
         orig_size: int | None = None,
     ) -> Images:
-        """Returns depth (batch, height, width), `far` in the background; see `__call__`."""
+        """Returns depth (batch, height, width), `far` in the background; see `forward`."""
 
         def one(vertices, faces, **settings):
             return jnr.render_depth(vertices, faces, **self._options(settings))
@@ -226,43 +232,37 @@ class Renderer:
 
     def _rendering(self, vertices, faces, textures, camera) -> jnr.Rendering:
         def one(vertices, faces, textures, background_color, **settings):
+            light = {name: settings.pop(name) for name in LIGHT}
             options = self._options(settings)
             return jnr.render(
                 vertices,
                 faces,
                 textures,
-                lights=self._lights(options["camera"], settings),
+                lights=self._lights(options["camera"], **light),
                 background=background_color,
                 eps=self.rasterizer_eps,
                 **options,
             )
 
-        return self._over_batch(
-            one,
-            vertices,
-            faces,
-            camera,
-            (textures,),
-            background_color=(self.background_color, 1),
-            light_color_ambient=(self.light_color_ambient, 1),
-            light_color_directional=(self.light_color_directional, 1),
-            light_direction=(self.light_direction, 1),
-        )
+        names = ("background_color", *LIGHT)
+        settings = {name: (getattr(self, name), 1) for name in names}
+        return self._over_batch(one, vertices, faces, camera, (textures,), **settings)
 
     def _over_batch(self, one, vertices, faces, camera, textures=(), **settings):
         """Maps `one` over the batch; entries of `camera` that are not None replace the attributes."""
-        self._check_camera_mode()
         vertices = as_vertices(vertices)
         faces = as_faces(faces, vertices)
         textures = [as_textures(value, faces) for value in textures]
-        given = zip(camera, (self.K, self.R, self.t, self.dist_coeffs, self.orig_size), strict=True)
-        *arrays, orig_size = (attribute if value is None else value for value, attribute in given)
-        settings |= {"eye": (self.eye, 1), "camera_direction": (self.camera_direction, 1)} | calibration(*arrays)
+        return over_batch(one, vertices, faces, *textures, **settings, **self._camera_settings(camera))
 
-        def one_of_size(*item, **settings):
-            return one(*item, orig_size=orig_size, **settings)
-
-        return over_batch(one_of_size, vertices, faces, *textures, **settings)
+    def _camera_settings(self, camera) -> dict[str, tuple]:
+        """Returns what the camera's mode needs, as settings of `over_batch`."""
+        mode = self._mode()
+        if mode == "projection":
+            attributes = self.K, self.R, self.t, self.dist_coeffs, self.orig_size
+            given = zip(camera, attributes, strict=True)
+            return calibration(*(attribute if value is None else value for value, attribute in given))
+        return {name: (getattr(self, name), 1) for name in POSES.get(mode, ())}
 
     def _options(self, settings) -> dict[str, Any]:
         """Returns the options that all rendering functions of jnr share, for one batch item."""
@@ -274,33 +274,36 @@ class Renderer:
         }
 
     def _camera(self, settings) -> jnr.Camera:
-        if self.camera_mode == "projection":
-            names = ("K", "R", "t", "dist_coeffs", "orig_size")
-            return calibrated(*(settings[name] for name in names), near=self.near, far=self.far)
-        if self.camera_mode == "look_at":
+        mode = self._mode()
+        if mode == "projection":
+            return calibrated(**settings, near=self.near, far=self.far)
+        if mode == "look_at":
             pose = jnr.LookAt(settings["eye"], handedness="left")
-        else:
+        elif mode == "look":
             pose = jnr.LookAlong(settings["eye"], settings["camera_direction"], handedness="left")
+        else:
+            pose = camera_space()
         return jnr.Camera(pose, self._projection())
 
     def _projection(self) -> jnr.Perspective:
-        if not self.perspective:
-            return ScreenSpacePerspective(90.0, self.near, self.far)
-        return jnr.Perspective(2 * self.viewing_angle, self.near, self.far)
+        if self.perspective and self._mode() != "none":
+            return jnr.Perspective(2 * self.viewing_angle, self.near, self.far)
+        return ScreenSpacePerspective(90.0, self.near, self.far)
 
-    def _lights(self, camera, settings) -> tuple[jnr.AmbientLight, jnr.DirectionalLight]:
+    def _lights(
+        self, camera, light_color_ambient, light_color_directional, light_direction
+    ) -> tuple[jnr.AmbientLight, jnr.DirectionalLight]:
         # The originals' normals point to the viewer in mirrored images and away from the viewer in others.
         matrix = lax.stop_gradient(camera.clip_from_world())
         side = jnp.where(jnp.linalg.det(matrix[:3, :3]) > 0, 1, -1)
-        direction = _checks.as_compute(settings["light_direction"], "light_direction")
+        direction = _checks.as_compute(light_direction, "light_direction")
+        direction = direction * side.astype(direction.dtype)
         return (
-            jnr.AmbientLight(self.light_intensity_ambient, settings["light_color_ambient"]),
-            jnr.DirectionalLight(
-                self.light_intensity_directional,
-                settings["light_color_directional"],
-                direction * side.astype(direction.dtype),
-            ),
+            jnr.AmbientLight(self.light_intensity_ambient, light_color_ambient),
+            jnr.DirectionalLight(self.light_intensity_directional, light_color_directional, direction),
         )
 
-    def _check_camera_mode(self):
-        _checks.check_choice(self.camera_mode, "camera_mode", CAMERA_MODES)
+    def _mode(self) -> str:
+        """Returns `camera_mode`, which may have been set to another name since construction."""
+        _checks.check_choice(self.camera_mode, "camera_mode", (*CAMERA_MODES, "none"))
+        return self.camera_mode
