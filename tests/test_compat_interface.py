@@ -73,23 +73,24 @@ def test_mesh_knows_its_sizes():
     assert nr.Mesh(*BALL[:2], jnp.zeros((80, 2, 2, 2, 3))).texture_size == 2
 
 
-@pytest.mark.parametrize("returned", [(True, True, True), (True, False, False), (False, True, True)])
+@pytest.mark.parametrize("returned", [(True, True, False), (False, True, True)])
 def test_rasterizer_class_returns_its_images_from_bottom_to_top(returned):
     corners = nr.vertices_to_faces(nr.perspective(nr.look_at(ONE[0] + jnp.array([0.2, 0.4, 0]), [0, 0, -3])), ONE[1])
     corners = corners[:, :, ::-1]  # counter-clockwise in mirrored images
     textures = jax.random.uniform(jax.random.key(0), (1, 80, 2, 2, 2, 3)) if returned[0] else None
-    options = {"near": 0.5, "far": 50, "eps": 1e-3, "background_color": (0.1, 0.2, 0.3) if returned[0] else None}
+    # The planes cut the ball, whose depths are 2 to 4.
+    options = {"near": 2.1, "far": 2.7, "eps": 1e-3, "background_color": (0.1, 0.2, 0.3) if returned[0] else None}
     draw = nr.Rasterize(16, *options.values(), *returned)
-    images = jax.jit(lambda *mesh: (draw(*mesh), draw.forward(*mesh)))(corners, textures)
+    images = jax.jit(draw)(corners, textures)
     options["background_color"] = (0.1, 0.2, 0.3)
     expected: dict[str, Any] = nr.rasterize_rgbad(corners, textures, 16, False, **options)
     assert 50 < np.sum(expected["alpha"]) < 200
-    for found in images:
-        assert [image is not None for image in found] == [*returned]
-        for name, image in zip(("rgb", "alpha", "depth"), found, strict=True):
-            if image is not None:
-                image = np.moveaxis(image, -1, 1) if name == "rgb" else image
-                np.testing.assert_allclose(image[..., ::-1, :], expected[name], atol=1e-6)
+    assert [image is not None for image in images] == [*returned]
+    for name, image in zip(("rgb", "alpha", "depth"), images, strict=True):
+        if image is not None:
+            image = np.moveaxis(image, -1, 1) if name == "rgb" else image
+            np.testing.assert_allclose(image[..., ::-1, :], expected[name], atol=1e-6)
+    assert nr.Rasterize.forward is nr.Rasterize.__call__
 
 
 def test_overridden_forward_is_called():
@@ -99,6 +100,17 @@ def test_overridden_forward_is_called():
 
     renderer = Gray(image_size=8, camera_mode="look_at")
     assert renderer(*ONE).shape == (1, 8, 8)
+
+
+def test_alpha_of_an_image_is_no_channel_of_the_cubes(tmp_path):
+    pil = pytest.importorskip("PIL.Image", reason="textures need the io extra")
+    texels = np.array([[[255, 0, 0, 255]], [[0, 255, 0, 255]]], np.uint8)
+    pil.fromarray(texels).save(tmp_path / "a.png")
+    (tmp_path / "a.mtl").write_text("newmtl a\nmap_Kd a.png\n")
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0.5 0.25\nvt 0.5 0.25\nvt 0.5 0.75\n"
+    (tmp_path / "a.obj").write_text(f"mtllib a.mtl\n{corners}usemtl a\nf 1/1 2/2 3/3\n")
+    cubes = nr.load_obj(tmp_path / "a.obj", texture_size=2, load_texture=True)[2]
+    np.testing.assert_allclose([cubes[0, 1, 0, 0], cubes[0, 0, 0, 1]], [[0, 1, 0], [1, 0, 0]], atol=1e-6)
 
 
 # --- cameras
@@ -249,8 +261,10 @@ def test_any_matrix_is_a_calibration_alone_in_a_batch_and_traced(matrix):
     matrix = matrix.astype(np.float32)
     expected = np.stack([projected(item, matrix.astype(float), DISTORTION) for item in points])
     project = lambda matrix: nr.projection(points, matrix, *POSE, DISTORTION, 200)  # noqa: E731
-    for found in (project(matrix), project(np.stack([matrix] * 2)), jax.jit(project)(matrix)):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    for given in (matrix, matrix[None], np.stack([matrix] * 2)):
+        np.testing.assert_allclose(project(given), expected, rtol=1e-5, atol=1e-5)
+    found = jax.jit(project)(matrix)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @jax.jit
@@ -280,6 +294,12 @@ def test_distortion_with_a_coefficient_of_zero_is_not_left_out():
         coefficients[k] = 0
         found = nr.projection(points, CALIBRATION, *POSE, coefficients, 200)
         np.testing.assert_allclose(found[0], projected(points[0], CALIBRATION, coefficients), rtol=1e-5, atol=1e-5)
+
+
+def test_point_in_the_plane_of_the_camera_is_divided_by_eps():
+    point = np.array([[[0.4, 0.2, -4]]], np.float32)  # at (0.5, 0, 0) from the camera
+    found = nr.projection(point, CALIBRATION, *POSE, None, 200, eps=1e-3)
+    np.testing.assert_allclose(found[0, 0], (150 * 0.5 / 100 / 1e-3, 0, 0), rtol=1e-5, atol=1e-3)
 
 
 def test_size_of_the_calibrated_image_may_be_traced():

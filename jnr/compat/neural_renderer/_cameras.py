@@ -57,9 +57,10 @@ class Calibration:
         matrix = _checks.as_compute(self.K, "K")
         _checks.check_shape(matrix, "K", 3, 3)
         clip = self.lens.clip_from_camera(aspect)
-        x, y, z, w = clip
-        scale = 2 / _checks.as_compute(self.orig_size, "orig_size").astype(clip.dtype)
-        columns, rows = (a * x - b * y + c * w for a, b, c in matrix[:2].astype(clip.dtype) * scale)
+        dtype = np.promote_types(matrix.dtype, clip.dtype)
+        x, y, z, w = clip.astype(dtype)
+        scale = 2 / _checks.as_compute(self.orig_size, "orig_size").astype(dtype)
+        columns, rows = (a * x - b * y + c * w for a, b, c in matrix[:2].astype(dtype) * scale)
         return jnp.stack([columns - w, w - rows, z, w])
 
 
