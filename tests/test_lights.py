@@ -349,6 +349,17 @@ def test_light_of_a_users_class_is_rendered():
     np.testing.assert_allclose(np.asarray(rendering.rgb)[covered, 0], np.sum(normals * viewer, axis=1), atol=1e-5)
 
 
+def test_normals_per_corner_give_facets_or_smoothness():
+    corners = np.repeat(np.asarray(jnr.face_normals(*BALL[:2]))[:, None], 3, axis=1)
+    options = {**SMOOTH, "shader": jnr.Lambert()}
+    facets = jnr.render(*BALL[:2], **{**options, "normals": "flat"})
+    np.testing.assert_allclose(jnr.render(*BALL[:2], **{**options, "normals": corners}).rgb, facets.rgb, atol=1e-5)
+    smooth = np.asarray(BALL.vertices)[np.asarray(BALL.faces)]
+    expected = jnr.render(*BALL[:2], **options).rgb
+    np.testing.assert_allclose(jnr.render(*BALL[:2], **{**options, "normals": smooth}).rgb, expected, atol=1e-5)
+    assert np.abs(expected - facets.rgb).max() > 0.01
+
+
 INVALID = {
     "normals_name": (lambda: {"normals": "round"}, ValueError, r"normals must be one of 'flat', 'smooth' or an array"),
     "normals_shape": (

@@ -42,9 +42,11 @@ print([name for name in ("triton", "jax_triton", "trimesh", "optax", "torch") if
 
 
 def test_each_planted_fault_matches_one_place_of_its_file():
-    from mutations import FAULTS, TESTS
+    from faults import FAULTS, TESTS
 
-    assert {tests for *_, tests in FAULTS} == set(TESTS)
+    named = {tests for *_, tests in FAULTS}
+    assert named >= set(TESTS)
+    assert all((ROOT / tests.split()[0]).is_file() for tests in named - set(TESTS))
     for description, file, before, after, _ in FAULTS:
         assert (ROOT / file).read_text().count(before) == 1, (file, description)
         assert before != after
