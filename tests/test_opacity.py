@@ -101,7 +101,7 @@ def test_each_image_has_its_own_alpha_and_cutoff():
         UV,
         material=np.array([0, 1]),
         alpha=("mask", "mask", "blend"),
-        alpha_cutoff=(0.3, 0.6, 0),
+        alpha_cutoff=(0.3, 0.6, 0.9),
     )
     opaque_or_cut = np.unique(np.asarray(render(texture_of_three).alpha)[INSIDE])
     np.testing.assert_array_equal(opaque_or_cut, [0, 1])
@@ -136,6 +136,11 @@ def test_stacks_and_scenes_keep_opacity():
     batch = jnr.stack(meshes)
     alphas = jax.vmap(lambda mesh: render(mesh.textures, mesh).alpha)(batch)
     np.testing.assert_allclose(np.asarray(alphas)[:, INSIDE], np.repeat([[0.25], [0.75]], 16, axis=1), atol=1e-6)
+    masks = jnr.stack(
+        [PLANE._replace(textures=texture(0.4, alpha="mask", alpha_cutoff=cutoff)) for cutoff in (0.3, 0.5)]
+    )
+    kept = jax.vmap(lambda mesh: render(mesh.textures, mesh).alpha)(masks)
+    np.testing.assert_array_equal(np.asarray(kept)[:, 4, 4], [1, 0])
     opaque = PLANE._replace(vertices=PLANE.vertices + np.array([1.0, 0, 0]))
     opaque = opaque._replace(textures=jnr.UVTexture(np.ones((1, 1, 3), np.float32), UV, filter="nearest", wrap="clamp"))
     for others in ([opaque], [opaque._replace(textures=None)]):

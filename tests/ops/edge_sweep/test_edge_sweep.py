@@ -196,3 +196,34 @@ def test_kernels_run_inside_jit_vmap_and_grad(backend):
     assert np.abs(expected_grad).max() > 0
     # The camera's matrix products add rounding errors.
     np.testing.assert_allclose(grad, expected_grad, rtol=1e-3, atol=1e-3 * float(np.abs(expected_grad).max()))
+
+
+@NEEDS["cpu"]
+@pytest.mark.parametrize("corner", range(3))
+@pytest.mark.parametrize("index", [-1, 3, 2**31 - 1])
+def test_no_kernel_reads_a_vertex_out_of_range(corner, index):
+    clip, faces, *_ = SCENES["one_pixel"]
+    faces = faces.copy()
+    faces[0, corner] = index
+    face_index = np.zeros((1, 4, 4), np.int32)
+    image, cotangent = np.random.default_rng(0).normal(size=(2, 1, 4, 4, 1)).astype(np.float32)
+    out = run(image, cotangent, clip[None], faces[None], face_index, backend="cpu")
+    np.testing.assert_array_equal(out, np.zeros((1, 3, 4)))
+
+
+@NEEDS["cpu"]
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_color_that_is_not_a_number_is_in_every_gradient_that_depends_on_it(channels):
+    # Many short faces of one colour in each line, so that the C++ kernel lists the gains that they share.
+    clip, faces, height, width = SCENES["more_faces_than_a_block"]
+    face_index = rasterize(clip[None], faces[None], height=height, width=width, cull=None)
+    image = np.ones((1, height, width, channels), np.float32)
+    image[0, :, -1, -1] = image[0, -1, :, -1] = np.nan
+    cotangent = np.random.default_rng(0).uniform(0.5, 1, image.shape).astype(np.float32)
+    operands = image, cotangent, clip[None], faces[None], face_index
+    # Plain JAX adds fractions over a common denominator, so a few more of its sums are NaN.
+    allowed = np.isnan(np.asarray(reference(*operands, eps=1e-3)))
+    found = np.isnan(run(*operands, backend="cpu"))
+    assert 0.1 < allowed[..., :2].mean() < 1
+    assert not np.any(found & ~allowed)
+    assert found.sum() >= 0.95 * allowed.sum()

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from scenes import KERNELS, NAMES, SCENES, golden_soup, on
+from scenes import KERNELS, NAMES, NEEDS, SCENES, golden_soup, on
 
 import jnr
 from jnr._ops.rasterize import rasterize_p
@@ -185,3 +185,53 @@ def test_faces_equal_the_golden_data(backend, case):
         expected = data["face_index_map"]
     # Coordinates take a detour through clip space, so one pixel, or 0.05 % of them, may differ by rounding.
     assert (out != expected).sum() <= max(1, 5e-4 * expected.size)
+
+
+@pytest.mark.parametrize("backend", ["xla", *KERNELS])
+def test_zero_and_minus_zero_are_one_depth(backend):
+    clip = np.array([[-1, -1, 0, 1], [1, -1, 0, 1], [0, 1, 0, 1]] * 2, np.float32)
+    clip[3:, 2] = -0.0
+    out = run(clip[None], np.arange(6, dtype=np.int32).reshape(1, 2, 3), backend=backend, height=4, width=4, cull=None)
+    assert set(np.unique(out)) == {-1, 0}
+
+
+@pytest.mark.parametrize("backend", ["xla", on("cpu")])
+def test_depth_of_a_sliver_stays_between_the_depths_of_its_corners(backend):
+    # A nearer quad hides slivers, whose planes are determined by rounding errors. One edge of each passes through the
+    # centres of a row of pixels, and the third corner is barely off that row.
+    rng = np.random.default_rng(0)
+    count, size = 400, 64
+    x = rng.uniform(-0.9, 0.9, (count, 3, 1))
+    y = np.broadcast_to((2 * rng.integers(size, size=(count, 1, 1)) + 1) / size - 1, x.shape).copy()
+    y[:, 2] += rng.choice([-1, 1], (count, 1)) * rng.uniform(1e-7, 1e-6, (count, 1))
+    xy = np.concatenate([x, y], axis=-1)
+    z = rng.uniform(0.45, 0.55, (count, 3, 1))
+    slivers = np.concatenate([xy, z, np.ones_like(z)], axis=-1).reshape(-1, 4)
+    quad = np.array([[-1, -1, 0.4, 1], [1, -1, 0.4, 1], [1, 1, 0.4, 1], [-1, 1, 0.4, 1]])
+    clip = np.concatenate([slivers, quad])[None].astype(np.float32)
+    faces = np.arange(3 * count).reshape(-1, 3)
+    faces = np.concatenate(
+        [faces, [[3 * count, 3 * count + 1, 3 * count + 2], [3 * count, 3 * count + 2, 3 * count + 3]]]
+    )
+    options = {"backend": backend, "height": size, "width": size, "cull": None}
+    drawn = run(clip, faces[None, :count].astype(np.int32), **options)
+    assert (drawn >= 0).sum() > 20
+    assert run(clip, faces[None].astype(np.int32), **options).min() >= count
+
+
+@NEEDS["cpu"]
+def test_faces_smaller_than_a_pixel_leave_no_gap_where_edges_pass_through_pixel_centers():
+    # A third of a pixel per cell: every third column of edges passes through centres, but for the rounding of x / w.
+    size, cells = 256, 120
+    first, rng = 130, np.random.default_rng(0)
+    column, row = np.meshgrid(first + np.arange(cells + 1) / 3, first + np.arange(cells + 1) / 3 + 0.21)
+    w = rng.uniform(0.5, 2, column.shape)
+    x, y = (2 * column + 1) / size - 1, 1 - (2 * row + 1) / size
+    clip = np.stack([x * w, y * w, 0 * w, w], axis=-1).reshape(1, -1, 4).astype(np.float32)
+    corner = (np.arange(cells)[:, None] * (cells + 1) + np.arange(cells)).ravel()
+    lower = np.stack([corner, corner + cells + 1, corner + 1], axis=-1)
+    upper = np.stack([corner + 1, corner + cells + 1, corner + cells + 2], axis=-1)
+    faces = np.concatenate([lower, upper])[None].astype(np.int32)
+    out = run(clip, faces, backend="cpu", height=size, width=size, cull=None)[0]
+    inside = slice(first + 1, first + cells // 3)
+    assert (out[inside, inside] >= 0).all()
