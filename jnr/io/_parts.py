@@ -12,8 +12,11 @@ import numpy as np
 
 from jnr._extras import require as require
 
-# Limits for hostile files.
+# Limits for hostile files. Images have at most MAX_PIXELS pixels in all, and at most FREE_PIXELS plus PIXELS_PER_BYTE
+# for each byte of their files: photographs have 1 to 20 pixels per byte, an image of one colour up to 340.
 MAX_PIXELS = 2**27
+FREE_PIXELS = 2**25
+PIXELS_PER_BYTE = 64
 MAX_IMAGES = 4096
 # In characters; longer than any number in a mesh file. A NumPy array of bytes is as wide as its longest entry.
 MAX_NUMBER = 64
@@ -62,13 +65,13 @@ class Content(NamedTuple):
 class Files:
     """Access to the files that a mesh file names, and a record of what its reader leaves out.
 
-    Files are found only inside of `root`, and images have at most MAX_PIXELS pixels in total.
+    Files are found only inside of `root`, and the pixels of images are limited by the sizes of their files.
     """
 
     def __init__(self, folder: Path, root: Path | None = None):
         self.folder = folder.resolve()
         self.root = self.folder if root is None else root.resolve()
-        self.pixels = 0
+        self.pixels, self.image_bytes = 0, 0
         self.images: dict[Path, np.ndarray] = {}
         self.names: dict[Path, dict[str, Path]] = {}
         self.left_out: dict[str, None] = {}
@@ -147,16 +150,19 @@ class Files:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with pil.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGES) as image:
-                    self.count(image.width * image.height)
+                    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+                    self.count(image.width * image.height, size)
                     return _texels(image)
         except Exception as error:  # Pillow's decoders raise many types of exceptions on invalid data
             raise ValueError(f"the image {name} cannot be decoded: {error}") from error
 
-    def count(self, pixels: int) -> None:
-        """Adds to the number of pixels; raises ValueError when the total exceeds MAX_PIXELS."""
+    def count(self, pixels: int, size: int = 0) -> None:
+        """Adds to the pixels and bytes of image files; raises ValueError when there are too many pixels."""
         self.pixels += pixels
-        if self.pixels > MAX_PIXELS:
-            raise ValueError(f"images must have at most {MAX_PIXELS} pixels in all, got {self.pixels}")
+        self.image_bytes += size
+        limit = min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * self.image_bytes)
+        if self.pixels > limit:
+            raise ValueError(f"images must have at most {limit} pixels in all, got {self.pixels}")
 
 
 def _texels(image) -> np.ndarray:
@@ -165,7 +171,9 @@ def _texels(image) -> np.ndarray:
         return np.repeat(gray[..., None], 3, axis=-1)
     if image.mode == "F":
         raise ValueError("its texels are floating point numbers, not 8-bit or 16-bit integers")
-    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"), np.float32) / np.float32(255)
+    texels = np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"), np.float32)
+    texels /= np.float32(255)  # in place: images may take most of the memory
+    return texels
 
 
 def png(image: np.ndarray) -> bytes:
