@@ -81,10 +81,18 @@ def _scene(document, wrap, *, textures) -> Content:
     for slot, use in enumerate(scene.uses):
         slots.setdefault(use, []).append(slot)
     drawn: list[list[Part]] = [[] for _ in scene.uses]
+    is_moved = np.any(scene.matrices != np.eye(4), axis=(1, 2))
+    is_reversed = nodes.reversing(scene.matrices)
     for use, own in slots.items():
         joints = None if use.skin is None else scene.joints[use.skin]
         for part in primitives.parts(use, len(own)):
-            for slot, copy in zip(own, _copies(part, scene.matrices[own], joints), strict=True):
+            if joints is not None and part.joints is not None:
+                copies = [_skinned(part, joints)] * len(own)
+            elif is_moved[own].any():
+                copies = _placed(part, scene.matrices[own], is_reversed[own].tolist())
+            else:
+                copies = [part] * len(own)
+            for slot, copy in zip(own, copies, strict=True):
                 drawn[slot].append(copy)
     parts = list(itertools.chain(*drawn))
     if not parts:
@@ -107,17 +115,12 @@ def _record(document):
         document.files.leave_out("scenes other than the default")
 
 
-def _copies(part, matrices, joints) -> list[Part]:
-    """The part in the world, once per matrix."""
-    if joints is not None and part.joints is not None:
-        return [_skinned(part, joints)] * len(matrices)
-    if np.all(matrices == np.eye(4)):
-        return [part] * len(matrices)
-    vertices, back = nodes.moved(part.vertices, matrices), nodes.reversing(matrices)
+def _placed(part, matrices, is_reversed) -> list[Part]:
+    """The part in the world, once per matrix. A reflection reverses the orientation of faces."""
+    vertices = nodes.moved(part.vertices, matrices)
     normals = [None] * len(matrices) if part.normals is None else nodes.turned(part.normals, matrices)
-    # A reflection reverses the orientation of faces.
-    sides = [part, _reversed(part, slice(None)) if back.any() else part]
-    rows = zip(back.tolist(), vertices, normals, strict=True)
+    sides = [part, _reversed(part, slice(None)) if any(is_reversed) else part]
+    rows = zip(is_reversed, vertices, normals, strict=True)
     return [sides[side]._replace(vertices=own, normals=normal) for side, own, normal in rows]
 
 
@@ -170,6 +173,8 @@ def _concatenated(parts, primitives) -> Content:
 
 def _joined(faces, counts):
     """Faces of parts with numbers of vertices `counts` as faces of the whole."""
+    if len(faces) == 1:
+        return faces[0]
     first = np.cumsum([0, *counts[:-1]], dtype=np.int32)
     return np.concatenate(faces) + np.repeat(first, [len(own) for own in faces])[:, None]
 
@@ -179,13 +184,13 @@ def _normals(parts, vertices, faces):
     if not any(part.normals is not None for part in parts):
         return None
     if all(part.normals is not None for part in parts):
-        return np.concatenate([part.normals for part in parts]).astype(np.float32)
+        return nodes.unit(np.concatenate([part.normals for part in parts]).astype(np.float32))
     corners = vertices[faces]
     flat = nodes.unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     normals = np.repeat(flat[:, None], 3, axis=1).astype(np.float32)
     first = 0
     for part in parts:
         if part.normals is not None:
-            normals[first : first + len(part.faces)] = part.normals[part.faces]
+            normals[first : first + len(part.faces)] = nodes.unit(part.normals.astype(np.float32))[part.faces]
         first += len(part.faces)
     return normals

@@ -37,8 +37,9 @@ class Document:
 
     def item(self, kind: str, index: Any) -> dict:
         """Returns entry `index` of the document's list `kind`."""
-        entries = self.items(kind)
-        if not 0 <= natural(index) < len(entries):
+        entries = self.entries.get(kind, [])
+        if type(index) is not int or not 0 <= index < len(entries):
+            natural(index)
             raise ValueError(f"it has {len(entries)} {kind} and refers to index {index}")
         return entries[index]
 
@@ -53,7 +54,7 @@ class Document:
         """Returns the number of rows that an accessor declares. Its buffer is opened, which sets the limit."""
         entry = self.item("accessors", index)
         if "bufferView" in entry:
-            self.view(entry["bufferView"])
+            self._buffer(self.item("bufferViews", entry["bufferView"])["buffer"])
         return natural(entry["count"])
 
     def accessor(
@@ -124,7 +125,8 @@ class Document:
     def _rows(self, entry, shape, dtype, owner):
         """Rows of a buffer view, as an accessor or a part of a sparse one describes them."""
         count, size = shape[0], dtype.itemsize * shape[1]
-        view, data = self.item("bufferViews", entry["bufferView"]), self.view(entry["bufferView"])
+        view = self.item("bufferViews", entry["bufferView"])
+        data = self._bytes(view, entry["bufferView"])
         stride, offset = natural(view.get("byteStride", size)), natural(entry.get("byteOffset", 0))
         if stride < size:
             raise ValueError(f"its {owner} has a byteStride of {stride} for rows of {size} bytes")
@@ -147,16 +149,18 @@ class Document:
 
     def view(self, index: Any) -> memoryview:
         """Returns the bytes of a buffer view."""
-        entry = self.item("bufferViews", index)
-        data = self._buffer(entry["buffer"])
-        start, length = natural(entry.get("byteOffset", 0)), natural(entry["byteLength"])
+        return self._bytes(self.item("bufferViews", index), index)
+
+    def _bytes(self, view, index):
+        data = self._buffer(view["buffer"])
+        start, length = natural(view.get("byteOffset", 0)), natural(view["byteLength"])
         if start + length > len(data):
             raise ValueError(f"its bufferView {index} declares {start + length} bytes of {len(data)}")
         return memoryview(data)[start : start + length]
 
     def _buffer(self, index):
-        entry = self.item("buffers", index)
-        if index not in self.buffers:
+        if natural(index) not in self.buffers:
+            entry = self.item("buffers", index)
             if "uri" in entry:
                 data = self.content(entry["uri"])
             elif index == 0 and self.binary is not None:

@@ -179,22 +179,27 @@ def _joints(document, index, world, places):
 
 def moved(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Applies each of `(copies, 4, 4)` matrices to points `(rows, 3)`, or to points `(copies, rows, 3)` of its own."""
-    return points @ matrices[:, :3, :3].transpose(0, 2, 1) + matrices[:, None, :3, 3]
+    moved = points.astype(np.float64) @ matrices[:, :3, :3].transpose(0, 2, 1)
+    moved += matrices[:, None, :3, 3]
+    return moved
 
 
 def turned(normals: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Applies the inverse transpose of matrices to normals, as `moved` does, and scales them to unit length."""
+    """Applies the inverse transpose of matrices to normals, as `moved` does, and scales them to unit length.
+
+    Directions need no more than single precision.
+    """
     matrices = matrices[:, :3, :3]
     matrices = matrices / np.maximum(np.abs(matrices).max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
     # The inverse transpose times the determinant, which exists also for a matrix that flattens.
     cofactors = np.stack([np.cross(matrices[:, (k + 1) % 3], matrices[:, (k + 2) % 3]) for k in range(3)], axis=1)
     cofactors = np.where(reversing(matrices)[:, None, None], -cofactors, cofactors)
-    return unit(normals @ cofactors.transpose(0, 2, 1))
+    return unit(normals.astype(np.float32) @ cofactors.transpose(0, 2, 1).astype(np.float32))
 
 
 def unit(normals: np.ndarray) -> np.ndarray:
     """Normals of unit length; zero where they are zero."""
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    length = np.sqrt(np.einsum("...k,...k->...", normals, normals))[..., None]
     return normals / np.where(length > 0, length, 1)
 
 

@@ -9,18 +9,18 @@ import numpy as np
 
 from jnr.io._gltf_document import DRACO, Document, finite
 from jnr.io._gltf_materials import WHITE, Material, Materials, Transform
-from jnr.io._gltf_nodes import Use, unit
+from jnr.io._gltf_nodes import Use
 from jnr.io._gltf_write import flipped
 
 # Attributes of vertices that are read, besides texture coordinates, joints and weights.
-ATTRIBUTES = {"POSITION", "NORMAL", "COLOR_0", "_UV", "_VERTEX", "_UV_ROW"}
+ATTRIBUTES = frozenset(["POSITION", "NORMAL", "COLOR_0", "_UV", "_VERTEX", "_UV_ROW"])
 TRIANGLES, STRIP, FAN = 4, 5, 6
 # What each copy of a primitive, and reading a primitive, costs in numbers of the scene, see `Document.spend`.
 DRAWN, READ = 16, 256
 
 
 class Part(NamedTuple):
-    """Vertices and the faces of all primitives that share them. Normals and colours are per vertex."""
+    """Vertices and the faces of all primitives that share them. Normals, of any length, and colours are per vertex."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -31,6 +31,19 @@ class Part(NamedTuple):
     uv_faces: np.ndarray | None = None
     # Indices and weights of the joints that move each vertex.
     joints: tuple[np.ndarray, np.ndarray] | None = None
+
+
+class _Primitive(NamedTuple):
+    """A primitive of triangles, and its material."""
+
+    entry: dict
+    index: int
+    material: Material
+
+    @property
+    def attributes(self) -> dict:
+        """Accessors of its vertices by name."""
+        return self.entry["attributes"]
 
 
 class _Source(NamedTuple):
@@ -54,40 +67,42 @@ class Primitives:
         self.extensions: set[str] = set()
         meshes = {index: self._triangles(index) for index in dict.fromkeys(use.mesh for use in uses)}
         triangles = list(itertools.chain(*meshes.values()))
-        self.is_compressed = any(DRACO in primitive.get("extensions", {}) for primitive in triangles)
-        self.used = {materials.index(primitive) for primitive in triangles} if textures else set()
-        self.has_images = any(materials[index].texture is not None for index in self.used)
+        self.is_compressed = any(DRACO in primitive.entry.get("extensions", {}) for primitive in triangles)
+        self.used = {primitive.index for primitive in triangles}
+        self.has_images = any(primitive.material.texture is not None for primitive in triangles)
         # Vertex colours cannot multiply an image; without images, they are all the colour that there is.
-        self.is_colored = not self.has_images and any("COLOR_0" in primitive["attributes"] for primitive in triangles)
+        self.is_colored = not self.has_images and any("COLOR_0" in primitive.attributes for primitive in triangles)
         self.groups = {
             index: [(source, list(group)) for source, group in itertools.groupby(own, self._source)]
             for index, own in meshes.items()
         }
 
-    def _triangles(self, index):
+    def _triangles(self, index) -> list[_Primitive]:
         """The primitives of a mesh that are triangles."""
         triangles = []
-        for primitive in self.document.item("meshes", index)["primitives"]:
-            if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
+        for entry in self.document.item("meshes", index)["primitives"]:
+            if entry.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
                 self.files.leave_out("points and lines")
-            elif "POSITION" not in primitive["attributes"]:
+            elif "POSITION" not in entry["attributes"]:
                 self.files.leave_out("primitives without positions")
             else:
-                triangles.append(primitive)
-                if primitive.get("targets"):
-                    self.files.leave_out("morph targets other than by their default weights")
-                self.extensions |= primitive.get("extensions", {}).keys() - {DRACO}
-                if self.textures:
-                    known = ATTRIBUTES | {f"TEXCOORD_{self._material(primitive).uv_set}"}
-                    self.others |= {
-                        name
-                        for name in primitive["attributes"].keys() - known
-                        if not name.startswith(("JOINTS_", "WEIGHTS_"))
-                    }
+                triangles.append(self._primitive(entry))
         return triangles
 
-    def _material(self, primitive) -> Material:
-        return self.materials[self.materials.index(primitive)] if self.textures else Material()
+    def _primitive(self, entry) -> _Primitive:
+        """Finds the material of a primitive, and notes what will not be read."""
+        if entry.get("targets"):
+            self.files.leave_out("morph targets other than by their default weights")
+        if "extensions" in entry:
+            self.extensions |= entry["extensions"].keys() - {DRACO}
+        if not self.textures:
+            return _Primitive(entry, 0, Material())
+        index = self.materials.index(entry)
+        material = self.materials[index]
+        for name in entry["attributes"].keys() - ATTRIBUTES:
+            if name != f"TEXCOORD_{material.uv_set}" and not name.startswith(("JOINTS_", "WEIGHTS_")):
+                self.others.add(name)
+        return _Primitive(entry, index, material)
 
     def record(self) -> None:
         """Records which attributes and extensions of the primitives were not read."""
@@ -103,13 +118,12 @@ class Primitives:
         return [self._part(primitives, source, weights, use.skin, copies) for source, primitives in groups]
 
     def _source(self, primitive) -> _Source:
-        attributes, material = primitive["attributes"], self._material(primitive)
+        attributes, material = primitive.attributes, primitive.material
         uv_name = f"TEXCOORD_{material.uv_set}"
-        names = [*sorted(ATTRIBUTES), uv_name, "JOINTS_0", "WEIGHTS_0"]
-        data = self.document.compressed(primitive)
-        targets = tuple((target.get("POSITION"), target.get("NORMAL")) for target in primitive.get("targets", []))
+        data = self.document.compressed(primitive.entry)
+        targets = tuple((target.get("POSITION"), target.get("NORMAL")) for target in primitive.entry.get("targets", []))
         return _Source(
-            tuple(attributes.get(name) for name in names),
+            tuple(map(attributes.get, (*ATTRIBUTES, uv_name, "JOINTS_0", "WEIGHTS_0"))),
             None if data is None else data["bufferView"],
             targets,
             uv_name,
@@ -119,26 +133,22 @@ class Primitives:
 
     def _part(self, primitives, source, weights, skin, copies) -> Part:
         """Reads primitives that share their vertices."""
-        first = primitives[0]
-        attributes, rows = first["attributes"], self.document.count(first["attributes"]["POSITION"])
+        entry = primitives[0].entry
+        rows = self.document.count(entry["attributes"]["POSITION"])
         self.document.spend(len(weights) + READ * len(primitives) + copies * (DRAWN * len(primitives) + 3 * rows))
-        self.document.spend(copies * sum(map(self._num_corners, primitives)))
-        vertices = self._morphed(first, "POSITION", source.targets, weights, rows)
-        faces = [self._faces(primitive, rows) for primitive in primitives]
-        material = [np.full(len(f), self._index(p), np.int32) for f, p in zip(faces, primitives, strict=True)]
-        normals = None
-        if "NORMAL" in attributes:
-            normals = unit(self._morphed(first, "NORMAL", source.targets, weights, rows).astype(np.float64))
-        part = Part(vertices, np.concatenate(faces), np.concatenate(material), normals)
+        self.document.spend(copies * sum(self._num_corners(primitive.entry) for primitive in primitives))
+        vertices = self._morphed(entry, "POSITION", source.targets, weights, rows)
+        faces = [self._faces(primitive.entry, rows) for primitive in primitives]
+        material = np.repeat(np.array([p.index for p in primitives], np.int32), [len(own) for own in faces])
+        part = Part(vertices, faces[0] if len(faces) == 1 else np.concatenate(faces), material)
+        if "NORMAL" in entry["attributes"]:
+            part = part._replace(normals=self._morphed(entry, "NORMAL", source.targets, weights, rows))
         if skin is not None:
-            part = part._replace(joints=self._joints(first, rows))
+            part = part._replace(joints=self._joints(entry, rows))
         if self.textures:
-            part = part._replace(colors=self._colors(first, rows), uv=self._uv(first, source, rows))
-            part = self._restored(part, first)
+            colors, uv = self._colors(primitives[0], rows), self._uv(entry, source, rows)
+            part = self._restored(part._replace(colors=colors, uv=uv), entry)
         return part
-
-    def _index(self, primitive):
-        return self.materials.index(primitive) if self.textures else 0
 
     def _num_corners(self, primitive):
         """Number of corners of the faces of a primitive."""
@@ -185,9 +195,9 @@ class Primitives:
 
     def _colors(self, primitive, rows):
         """Vertex colours times the colour of the material; None if the scene has images or no vertex colours."""
-        material, colors = self._material(primitive), None
-        if "COLOR_0" in primitive["attributes"]:
-            colors = self.document.attribute(primitive, "COLOR_0", 3, 4, rows=rows)
+        material, colors = primitive.material, None
+        if "COLOR_0" in primitive.attributes:
+            colors = self.document.attribute(primitive.entry, "COLOR_0", 3, 4, rows=rows)
             if colors.dtype.kind != "f":
                 colors = colors / np.float32(np.iinfo(colors.dtype).max)
             colors = self.materials.clipped(colors)
