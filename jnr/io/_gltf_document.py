@@ -18,6 +18,7 @@ WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 # are limited to MAX_SCENE plus PER_BYTE for each byte of the file and its buffers.
 MAX_SCENE = 2**23
 PER_BYTE = 8
+MAX_NAMES = 8  # in one entry of what was left out
 
 
 class Document:
@@ -220,3 +221,9 @@ def finite_rows(rows: list, length: int, what: str) -> np.ndarray:
     if array.shape != (len(rows), length) or not np.all(np.isfinite(array)):
         raise ValueError(f"it has a {what} that is not {length} finite numbers")
     return array
+
+
+def listed(names: set[str]) -> str:
+    """Returns names in order, the first of them if there are many."""
+    first = sorted(names)[:MAX_NAMES]
+    return ", ".join(first) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jnr.io import _parts
-from jnr.io._gltf_document import Document, finite, natural
+from jnr.io._gltf_document import Document, finite, listed, natural
 
 WRAPS = {10497: "repeat", 33648: "mirror", 33071: "clamp"}
 NEAREST = 9728
@@ -110,7 +110,7 @@ class Materials:
     def record(self) -> None:
         """Records what the used materials have besides a base colour."""
         if self.others:
-            self.files.leave_out(f"material properties other than base colour: {', '.join(sorted(self.others))}")
+            self.files.leave_out(f"material properties other than base colour: {listed(self.others)}")
 
     def pictures(self, used: set[int]) -> tuple[list, list, list | None, list | None]:
         """Returns the image, wrap mode, use of opacity and cutoff of every material.

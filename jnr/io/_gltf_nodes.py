@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jnr.io._gltf_document import Document, finite_rows, natural
+from jnr.io._gltf_document import Document, finite_rows, listed, natural
 
 INSTANCING = "EXT_mesh_gpu_instancing"
 VISIBILITY = "KHR_node_visibility"
@@ -77,7 +77,7 @@ def _traversed(document):
         hidden.append((parent >= 0 and hidden[parent]) or own.get(VISIBILITY, {}).get("visible") is False)
         parents.append(parent)
     if extensions:
-        document.files.leave_out(f"extensions of nodes: {', '.join(sorted(extensions))}")
+        document.files.leave_out(f"extensions of nodes: {listed(extensions)}")
     return order, parents, hidden
 
 
@@ -144,7 +144,7 @@ def _copies(document, node):
     (count,) = counts
     document.spend(16 * count)
     if attributes.keys() - parts.keys():
-        document.files.leave_out(f"attributes of instances: {', '.join(sorted(attributes.keys() - parts.keys()))}")
+        document.files.leave_out(f"attributes of instances: {listed(attributes.keys() - parts.keys())}")
     rows = []
     for name, default in parts.items():
         given = np.tile(default, (count, 1)) if name not in attributes else None
@@ -167,6 +167,7 @@ def _joints(document, index, world, places):
     if not joints or not all(natural(joint) in places for joint in joints):
         document.files.leave_out("skins whose joints are not in the scene")
         return None
+    document.files.leave_out("skins other than at rest")
     matrices = world[[places[joint] for joint in joints]]
     document.spend(16 * len(joints))
     if "inverseBindMatrices" not in skin:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jnr.io._gltf_document import DRACO, Document, finite
+from jnr.io._gltf_document import DRACO, Document, finite, listed
 from jnr.io._gltf_materials import WHITE, Material, Materials, Transform
 from jnr.io._gltf_nodes import Use
 from jnr.io._gltf_write import flipped
@@ -107,9 +107,9 @@ class Primitives:
     def record(self) -> None:
         """Records which attributes and extensions of the primitives were not read."""
         if self.others:
-            self.files.leave_out(f"vertex attributes: {', '.join(sorted(self.others))}")
+            self.files.leave_out(f"vertex attributes: {listed(self.others)}")
         if self.extensions:
-            self.files.leave_out(f"extensions of primitives: {', '.join(sorted(self.extensions))}")
+            self.files.leave_out(f"extensions of primitives: {listed(self.extensions)}")
 
     def parts(self, use: Use, copies: int) -> list[Part]:
         """Returns the parts of a mesh, of which the scene draws a number of copies."""
