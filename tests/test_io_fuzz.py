@@ -9,6 +9,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gltf_files import TRIANGLE, TRIANGLE_UV, Gltf, encoded
 
 import jnr
 from jnr._textures import check_uv
@@ -96,7 +97,48 @@ def files(folder):
     document["buffers"][0]["uri"] = "data:;base64," + base64.b64encode(content[28 + length :]).decode()
     document["nodes"] = [{"children": [1], "scale": [1, -1, 2]}, {"mesh": 0, "rotation": [0, 1, 0, 0]}]
     (folder / "skin.gltf").write_text(json.dumps(document))
+    rich_gltf(folder).rename(folder / "rich.gltf")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def rich_gltf(folder):
+    """A file with instances, morph targets, a skin, sparse and quantized accessors, opacity, and normals."""
+    file = Gltf()
+    sparse = {
+        "count": 1,
+        "indices": {"bufferView": file.view(b"\2\0"), "componentType": 5123},
+        "values": {"bufferView": file.view(TRIANGLE[1].tobytes())},
+    }
+    attributes = {
+        "POSITION": file.array(TRIANGLE, sparse=sparse),
+        "NORMAL": file.array(127 * np.eye(3), "i1", normalized=True),
+        "TEXCOORD_0": file.array(255 * TRIANGLE_UV, "u1", normalized=True),
+        "COLOR_0": file.array(TRIANGLE),
+        "JOINTS_0": file.array([[0, 1, 0, 0]] * 3, "u1"),
+        "WEIGHTS_0": file.array([[0.5, 0.5, 0, 0]] * 3),
+    }
+    strip = {"attributes": attributes, "material": 0, "mode": 5, "targets": [{"POSITION": file.array(TRIANGLE)}]}
+    fan = {"attributes": {"POSITION": file.accessor(3, 3)}, "indices": file.array([0, 1, 2, 0], "u1"), "mode": 6}
+    places = {"TRANSLATION": file.array(TRIANGLE), "ROTATION": file.array(np.eye(4)[:3]), "SCALE": file.array(TRIANGLE)}
+    surface = {"baseColorTexture": {"index": 0}, "baseColorFactor": [0.5, 1, 1, 0.5]}
+    diffuse = {"KHR_materials_pbrSpecularGlossiness": {"diffuseFactor": [0.5, 1, 1, 0.5]}}
+    return file.save(
+        folder,
+        [strip, {**fan, "material": 1}],
+        mesh={"weights": [0.5]},
+        nodes=[
+            {"mesh": 0, "skin": 0, "weights": [0.25], "children": [1, 2]},
+            {"mesh": 0, "extensions": {"EXT_mesh_gpu_instancing": {"attributes": places}}},
+            {"rotation": [0, 0, 1, 0], "extensions": {"KHR_node_visibility": {"visible": False}}},
+        ],
+        skins=[{"joints": [1, 2], "inverseBindMatrices": file.array([np.eye(4).reshape(-1)] * 2)}],
+        materials=[
+            {"pbrMetallicRoughness": surface, "alphaMode": "MASK", "alphaCutoff": 0.25},
+            {"extensions": diffuse, "alphaMode": "BLEND"},
+        ],
+        samplers=[{"wrapS": 33071, "wrapT": 33648}],
+        **file.with_image(encoded([(1, 0, 0, 0.2)], mode="RGBA"), textures=[{"source": 0, "sampler": 0}]),
+    )
 
 
 def assert_valid(mesh):
@@ -121,7 +163,7 @@ def assert_valid(mesh):
         assert np.all((np.asarray(mesh.textures) >= 0) & (np.asarray(mesh.textures) <= 1))
 
 
-def assert_valid_or_rejected(path):
+def assert_valid_or_rejected(path, *, is_valid=False):
     message = None
     try:
         with warnings.catch_warnings():
@@ -132,6 +174,7 @@ def assert_valid_or_rejected(path):
     if message is None:
         assert_valid(mesh)
     else:
+        assert not is_valid, message
         assert message.startswith("path must be ")
 
 
@@ -162,7 +205,7 @@ NUMBERS = st.integers(0, 2**20)
 KINDS = st.sampled_from(["byte", "cut", "insert", "repeat", "end", "swap", "word", "word"])
 EDITS = st.lists(st.tuples(KINDS, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=4)
 FORMATS = ["skin.obj", "skin.ply", "skin.glb", "skin.gltf", "plain.stl", "plain.off", "colors.obj", "colors.glb"]
-CORRUPTED = [*((name, name) for name in [*FORMATS, "text.ply", "text.stl"])]
+CORRUPTED = [*((name, name) for name in [*FORMATS, "rich.gltf", "text.ply", "text.stl"])]
 # Files that the mesh file names.
 CORRUPTED += [("skin.obj", "skin.mtl"), ("skin.obj", "skin_0.png"), ("skin.ply", "skin.png")]
 
@@ -172,7 +215,7 @@ def test_corrupted_file_is_a_valid_mesh_or_a_value_error(tmp_path, name, part):
     folder = tmp_path / "valid"
     folder.mkdir()
     content = files(folder)[part]
-    assert_valid(jnr.load(folder / name))
+    assert_valid_or_rejected(folder / name, is_valid=True)
 
     @hypothesis.settings(derandomize=True, deadline=None, max_examples=EXAMPLES, database=None)
     @hypothesis.given(EDITS)
