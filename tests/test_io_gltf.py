@@ -577,6 +577,13 @@ def test_draco_is_decoded(tmp_path, file):
     cut = compressed(file, data[: len(data) // 2], {"POSITION": position, "COLOR_0": 5})
     with pytest.raises(ValueError, match=f"its {DRACO} data cannot be decoded"):
         jnr.load(file.save(tmp_path, [cut]))
+    points = compressed(file, draco.encode(TRIANGLE), {"POSITION": 0, "COLOR_0": 0})
+    with pytest.raises(ValueError, match=f"its {DRACO} data cannot be decoded: it has points alone"):
+        jnr.load(file.save(tmp_path, [points]))
+    bare = compressed(file, data, {"POSITION": position, "COLOR_0": 5})
+    del bare["indices"]
+    with pytest.raises(ValueError, match=f"it has {DRACO} data without indices"):
+        jnr.load(file.save(tmp_path, [bare]))
     more = compressed(file, data, {"POSITION": position, "COLOR_0": 5})
     file.accessors[more["indices"]]["count"] = 6
     with pytest.raises(ValueError, match=r"declares 6 x 1 numbers, but \(3, 1\) were compressed"):

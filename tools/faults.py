@@ -14,6 +14,7 @@ TESTS = {
     "render": ["tests/test_render.py", "-k", "one_output or antialias or derivatives"],
     "triton_rasterize": ["tests/ops/rasterize/test_rasterize.py", "-k", "interpret and (corner or tie or agrees)"],
     "voxels": ["tests/test_voxels.py", "-k", "no_area"],
+    "gltf": ["tests/test_io_gltf.py"],
     "triton_gather": ["tests/ops/gather/test_gather_triton.py", "-k", "interpreter and (added_up or zero)"],
     "triton_edge_sweep": ["tests/ops/edge_sweep/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
@@ -21,7 +22,7 @@ TESTS = {
 OPS, TRITON = "jnr/_ops/", "triton_kernels/"
 RASTERIZE, EDGE_SWEEP = OPS + "rasterize/definition.py", OPS + "edge_sweep/definition.py"
 BARYCENTRICS, GATHER = OPS + "barycentrics/definition.py", OPS + "gather/definition.py"
-PIXEL_SPACE = OPS + "pixel_space.py"
+PIXEL_SPACE, GLTF = OPS + "pixel_space.py", "jnr/io/_gltf"
 
 # What is wrong, where, the line as it is and as it becomes, and the tests that should notice: a key of `TESTS` or
 # arguments of pytest.
@@ -329,5 +330,46 @@ FAULTS = [
         "triton_gather",
     ),
     ("a run includes its neighbour", TRITON + "gather.py", "lane - step >= start", "lane >= start", "triton_gather"),
+    (
+        "products of images are not counted",
+        GLTF + "_materials.py",
+        "self.files.count(image.shape[0] * image.shape[1])",
+        "pass",
+        "gltf",
+    ),
+    ("a rotation has a wrong sign", GLTF + "_nodes.py", "2 * (x * y - z * w)", "2 * (x * y + z * w)", "gltf"),
+    (
+        "a child moves its parent",
+        GLTF + "_nodes.py",
+        "world[above[k]] @ world[k]",
+        "world[k] @ world[above[k]]",
+        "gltf",
+    ),
+    (
+        "a reflection turns normals inside out",
+        GLTF + "_nodes.py",
+        "np.where(reversing(matrices)[:, None, None], -cofactors, cofactors)",
+        "cofactors",
+        "gltf",
+    ),
+    (
+        "a strip is as long as its corners",
+        GLTF + "_primitives.py",
+        "== TRIANGLES else 3)",
+        "== TRIANGLES else 1)",
+        "gltf",
+    ),
+    ("vertex colours replace colours", GLTF + "_primitives.py", "colors[:, :3] * factor[:3]", "colors[:, :3]", "gltf"),
+    (
+        "weights of joints do not add up to 1",
+        GLTF + "_primitives.py",
+        "weights / weights.sum(axis=1, keepdims=True)",
+        "weights",
+        "gltf",
+    ),
+    ("wrap modes change places", GLTF + "_materials.py", '("wrapS", "wrapT"))', '("wrapT", "wrapS"))', "gltf"),
+    ("opaque materials have opacity", GLTF + "_materials.py", "image[..., :3], factor[:3]", "image, factor", "gltf"),
+    ("every mask has the same cutoff", GLTF + "_write.py", "texture.cutoffs[k]", "0.5", "gltf"),
+    ("pixels are not limited", "jnr/io/_parts.py", "FREE_PIXELS + PIXELS", "MAX_PIXELS + PIXELS", "gltf"),
     ("a point has sides", "jnr/_voxels.py", " & ~point", "", "voxels"),
 ]

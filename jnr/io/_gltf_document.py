@@ -100,9 +100,11 @@ class Document:
 
     def indices(self, primitive: dict) -> np.ndarray | None:
         """Returns the vertex index of each corner, None if corners are the vertices in order."""
-        if "indices" not in primitive:
-            return None
         data = self.compressed(primitive)
+        if "indices" not in primitive:
+            if data is not None:
+                raise ValueError(f"it has {DRACO} data without indices")
+            return None
         decoded = None if data is None else np.asarray(self._decode(data).faces).reshape(-1, 1)
         return self.accessor(primitive["indices"], 1, decoded=decoded)[:, 0]
 
@@ -118,7 +120,10 @@ class Document:
         index = natural(data["bufferView"])
         if index not in self.decoded:
             try:
-                self.decoded[index] = draco.decode(bytes(self.view(index)))
+                mesh = draco.decode(bytes(self.view(index)))
+                if not hasattr(mesh, "faces"):
+                    raise ValueError("it has points alone")
+                self.decoded[index] = mesh
             except Exception as error:  # the decoder raises many types of exceptions on invalid data
                 raise ValueError(f"its {DRACO} data cannot be decoded: {error}") from error
         return self.decoded[index]

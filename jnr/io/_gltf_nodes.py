@@ -12,6 +12,8 @@ INSTANCING = "EXT_mesh_gpu_instancing"
 VISIBILITY = "KHR_node_visibility"
 # Extensions of nodes that are read, or recorded elsewhere.
 KNOWN = {INSTANCING, VISIBILITY, "KHR_lights_punctual"}
+# The parts of a node's matrix that are not given as one, and their defaults.
+PARTS = {"translation": (0, 0, 0), "rotation": (0, 0, 0, 1), "scale": (1, 1, 1)}
 
 
 class Use(NamedTuple):
@@ -42,7 +44,7 @@ def scene(document: Document) -> Scene:
     copies = [_copies(document, nodes[order[k]]) for k in drawn]
     counts = [1 if one is None else len(one) for one in copies]
     matrices = np.repeat(world[drawn], counts, axis=0)
-    uses, places, joints = [], dict(zip(order, range(len(order)), strict=True)), {}
+    uses, joints, places = [], {}, {index: k for k, index in enumerate(order)}
     for k, own, count in zip(drawn, copies, counts, strict=True):
         use = _use(document, nodes[order[k]])
         if use.skin is not None and use.skin not in joints:
@@ -98,16 +100,10 @@ def _local(nodes):
     given = [k for k, node in enumerate(nodes) if "matrix" in node]
     rows = finite_rows([nodes[k]["matrix"] for k in given], 16, "matrix") if given else np.zeros((0, 16))
     matrices[given] = rows.reshape(-1, 4, 4).transpose(0, 2, 1)
-    parts = ("translation", "rotation", "scale")
-    moved = [k for k, node in enumerate(nodes) if "matrix" not in node and any(part in node for part in parts)]
+    moved = [k for k, node in enumerate(nodes) if "matrix" not in node and not PARTS.keys().isdisjoint(node)]
     if moved:
-        defaults = zip(parts, ([0, 0, 0], [0, 0, 0, 1], [1, 1, 1]), strict=True)
-        matrices[moved] = _composed(
-            *(
-                finite_rows([nodes[k].get(part, default) for k in moved], len(default), part)
-                for part, default in defaults
-            )
-        )
+        rows = {part: [nodes[k].get(part, default) for k in moved] for part, default in PARTS.items()}
+        matrices[moved] = _composed(*(finite_rows(rows[part], len(PARTS[part]), part) for part in PARTS))
     return matrices
 
 
@@ -116,17 +112,12 @@ def _composed(translation, rotation, scale):
     length = np.linalg.norm(rotation, axis=1, keepdims=True)
     x, y, z, w = (rotation / np.where(length > 0, length, 1)).T
     matrices = np.tile(np.eye(4), (len(rotation), 1, 1))
-    matrices[:, :3, :3] = np.moveaxis(
-        np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-            ]
-        ),
-        -1,
-        0,
-    )
+    turns = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrices[:, :3, :3] = np.array(turns).transpose(2, 0, 1)
     matrices[:, :3, :3] *= scale[:, None]
     matrices[:, :3, 3] = translation
     return matrices
@@ -137,19 +128,20 @@ def _copies(document, node):
     attributes = node.get("extensions", {}).get(INSTANCING, {}).get("attributes")
     if attributes is None or "skin" in node:
         return None
-    parts = {"TRANSLATION": [0, 0, 0], "ROTATION": [0, 0, 0, 1], "SCALE": [1, 1, 1]}
     counts = {document.count(index) for index in attributes.values()}
     if len(counts) != 1:
         raise ValueError(f"it has {INSTANCING} with {len(counts)} different numbers of instances")
     (count,) = counts
     document.spend(16 * count)
-    if attributes.keys() - parts.keys():
-        document.files.leave_out(f"attributes of instances: {listed(attributes.keys() - parts.keys())}")
+    others = attributes.keys() - {part.upper() for part in PARTS}
+    if others:
+        document.files.leave_out(f"attributes of instances: {listed(others)}")
     rows = []
-    for name, default in parts.items():
-        given = np.tile(default, (count, 1)) if name not in attributes else None
-        rows.append(document.accessor(attributes[name], len(default)) if given is None else given)
-    return _composed(*(row.astype(np.float64) for row in rows))
+    for part, default in PARTS.items():
+        given = part.upper() in attributes
+        row = document.accessor(attributes[part.upper()], len(default)) if given else np.tile(default, (count, 1))
+        rows.append(row.astype(np.float64))
+    return _composed(*rows)
 
 
 def _use(document, node) -> Use:

@@ -187,6 +187,7 @@ class Primitives:
         joints = [self.document.attribute(primitive, name, 4, rows=rows) for name in names]
         if not joints:
             return None
+        self.document.spend(16 * rows)  # a matrix for each vertex
         names = [f"WEIGHTS_{k}" for k in range(len(joints))]
         weights = [self.document.attribute(primitive, name, 4, rows=rows) for name in names]
         weights = np.concatenate(weights, axis=1, dtype=np.float64)
@@ -236,7 +237,8 @@ class Primitives:
         # Flipped twice, as TEXCOORD_0 is by writing and reading, which rounds v.
         if not np.array_equal(flipped(flipped(uv)), part.uv):
             return part
-        if "_VERTEX" not in attributes or "_UV_ROW" not in attributes or part.normals is not None:
+        is_changed = part.normals is not None or part.joints is not None
+        if "_VERTEX" not in attributes or "_UV_ROW" not in attributes or is_changed:
             return part._replace(uv=uv)
         vertex, row = (self.document.attribute(primitive, name, 1)[:, 0] for name in ("_VERTEX", "_UV_ROW"))
         if not len(vertex) == len(row) == len(uv) or not np.all(np.isfinite(vertex) & np.isfinite(row)):
