@@ -1417,8 +1417,8 @@ def test_broken_gltf_is_an_error_with_the_reason(tmp_path, changes, message):
 @pytest.mark.validation
 def test_gltf_of_too_many_vertices_is_rejected(tmp_path, monkeypatch):
     path = write_gltf(tmp_path, nodes=[{"mesh": 0}] * 40, scenes=[{"nodes": list(range(40))}])
-    # Reading one primitive counts 256. Each of 40 copies counts 16, and 9 coordinates and 3 corners.
-    limit = 256 + 40 * (16 + 9 + 3)
+    # Reading one primitive counts 1024. Each of 40 copies counts 64, and 9 coordinates and 3 corners.
+    limit = 1024 + 40 * (64 + 9 + 3)
     module = importlib.import_module("jnr.io._gltf_document")
     monkeypatch.setattr(module, "PER_BYTE", 0)
     monkeypatch.setattr(module, "MAX_SCENE", limit)

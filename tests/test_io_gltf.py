@@ -674,7 +674,7 @@ def test_time_for_many_nodes_attributes_and_targets_grows_with_the_file(tmp_path
 def test_corners_of_strips_count_three_times(tmp_path, file, monkeypatch):
     primitive = file.triangle(indices=file.array([0, 1, 2] * 40, "u1"), mode=5)
     path = file.save(tmp_path, [primitive], nodes=[{"mesh": 0}] * 16)
-    limit = 256 + 16 * (16 + 9 + 3 * 120)
+    limit = 1024 + 16 * (64 + 9 + 3 * 120)
     module = importlib.import_module("jnr.io._gltf_document")
     monkeypatch.setattr(module, "PER_BYTE", 0)
     monkeypatch.setattr(module, "MAX_SCENE", limit)

@@ -16,7 +16,7 @@ DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126:
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 # A small file may draw one mesh many times, so the numbers of a scene (coordinates of vertices and corners of faces)
 # are limited to MAX_SCENE plus PER_BYTE for each byte of the file and its buffers.
-MAX_SCENE = 2**23
+MAX_SCENE = 2**25
 PER_BYTE = 8
 MAX_NAMES = 8  # in one entry of what was left out
 

@@ -16,7 +16,7 @@ from jnr.io._gltf_write import flipped
 ATTRIBUTES = frozenset(["POSITION", "NORMAL", "COLOR_0", "_UV", "_VERTEX", "_UV_ROW"])
 TRIANGLES, STRIP, FAN = 4, 5, 6
 # What each copy of a primitive, and reading a primitive, costs in numbers of the scene, see `Document.spend`.
-DRAWN, READ = 16, 256
+DRAWN, READ = 64, 1024
 
 
 class Part(NamedTuple):
