@@ -598,6 +598,13 @@ def test_missing_draco_decoder_is_an_error_that_names_extension_and_package(tmp_
         jnr.load(path)
 
 
+def test_compressed_mesh_that_is_not_drawn_needs_no_decoder(tmp_path, file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "DracoPy", None)
+    meshes = [{"primitives": [file.triangle()]}, {"primitives": [compressed(file, b"DRACO", {"POSITION": 0})]}]
+    path = file.save(tmp_path, [], meshes=meshes, extensionsRequired=[DRACO])
+    np.testing.assert_array_equal(jnr.load(path).vertices, TRIANGLE)
+
+
 def test_data_beside_draco_needs_no_decoder(tmp_path, file, monkeypatch):
     monkeypatch.setitem(sys.modules, "DracoPy", None)
     extension = {DRACO: {"bufferView": file.view(b"DRACO"), "attributes": {"POSITION": 0}}}

@@ -95,7 +95,8 @@ def load(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ImportError: If Pillow, trimesh, tqdm or DracoPy is needed and missing; install them with `pip install "jnr[io]"`.
+        ImportError: If Pillow, trimesh, tqdm or DracoPy is needed and missing; install them with
+            `pip install "jnr[io]"`.
         ValueError: If the ending or `wrap` is unknown, if the file is not a valid triangle mesh with finite vertices
             and texture coordinates, or if a file that it needs is missing, outside of `root` or not an image.
 

@@ -46,6 +46,9 @@ def read(path: Path, files: Files, wrap: str, *, textures: bool) -> Content:
     unknown = document.required - EXTENSIONS
     if unknown:
         raise ValueError(f"it requires the unsupported extension {', '.join(sorted(map(str, unknown)))}")
+    everything = itertools.chain(*(mesh["primitives"] for mesh in document.items("meshes")))
+    if DRACO in document.required and not any(DRACO in primitive.get("extensions", {}) for primitive in everything):
+        raise ValueError(f"it requires {DRACO}, but has no compressed triangles")
     return _scene(document, wrap, textures=textures)
 
 
@@ -75,8 +78,6 @@ def _scene(document, wrap, *, textures) -> Content:
     """Returns the concatenated mesh of the scene."""
     materials, scene = Materials(document, wrap), nodes.scene(document)
     primitives = Primitives(document, materials, scene.uses, textures=textures)
-    if DRACO in document.required and not primitives.is_compressed:
-        raise ValueError(f"it requires {DRACO}, but has no compressed triangles")
     slots: dict[Use, list[int]] = {}
     for slot, use in enumerate(scene.uses):
         slots.setdefault(use, []).append(slot)

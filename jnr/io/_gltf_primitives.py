@@ -67,7 +67,6 @@ class Primitives:
         self.extensions: set[str] = set()
         meshes = {index: self._triangles(index) for index in dict.fromkeys(use.mesh for use in uses)}
         triangles = list(itertools.chain(*meshes.values()))
-        self.is_compressed = any(DRACO in primitive.entry.get("extensions", {}) for primitive in triangles)
         self.used = {primitive.index for primitive in triangles}
         self.has_images = any(primitive.material.texture is not None for primitive in triangles)
         # Vertex colours cannot multiply an image; without images, they are all the colour that there is.
