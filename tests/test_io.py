@@ -15,7 +15,7 @@ import pytest
 
 import jnr
 
-trimesh = pytest.importorskip("trimesh", reason="mesh files need the io extra")
+trimesh = pytest.importorskip("trimesh", reason="it makes and reads scenes")
 pil = pytest.importorskip("PIL.Image", reason="textures need the io extra")
 
 ENDINGS = [".obj", ".ply", ".stl", ".off", ".glb"]
@@ -398,17 +398,6 @@ def test_name_too_long_for_a_file_is_an_error(tmp_path):
         jnr.load(tmp_path / ("a" * 300 + ".obj"))
 
 
-@pytest.mark.validation
-def test_stl_of_too_many_solids_is_an_error(tmp_path, monkeypatch):
-    facet = "facet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
-    path = write_file(tmp_path, "mesh.stl", "".join(f"solid {k}\n{facet}endsolid {k}\n" for k in range(3)))
-    monkeypatch.setattr(jnr.io, "MAX_SOLIDS", 3)
-    assert len(jnr.load(path).faces) == 3
-    monkeypatch.setattr(jnr.io, "MAX_SOLIDS", 2)
-    with pytest.raises(ValueError, match=r"^path must be a complete, valid mesh file, .*it has more than 2 solids"):
-        jnr.load(path)
-
-
 # --- saving
 
 
@@ -458,16 +447,6 @@ def test_glb_without_faces_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match=r"^faces must hold at least one face to be saved as \.glb, got none\."):
         jnr.save(tmp_path / "mesh.glb", mesh._replace(faces=jnp.full((12, 3), -1)))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.validation
-def test_missing_trimesh_is_an_error_that_names_the_install_command(tmp_path, monkeypatch):
-    path = write_file(tmp_path, "mesh.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
-    monkeypatch.setitem(importlib.import_module("sys").modules, "trimesh", None)
-    with pytest.raises(ImportError, match=r'pip install "jnr\[io\]"'):
-        jnr.load(path)
-    with pytest.raises(ImportError, match=r'pip install "jnr\[io\]"'):
-        jnr.save(tmp_path / "other.stl", jnr.shapes.cube())
 
 
 def test_loading_without_textures_opens_no_other_file(tmp_path, monkeypatch):
@@ -834,7 +813,8 @@ def test_binary_ply_of_either_byte_order_has_expected_arrays(tmp_path, order):
     vertices = [(0, 0, 0, 0.5, 1), (1, 0, 0, 1, 0), (1, 1, 0, 0, 0), (0, 1, 0, 0, 1)]
     body = b"".join(struct.pack(f"{order}5f", *row) for row in vertices)
     body += struct.pack(f"{order}B3iBB4iB", 3, 0, 1, 2, 7, 4, 3, 2, 1, 0, 7)
-    mesh = jnr.load(write_file(tmp_path, "mesh.ply", content.encode() + body))
+    with pytest.warns(UserWarning, match=r"does not show \(face extra\)"):
+        mesh = jnr.load(write_file(tmp_path, "mesh.ply", content.encode() + body))
     np.testing.assert_array_equal(mesh.vertices, [row[:3] for row in vertices])
     np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [3, 2, 1], [3, 1, 0]])
     np.testing.assert_array_equal(mesh.textures.uv, [row[3:] for row in vertices])
@@ -1291,7 +1271,6 @@ def test_broken_material_is_an_error_with_the_reason(tmp_path, line, material, f
         ("3 0 1 2", "-3 0 1 2", "a list of length -3"),
         ("3 0 1 2", "2000000000 0 1 2", "it ends within"),
         ("3 0 1 2", "nan 0 1 2", "nan"),
-        ("3 0 1 2", "2 0 1 2", "a face of 2 corners|ends within|a list of"),
     ],
 )
 def test_broken_ply_is_an_error_with_the_reason(tmp_path, old, new, message):
@@ -1310,7 +1289,6 @@ def test_broken_ply_is_an_error_with_the_reason(tmp_path, old, new, message):
     [
         ("comment TextureFile a.png\n", "4 0 0 0 0", "two numbers per corner"),
         ("comment TextureFile a.png\n", "6 0 0 0 0 0 nan", "finite texture coordinates"),
-        ("comment TextureFile a.png\n" * 2, "6 0 0 0 0 0 0", "2 images but no texnumber"),
     ],
 )
 def test_broken_texture_of_a_ply_is_an_error_with_the_reason(tmp_path, comments, corners, message):

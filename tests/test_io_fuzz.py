@@ -14,7 +14,6 @@ from gltf_files import TRIANGLE, TRIANGLE_UV, Gltf, encoded
 import jnr
 from jnr._textures import check_uv
 
-pytest.importorskip("trimesh", reason="mesh files need the io extra")
 pytest.importorskip("PIL", reason="textures need the io extra")
 hypothesis = pytest.importorskip("hypothesis", reason="it makes the broken files")
 st = hypothesis.strategies
@@ -81,6 +80,22 @@ def files(folder):
     jnr.save(folder / "plain.off", mesh._replace(textures=None))
     jnr.save(folder / "colors.obj", mesh._replace(textures=jnp.ones((4, 3))))
     jnr.save(folder / "colors.glb", mesh._replace(textures=jnp.ones((4, 3))))
+    (folder / "strips.ply").write_bytes(
+        b"ply\nformat binary_big_endian 1.0\nelement vertex 4\nproperty double x\nproperty double y\n"
+        b"property double z\n"
+        b"property ushort diffuse_red\nproperty ushort diffuse_green\nproperty ushort diffuse_blue\n"
+        b"element edge 2\nproperty list uchar int vertices\nelement face 2\nproperty list ushort int64 vertex_index\n"
+        b"property float red\nproperty float green\nproperty float blue\nelement tristrips 1\n"
+        b"property list int int vertex_indices\nend_header\n"
+        + b"".join(struct.pack(">3d3H", *row, 0, 300, 65535) for row in [(0, 0, 0), (2, 0, 0), (2, 2, 0), (1, 0.5, 0)])
+        + struct.pack(">B2iB3i", 2, 0, 1, 3, 0, 1, 2)
+        + struct.pack(">H4q3fH3q3f", 4, 0, 1, 2, 3, 0, 0.5, 1, 3, 0, 1, 2, 1, 1, 1)
+        + struct.pack(">8i", 7, 0, 1, 2, -1, 1, 2, 3)
+    )
+    (folder / "colors.off").write_text(
+        "STCNOFF # with everything\n4 4 0\n0 0 0 0 0 1 255 0 0 255 0 0\n2 0 0 0 0 1 255 0 0 255 1 0\n"
+        "2 2 0 0 0 1 0 255 0 255 1 1\n1 0.5 0 0 0 1 0 0 255 128 0 1\n4 0 1 2 3 255 0 0\n3 0 1 2\n3 0 2 3 7\n2 0 1\n"
+    )
     (folder / "text.ply").write_text(
         "ply\nformat ascii 1.0\ncomment TextureFile skin.png\nelement vertex 4\nproperty float x\nproperty float y\n"
         "property float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\nelement face 2\n"
@@ -159,20 +174,25 @@ def assert_valid(mesh):
             assert image.dtype == jnp.float32
             assert np.all(np.isfinite(image))
     elif mesh.textures is not None:
-        assert mesh.textures.shape == mesh.vertices.shape
+        assert mesh.textures.shape in (mesh.vertices.shape, (len(faces), 1, 1, 1, 3))
         assert np.all((np.asarray(mesh.textures) >= 0) & (np.asarray(mesh.textures) <= 1))
 
 
 def assert_valid_or_rejected(path, *, is_valid=False):
     message = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what was left out
-            mesh = jnr.load(path)
-    except ValueError as error:
-        message = str(error)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            file = jnr.io.read(path)
+        except ValueError as error:
+            message = str(error)
+    # All that is left out is in one warning.
+    assert [str(one.message).partition(": ")[0] for one in caught] in ([], [f"{path.name} was loaded without"])
     if message is None:
-        assert_valid(mesh)
+        assert_valid(file.mesh)
+        if file.normals is not None:
+            assert file.normals.shape in (file.mesh.vertices.shape, (len(file.mesh.faces), 3, 3))
+            assert np.all(np.isfinite(file.normals))
     else:
         assert not is_valid, message
         assert message.startswith("path must be ")
@@ -208,6 +228,8 @@ FORMATS = ["skin.obj", "skin.ply", "skin.glb", "skin.gltf", "plain.stl", "plain.
 CORRUPTED = [*((name, name) for name in [*FORMATS, "rich.gltf", "text.ply", "text.stl"])]
 # Files that the mesh file names.
 CORRUPTED += [("skin.obj", "skin.mtl"), ("skin.obj", "skin_0.png"), ("skin.ply", "skin.png")]
+# Files with what few files have.
+CORRUPTED += [("strips.ply", "strips.ply"), ("colors.off", "colors.off")]
 
 
 @pytest.mark.parametrize(("name", "part"), CORRUPTED)

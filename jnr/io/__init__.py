@@ -1,4 +1,4 @@
-"""Reading and writing of mesh files: OBJ, PLY and glTF with textures; STL and OFF through trimesh."""
+"""Reading and writing of mesh files: OBJ, PLY and glTF with textures, OFF with colours, and STL."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from jnr import _checks
 from jnr._mesh import Mesh
 from jnr._pytree import described
 from jnr._textures import WRAPS, UVTexture, Wrap, check_uv, cubes_to_uv
-from jnr.io import _gltf, _obj, _parts, _ply
+from jnr.io import _gltf, _obj, _off, _ply, _saving, _stl
 from jnr.io._parts import Content, Files, Texture
 
 READABLE = (".obj", ".ply", ".stl", ".off", ".gltf", ".glb")
 WRITABLE = (".obj", ".ply", ".stl", ".off", ".glb")
 WITHOUT_TEXTURES = (".stl", ".off")
-# Trimesh creates one mesh per solid of a text STL file; the limit bounds the time for hostile files.
-MAX_SOLIDS = 4096
 # Part of the bounding box by which rounding may move a vertex without a warning.
 MAX_ROUNDING = 1e-5
 
@@ -95,8 +93,7 @@ def load(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ImportError: If Pillow, trimesh, tqdm or DracoPy is needed and missing; install them with
-            `pip install "jnr[io]"`.
+        ImportError: If Pillow, tqdm or DracoPy is needed and missing; install them with `pip install "jnr[io]"`.
         ValueError: If the ending or `wrap` is unknown, if the file is not a valid triangle mesh with finite vertices
             and texture coordinates, or if a file that it needs is missing, outside of `root` or not an image.
 
@@ -171,7 +168,7 @@ def _checked_root(root, path):
     return root
 
 
-def save(path: str | os.PathLike, mesh: Mesh) -> None:
+def save(path: str | os.PathLike, mesh: Mesh, *, overwrite: bool = False) -> None:
     """Writes a mesh to an OBJ, PLY, STL, OFF or binary glTF (.glb) file.
 
     Images are written as 8-bit PNG: `name.obj` comes with `name.mtl`, `name_0.png`, `name_1.png` and so on, `name.ply`
@@ -179,14 +176,20 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
     and 8-bit texels exactly, with two exceptions: PLY files have one row of `uv` per face corner, and STL files have
     three vertices per face.
 
+    All files are written, or none: if the disk is full, for instance, existing files stay as they are.
+
     Args:
-        path: The file to write; its ending selects the format. Existing files are replaced.
+        path: The file to write; its ending selects the format. An existing file is replaced, and so are the images and
+            the material library that it names.
         mesh: The mesh. Padding faces are omitted. Vertex colours are rounded to 8 bits. Texture cubes are converted to
             an image by `cubes_to_uv` with its default of 16 texels per face side. A `UVTexture` needs images of 3 or 4
             channels. No format stores the wrap mode `"border"`, OBJ does not store `"mirror"`, PLY stores one image.
+        overwrite: Whether to replace other files as well that have the name of an image or the material library.
 
     Raises:
-        ImportError: If Pillow or trimesh is needed and missing; install them with `pip install "jnr[io]"`.
+        FileExistsError: If an image or the material library exists and does not belong to `path`.
+        ImportError: If Pillow is needed and missing; install them with `pip install "jnr[io]"`.
+        OSError: If a file cannot be written.
         TypeError: If an array of the mesh has the wrong kind of numbers.
         ValueError: If the ending is unknown, a shape is wrong, the format cannot store the textures, or a number is
             not finite.
@@ -197,15 +200,8 @@ def save(path: str | os.PathLike, mesh: Mesh) -> None:
     path = _checked_path(path, WRITABLE)
     ending = path.suffix.lower()
     content = _content(mesh, ending)
-    if ending in WITHOUT_TEXTURES:
-        trimesh = _parts.require("trimesh", "trimesh", "STL and OFF files")
-        out = trimesh.Trimesh(content.vertices, content.faces, process=False)
-        # Nine significant digits identify every float32.
-        out.export(path, **({"digits": 9} if ending == ".off" else {}))
-        return
-    write = {".obj": _obj.write, ".ply": _ply.write, ".glb": _gltf.write}[ending]
-    for name, data in write(path, content).items():
-        name.write_bytes(data)
+    write = {".obj": _obj, ".ply": _ply, ".stl": _stl, ".off": _off, ".glb": _gltf}[ending].write
+    _saving.replace_all(path, write(path, content), overwrite=overwrite)
 
 
 def _read(path, files, wrap, *, textures, progress) -> Content:
@@ -214,52 +210,11 @@ def _read(path, files, wrap, *, textures, progress) -> Content:
             return _obj.read(path, files, wrap, textures=textures, progress=progress)
         case ".ply":
             return _ply.read(path, files, wrap, textures=textures)
-        case ".gltf" | ".glb":
-            return _gltf.read(path, files, wrap, textures=textures)
-    return _read_by_trimesh(path)
-
-
-def _read_by_trimesh(path) -> Content:
-    trimesh = _parts.require("trimesh", "trimesh", "STL and OFF files")
-    if path.suffix.lower() == ".off":
-        _check_off_is_complete(path)
-    else:
-        _check_stl_is_complete(path.read_bytes())
-    try:
-        with warnings.catch_warnings():
-            # NumPy warns of numbers it cannot parse, and trimesh would continue with those before.
-            warnings.filterwarnings("error", "string or file could not be read")
-            scene = trimesh.load_scene(path, process=False, maintain_order=True, skip_materials=True)
-        meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh)]
-    except Exception as error:  # also ImportError: trimesh imports an optional package for text that is not UTF-8
-        raise ValueError(f"trimesh cannot read it: {error}") from error
-    offsets = np.cumsum([0, *(len(m.vertices) for m in meshes)])
-    vertices = np.concatenate([np.zeros((0, 3)), *(m.vertices for m in meshes)])
-    faces = [m.faces + offset for m, offset in zip(meshes, offsets, strict=False)]
-    return Content(vertices, np.concatenate([np.zeros((0, 3), np.int64), *faces]))
-
-
-def _check_stl_is_complete(content):
-    """Rejects truncated binary STL files, which trimesh would parse as text with fewer triangles."""
-    if content.count(b"endsolid") > MAX_SOLIDS:
-        raise ValueError(f"it has more than {MAX_SOLIDS} solids")
-    if content.lstrip()[:5].lower() == b"solid":  # text, or a binary file whose header looks like text
-        return
-    expected = 84 + 50 * int.from_bytes(content[80:84], "little")
-    if len(content) != expected:
-        raise ValueError(f"it has {len(content)} bytes where its header declares {expected}")
-
-
-def _check_off_is_complete(path):
-    """Rejects truncated OFF files, of which trimesh would read the faces that are left."""
-    lines = [line.split("#")[0].split() for line in path.read_text(errors="replace").splitlines()]
-    lines = [line for line in lines if line]
-    if not lines or (len(lines) < 2 and len(lines[0]) < 3):
-        raise ValueError("it has no line of counts")
-    counts = lines[0][1:] or lines[1]
-    expected, found = int(counts[0]) + int(counts[1]), len(lines) - (1 if len(lines[0]) > 1 else 2)
-    if found < expected:
-        raise ValueError(f"it has {found} lines where its header declares {expected}")
+        case ".off":
+            return _off.read(path, files, wrap, textures=textures)
+        case ".stl":
+            return _stl.read(path, files)
+    return _gltf.read(path, files, wrap, textures=textures)
 
 
 def _mesh_file(content, path, files, *, center) -> MeshFile:
@@ -268,24 +223,37 @@ def _mesh_file(content, path, files, *, center) -> MeshFile:
     if not len(faces):
         raise ValueError(f"path must be a file with at least one triangle, got {str(path)!r}.")
     _check_indices(faces, len(vertices), "faces", "vertices", path)
-    vertices, middle = _vertices(np.asarray(vertices, np.float64), faces, path, files, center=center)
+    vertices, middle = _vertices(vertices, faces, path, files, center=center)
     textures = None
     if colors is not None:
-        textures = jnp.asarray(_finite(np.clip(colors, 0, 1), "vertex colours", path))
+        textures = jnp.asarray(_finite(np.clip(colors, 0, 1), faces, "vertex colours", path))
     if face_colors is not None:
-        textures = jnp.asarray(_finite(np.clip(face_colors, 0, 1), "face colours", path)[:, None, None, None])
+        textures = jnp.asarray(_finite(np.clip(face_colors, 0, 1), ..., "face colours", path)[:, None, None, None])
     if texture is not None:
         textures = _uv_texture(texture, faces, len(vertices), path)
-    if normals is not None and not np.all(np.isfinite(normals)):
-        files.leave_out("normals, of which some are not finite")
-        normals = None
+    if normals is not None:
+        normals = _normals(normals, faces, vertices.dtype, files)
     mesh = Mesh(jnp.asarray(vertices), jnp.asarray(faces, jnp.int32), textures)
-    normals = None if normals is None else jnp.asarray(normals, mesh.vertices.dtype)
     return MeshFile(mesh, normals, middle, tuple(files.left_out))
+
+
+def _normals(normals, faces, dtype, files):
+    """The normals in a dtype, None if those of a face are not finite."""
+    with np.errstate(over="ignore"):
+        normals = normals.astype(dtype)
+    is_finite = np.isfinite(normals)
+    if not np.all(is_finite if normals.ndim == 3 else is_finite[faces]):
+        files.leave_out("normals, of which some are not finite")
+        return None
+    return jnp.asarray(np.where(is_finite, normals, 0))
 
 
 def _vertices(vertices, faces, path, files, *, center):
     """The vertices in the dtype that JAX computes in, and the point that was moved to the origin."""
+    dtype = jnp.result_type(float)
+    if not center and np.can_cast(vertices.dtype, dtype) and np.all(np.isfinite(vertices)):
+        return vertices.astype(dtype), np.zeros(3)
+    vertices = np.asarray(vertices, np.float64)
     used = np.zeros(len(vertices), bool)
     used[faces] = True
     finite = np.isfinite(vertices)
@@ -300,14 +268,15 @@ def _vertices(vertices, faces, path, files, *, center):
         middle = (low + high) / 2
         vertices, low, high = vertices - middle, low - middle, high - middle
     with np.errstate(over="ignore"):
-        rounded = vertices.astype(jnp.result_type(float))
-    if not np.all(np.isfinite(rounded)):
-        raise ValueError(
-            f"path must be a mesh with finite vertices, got numbers above {rounded.dtype} in {str(path)!r}."
-        )
+        rounded = vertices.astype(dtype)
+    finite = np.isfinite(rounded)
+    if not finite.all():
+        if not finite[used].all():
+            raise ValueError(f"path must be a mesh with finite vertices, got numbers above {dtype} in {str(path)!r}.")
+        rounded = np.where(finite, rounded, 0)
     allowed = MAX_ROUNDING * np.max(high - low)
     # Most files need no look at every vertex.
-    if np.maximum(np.abs(low), np.abs(high)).max() * np.finfo(rounded.dtype).eps > allowed:
+    if np.maximum(np.abs(low), np.abs(high)).max() * np.finfo(dtype).eps > allowed:
         moved = np.abs(rounded - vertices)[used].max()
         if moved > allowed:
             files.leave_out(
@@ -325,11 +294,12 @@ def _bounds(points):
 
 def _uv_texture(texture, faces, num_vertices, path) -> UVTexture:
     images, wraps, uv, uv_faces, material, alphas, cutoffs = texture
-    uv = _finite(uv, "texture coordinates", path)
     if uv_faces is not None:
         _check_indices(uv_faces, len(uv), "faces", "texture coordinates", path)
-        if len(uv) == num_vertices and np.array_equal(uv_faces, faces) and path.suffix.lower() == ".obj":
-            uv_faces = None
+    uv = _finite(uv, faces if uv_faces is None else uv_faces, "texture coordinates", path)
+    has_faces = uv_faces is not None and len(uv) == num_vertices and np.array_equal(uv_faces, faces)
+    if has_faces and path.suffix.lower() == ".obj":
+        uv_faces = None
     # Materials that share an image share one JAX array.
     by_id = {id(image): jnp.asarray(image) for image in images}
     arrays = [by_id[id(image)] for image in images]
@@ -344,12 +314,15 @@ def _uv_texture(texture, faces, num_vertices, path) -> UVTexture:
     )
 
 
-def _finite(array, what, path):
+def _finite(array, used, what, path):
+    """The array in float32, which must be finite in the rows `used`, with zeros in place of other numbers."""
     with np.errstate(over="ignore"):
         array = np.asarray(array).astype(np.float32)
-    if not np.all(np.isfinite(array)):
+    if np.all(np.isfinite(array)):
+        return array
+    if not np.all(np.isfinite(array[used])):
         raise ValueError(f"path must be a mesh with finite {what}, got NaN or infinity in {str(path)!r}.")
-    return array
+    return np.where(np.isfinite(array), array, 0)
 
 
 def _check_indices(faces, count, what, indexed, path):

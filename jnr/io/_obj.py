@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jnr.io import _parts
+from jnr.io import _parts, _polygons
 from jnr.io._parts import Content, Files, Texture
 
 # Limits for hostile files; those of a line and of a library are in bytes.
@@ -113,7 +113,7 @@ class _Reader:
         counts = _concatenated(self.counts)
         corners = _concatenated(self.corners, 2)
         vertices = _concatenated(self.vertices, 3, float)
-        triangles, polygon = _parts.fan(counts)
+        triangles, polygon = _polygons.triangulate(vertices, corners[:, 0], counts, files)
         faces = corners[:, 0][triangles]
         if not textures:
             return Content(vertices, faces)
@@ -328,9 +328,9 @@ def write(path: Path, content: Content) -> dict[Path, bytes]:
     vertices, faces, colors, texture, *_ = content
     if colors is not None:
         colors = _parts.eight_bits(colors) / np.float32(255)
-        return {path: _rows("v" + " %.9g" * 6 + "\n", np.concatenate([vertices, colors], axis=1)) + _faces(faces)}
+        return {path: _parts.rows("v" + " %.9g" * 6 + "\n", np.concatenate([vertices, colors], axis=1)) + _faces(faces)}
     if texture is None:
-        return {path: _rows("v %.9g %.9g %.9g\n", vertices) + _faces(faces)}
+        return {path: _parts.rows("v %.9g %.9g %.9g\n", vertices) + _faces(faces)}
     name = path.stem
     if name != name.strip() or name.startswith("-") or any(ord(character) < 32 for character in name):
         raise ValueError(
@@ -349,11 +349,11 @@ def write(path: Path, content: Content) -> dict[Path, bytes]:
     corners = np.stack([faces, uv_faces], axis=-1).reshape(-1, 6)
     text = [
         _bytes(f"mtllib {name}.mtl\n"),
-        _rows("v %.9g %.9g %.9g\n", vertices),
-        _rows("vt %.9g %.9g\n", texture.uv),
+        _parts.rows("v %.9g %.9g %.9g\n", vertices),
+        _parts.rows("vt %.9g %.9g\n", texture.uv),
     ]
     for start, end, k in _parts.runs(texture.material):
-        text += [f"usemtl material_{k}\n".encode(), _rows("f %d/%d %d/%d %d/%d\n", corners[start:end] + 1)]
+        text += [f"usemtl material_{k}\n".encode(), _parts.rows("f %d/%d %d/%d %d/%d\n", corners[start:end] + 1)]
     return {**files, path: b"".join(text)}
 
 
@@ -362,10 +362,4 @@ def _bytes(text):
 
 
 def _faces(faces):
-    return _rows("f %d %d %d\n", faces + 1)
-
-
-def _rows(row, array):
-    """Formats the rows of an array by the pattern `row`, in pieces of bounded memory."""
-    parts = (array[start : start + 2**16] for start in range(0, len(array), 2**16))
-    return b"".join((row * len(part) % tuple(part.ravel().tolist())).encode() for part in parts)
+    return _parts.rows("f %d %d %d\n", faces + 1)

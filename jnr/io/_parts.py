@@ -26,7 +26,13 @@ MAX_ENTRIES = 2**16
 MAX_LEFT_OUT = 16
 MAX_REASON = 160
 BLOCK = 2**22
+# Byte order mark of text that some programs write.
+BOM = b"\xef\xbb\xbf"
 GRAY = 0.5
+# Colours above it are 8-bit numbers; fractions below it are colours that were exposed beyond 1.
+MAX_EXPOSURE = 16
+# A colour that rounding may have made.
+MAX_ROUNDED = 1 + 1 / 128
 # Pillow's decoders of other formats run external programs or are rarely needed.
 IMAGES = ("PNG", "JPEG", "BMP", "TGA", "TIFF", "GIF", "WEBP")
 
@@ -205,6 +211,8 @@ def numbers(tokens: list[bytes], dtype: type) -> np.ndarray:
         return np.zeros(0, dtype)
     if max(map(len, tokens)) > MAX_NUMBER:
         raise ValueError(f"it has a number of more than {MAX_NUMBER} characters")
+    if dtype is np.float64:
+        return np.fromiter(map(float, tokens), np.float64, len(tokens))
     # In pieces, because the longest word sets the width of an array entry.
     try:
         return np.concatenate([np.array(tokens[k : k + 2**18]).astype(dtype) for k in range(0, len(tokens), 2**18)])
@@ -228,24 +236,6 @@ def all_numbers(text: bytes) -> np.ndarray:
     return np.concatenate(values)
 
 
-def fan(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Splits polygons into triangle fans.
-
-    Args:
-        counts: Number of corners of each polygon; corners are numbered consecutively over all polygons.
-
-    Returns:
-        The corner indices of each triangle, `(triangles, 3)`, and the polygon of each triangle, `(triangles,)`.
-    """
-    if counts.size and counts.min() < 3:
-        raise ValueError(f"it has a face of {counts.min()} corners")
-    triangles = counts - 2
-    polygon = np.repeat(np.arange(len(counts)), triangles)
-    start = (np.cumsum(counts) - counts)[polygon]
-    second = start + np.arange(len(polygon)) - (np.cumsum(triangles) - triangles)[polygon] + 1
-    return np.stack([start, second, second + 1], axis=-1), polygon
-
-
 def runs(material: np.ndarray) -> list[tuple[int, int, int]]:
     """Returns (start, end, material) of each run of consecutive faces with the same material."""
     if not len(material):
@@ -264,3 +254,71 @@ def normals_of_vertices(faces: np.ndarray, corner_normals: np.ndarray, num_verti
 def white(uv: np.ndarray, uv_faces: np.ndarray | None, num_faces: int, wrap: str) -> Texture:
     """A texture that keeps the texture coordinates of a file without images."""
     return Texture([np.ones((1, 1, 3), np.float32)], [wrap], uv, uv_faces, np.zeros(num_faces, np.int64))
+
+
+def fractions(colors: np.ndarray, files: Files, dtype: np.dtype | type = float) -> np.ndarray:
+    """Colours in [0, 1] of numbers that a file declares as `dtype`.
+
+    Integers of 8 bits have the maximum 255, others the least of 255, 65535 and their type's maximum that none exceeds.
+    Floating point numbers have the maximum 1, unless they are far above it or all are integers.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.itemsize == 1:
+        colors = colors.astype(np.float32)
+        # Programs that write char mean uchar.
+        return np.clip(np.where(colors < 0, colors + 256, colors) / np.float32(255), 0, 1)
+    given = colors[np.isfinite(colors)]
+    largest = given.max(initial=0)
+    if dtype.kind == "f" and largest <= MAX_EXPOSURE and (largest <= 1 or np.any(given != np.round(given))):
+        if largest > MAX_ROUNDED:
+            files.leave_out("the part of colours above 1")
+        return np.clip(colors, 0, 1)
+    maximum = 255 if largest <= 255 else 65535 if largest <= 65535 or dtype.kind == "f" else np.iinfo(dtype).max
+    return np.clip(colors / np.float32(maximum), 0, 1)
+
+
+def with_look(
+    content: Content,
+    files: Files,
+    polygon: np.ndarray,
+    *,
+    texture: Texture | None = None,
+    colors: np.ndarray | None = None,
+    face_colors: np.ndarray | None = None,
+    white: Texture | None = None,
+) -> Content:
+    """Adds the first of the ways to colour a mesh that is not all white, and records the others.
+
+    Args:
+        content: The mesh.
+        files: Records what is left out.
+        polygon: The row of `face_colors` that each triangle has.
+        texture: Images.
+        colors: Colours of vertices, with 3 columns, or 4 with opacity.
+        face_colors: The same of polygons.
+        white: Texture coordinates without an image.
+    """
+    looks = []
+    if texture is not None:
+        looks.append((False, "texture", "a texture", texture))
+    for field, what, rgba in (("colors", "vertex colours", colors), ("face_colors", "face colours", face_colors)):
+        if rgba is not None:
+            if np.any(rgba[:, 3:] != 1):
+                files.leave_out(f"opacity of {what}")
+            looks.append((bool(np.all(rgba[:, :3] == 1)), field, what, rgba[:, :3]))
+    if white is not None:
+        looks.append((False, "texture", "texture coordinates without an image", white))
+    looks.sort(key=lambda look: look[0])
+    for is_white, _, what, _ in looks[1:]:
+        if not is_white:
+            files.leave_out(f"{what}, because it has {looks[0][2]}")
+    if not looks:
+        return content
+    _, field, _, value = looks[0]
+    return content._replace(**{field: value[polygon] if field == "face_colors" else value})
+
+
+def rows(row: str, array: np.ndarray) -> bytes:
+    """Formats the rows of an array by the pattern `row`, in pieces of bounded memory."""
+    parts = (array[start : start + 2**16] for start in range(0, len(array), 2**16))
+    return b"".join((row * len(part) % tuple(part.ravel().tolist())).encode() for part in parts)
