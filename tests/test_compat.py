@@ -559,10 +559,15 @@ def test_obj_file_is_loaded_as_the_originals_did(tmp_path):
         np.testing.assert_allclose(cubes[1, 1, 1, 0], expected, atol=1e-6)
 
 
-def test_obj_file_without_materials_is_grey(tmp_path):
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [("f 1 2 3\n", 0.5), ("vt 0 0\nf 1/1 2/1 3/1\n", 0.5), ("mtllib b.mtl\nusemtl white\nf 1 2 3\n", 1.0)],
+)
+def test_obj_file_without_materials_is_grey(tmp_path, lines, value):
     path = tmp_path / "b.obj"
-    path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
-    np.testing.assert_array_equal(nr.load_obj(path, load_texture=True)[2], np.full((1, 4, 4, 4, 3), 0.5))
+    (tmp_path / "b.mtl").write_text("newmtl white\nKd 1 1 1\n")
+    path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n" + lines)
+    np.testing.assert_array_equal(nr.load_obj(path, load_texture=True)[2], np.full((1, 4, 4, 4, 3), value))
 
 
 def test_saved_mesh_is_loaded_again(tmp_path):

@@ -47,8 +47,9 @@ def test_python_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     assert RESULTS.get(page, lambda _: True)(names)
 
 
-def test_every_test_named_in_the_parity_table_exists():
-    text = (ROOT / "docs" / "parity.md").read_text()
+@pytest.mark.parametrize("page", ["parity.md", "files.md"])
+def test_every_test_named_in_a_table_exists(page):
+    text = (ROOT / "docs" / page).read_text()
     names = re.findall(r"`((?:\w+/)*test_\w+\.py)?(?:::(\w+))?`", text)
     file, found = "", 0
     for named_file, test in names:

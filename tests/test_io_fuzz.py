@@ -13,6 +13,8 @@ from gltf_files import TRIANGLE, TRIANGLE_UV, Gltf, encoded
 
 import jnr
 from jnr._textures import check_uv
+from jnr.io._parts import Files
+from jnr.io._polygons import triangulate
 
 pytest.importorskip("PIL", reason="textures need the io extra")
 hypothesis = pytest.importorskip("hypothesis", reason="it makes the broken files")
@@ -51,6 +53,22 @@ TOKENS = [
         b"f",
         b"v",
         b"vt",
+    ),
+    *(
+        b"\xef\xbb\xbf",
+        b"\\\n",
+        b"\\\r\n",
+        b" # ",
+        b"'",
+        b"vn",
+        b"l",
+        b"map_d",
+        b"-o",
+        b"-s",
+        b"-clamp",
+        b"Tr",
+        b"0.5",
+        b"255",
     ),
     *(b"usemtl", b"mtllib", b"list", b"element", b"property", b"float", b"uchar", b"POSITION", b"_UV", b"_VERTEX"),
 ]
@@ -105,6 +123,19 @@ def files(folder):
     (folder / "text.stl").write_text(
         "solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\n"
         "endfacet\nendsolid a\n"
+    )
+    # Byte order marks, comments, quotes, continued lines, opacity, normals and polygons that are not convex.
+    (folder / "rich.obj").write_bytes(
+        b"\xef\xbb\xbf# C:\\models\\\nmtllib rich.mtl # all\nv 0 0 0\nv 3 0 0\nv 3 1 0\nv 1 1 0\nv 1 3 0\nv 0 3 \\\n0\n"
+        b"vt 0 0\nvt 1 0\nvt 1 1\nvn 0 0 1\nvn 0 1 0\nusemtl a b # first\nf 1/1/1 2/2/1 3/3/1 4/1/1 5/2/1 6/3/1\n"
+        b"l 1 2\nusemtl glass\nf 6//2 5//2 4//2 3//2 2//2 \\\r\n1//2\nf -1/-1/-1 -2/-2/-1 -3/-3/-2\nf 1 2\n"
+    )
+    (folder / "rich.mtl").write_bytes(
+        b'\xef\xbb\xbfnewmtl a b\nKd 1 0 0\nmap_Kd -s 1 1 1 -clamp on "skin_0.png" # image\nmap_d SKIN_0.PNG\n'
+        b"newmtl glass\nKd 0 0 1\nd 0.5 # half\nmap_Bump -bm 1 b.png\nnewmtl unused\nTr 1\nmap_Kd gone.png\n"
+    )
+    (folder / "rich_colors.obj").write_text(
+        "v 0 0 0 255 0 0\nv 3 0 0 0 255 0\nv 1 1 0\nv 0 3 0 1 2 3.5\nvt 0 0\nf 1/1 2/1 3/1 4/1\nf 4 3 2 1 1 2\n"
     )
     content = (folder / "skin.glb").read_bytes()
     (length,) = struct.unpack_from("<I", content, 12)
@@ -225,7 +256,8 @@ NUMBERS = st.integers(0, 2**20)
 KINDS = st.sampled_from(["byte", "cut", "insert", "repeat", "end", "swap", "word", "word"])
 EDITS = st.lists(st.tuples(KINDS, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=4)
 FORMATS = ["skin.obj", "skin.ply", "skin.glb", "skin.gltf", "plain.stl", "plain.off", "colors.obj", "colors.glb"]
-CORRUPTED = [*((name, name) for name in [*FORMATS, "rich.gltf", "text.ply", "text.stl"])]
+TEXTS = ["rich.gltf", "rich.obj", "rich_colors.obj", "text.ply", "text.stl"]
+CORRUPTED = [*((name, name) for name in [*FORMATS, *TEXTS]), ("rich.obj", "rich.mtl")]
 # Files that the mesh file names.
 CORRUPTED += [("skin.obj", "skin.mtl"), ("skin.obj", "skin_0.png"), ("skin.ply", "skin.png")]
 # Files with what few files have.
@@ -244,6 +276,30 @@ def test_corrupted_file_is_a_valid_mesh_or_a_value_error(tmp_path, name, part):
     def check(edits):
         (folder / part).write_bytes(corrupted(content, edits))
         assert_valid_or_rejected(folder / name)
+
+    check()
+
+
+COORDINATES = st.one_of(st.integers(-2, 2), st.floats(width=32), st.sampled_from([1e300, 1e-300]))
+
+
+def test_polygons_of_any_points_become_triangles(tmp_path):
+    @hypothesis.settings(derandomize=True, deadline=None, max_examples=EXAMPLES, database=None)
+    @hypothesis.given(
+        st.lists(st.lists(st.tuples(*[COORDINATES] * 3), min_size=3, max_size=12), min_size=1, max_size=4)
+    )
+    def check(polygons):
+        counts = np.array([len(polygon) for polygon in polygons])
+        vertices = np.concatenate([np.array(polygon, float) for polygon in polygons])
+        with np.errstate(all="ignore"):
+            triangles, polygon = triangulate(vertices, np.arange(len(vertices)), counts, Files(tmp_path))
+        np.testing.assert_array_equal(polygon, np.repeat(np.arange(len(counts)), counts - 2))
+        # Each triangle has three different corners of its polygon in their order, and all corners are used.
+        assert np.all(np.diff(triangles, axis=1) > 0)
+        np.testing.assert_array_equal(
+            np.repeat(np.arange(len(counts)), counts)[triangles], polygon[:, None].repeat(3, 1)
+        )
+        np.testing.assert_array_equal(np.unique(triangles), np.arange(len(vertices)))
 
     check()
 
@@ -292,5 +348,8 @@ def test_random_uv_texture_is_restored_exactly(tmp_path, ending, seed):
     assert back.textures.wrap == "clamp"
     if num_images > 1:
         np.testing.assert_array_equal(back.textures.material, material)
-    for one, other in zip(back.textures.images if num_images > 1 else [back.textures.images], images, strict=True):
-        np.testing.assert_array_equal(one, other)
+    restored = back.textures.images if num_images > 1 else [back.textures.images]
+    for k, (one, other) in enumerate(zip(restored, images, strict=True)):
+        # Images that no face of an OBJ file shows are not opened.
+        if ending != ".obj" or num_images == 1 or k in np.asarray(material):
+            np.testing.assert_array_equal(one, other)

@@ -199,10 +199,12 @@ def with_equal_channels(images: list[np.ndarray]) -> list[np.ndarray]:
     """Adds an alpha channel of 1 to images without one if any image has alpha."""
     if len({image.shape[-1] for image in images}) == 1:
         return images
-    return [
-        image if image.shape[-1] == 4 else np.concatenate([image, np.ones_like(image[..., :1])], axis=-1)
-        for image in images
-    ]
+    # Images that several materials share stay shared.
+    with_alpha = {
+        key: image if image.shape[-1] == 4 else np.concatenate([image, np.ones_like(image[..., :1])], axis=-1)
+        for key, image in {id(image): image for image in images}.items()
+    }
+    return [with_alpha[id(image)] for image in images]
 
 
 def numbers(tokens: list[bytes], dtype: type) -> np.ndarray:

@@ -10,17 +10,19 @@ from jnr.io._parts import Files
 
 # Part of a polygon's area by which triangles of a fan may overlap; smaller than what any picture shows.
 MAX_OVERLAP = 1e-6
-# Part of a polygon's area below which a corner is straight.
-STRAIGHT = 1e-12
+# Part of a polygon's length by which rounding may have moved its corners.
+ROUNDING = 1e-10
 # Limits for hostile files: comparisons of a corner with a triangle, in all and in addition per corner.
 MAX_COMPARISONS = 2**25
-MAX_COMPARISONS_PER_CORNER = 256
+MAX_COMPARISONS_PER_CORNER = 64
 # What a round costs beside them, in comparisons.
 ROUND = 2**13
 # Times that a polygon which intersects itself is asked for proper ears again.
-RESTARTS = 16
+RESTARTS = 4
 # Comparisons in one array.
 CHUNK = 2**20
+# Corners of a polygon up to which it is split before the others.
+SMALL = 512
 
 
 def triangulate(
@@ -48,16 +50,19 @@ def triangulate(
     if len(triangles) == len(counts) or corner_index.min() < 0 or corner_index.max() >= len(vertices):
         return triangles, polygon
     concave, normals = _badly_fanned(vertices, corner_index, counts, triangles, polygon)
-    if len(concave):
-        is_concave = np.zeros(len(counts), bool)
-        is_concave[concave] = True
-        corners = np.flatnonzero(np.repeat(is_concave, counts))
-        points = _projected(vertices[corner_index[corners]], counts[concave], normals)
-        rings = _Rings(*points, counts[concave])
-        rings.clip()
-        triangles[is_concave[polygon]] = corners[rings.triangles()]
-        if not rings.is_clipped:
-            files.leave_out("the exact shape of polygons with very many corners (split into fans)")
+    # Large polygons, which may exceed the limit, do not spoil small ones.
+    is_small = counts[concave] <= SMALL
+    for group in (is_small, ~is_small):
+        if np.any(group):
+            is_chosen = np.zeros(len(counts), bool)
+            is_chosen[concave[group]] = True
+            corners = np.flatnonzero(np.repeat(is_chosen, counts))
+            points = _projected(vertices[corner_index[corners]], counts[is_chosen], normals[group])
+            rings = _Rings(*points, counts[is_chosen])
+            rings.clip()
+            triangles[is_chosen[polygon]] = corners[rings.triangles()]
+            if not rings.is_clipped:
+                files.leave_out("the exact shape of polygons with very many corners (split into fans)")
     return triangles, polygon
 
 
@@ -119,8 +124,7 @@ class _Rings:
         self.before[ends - counts], self.after[ends - 1] = ends - 1, ends - counts
         self.is_left = np.ones(len(x), bool)
         self.is_convex, self.is_ear = np.zeros(len(x), bool), np.zeros(len(x), bool)
-        area = np.add.reduceat(x * y[self.after] - y * x[self.after], ends - counts)
-        self.straight = STRAIGHT * area[self.polygon]
+        self.rounding = (ROUNDING * _extents(x, counts))[self.polygon]
         # How little is asked of a polygon's ears: 0: they touch no corner; 1: no corner is inside; 2: they are convex;
         # 3: nothing. The last two are for polygons that intersect themselves.
         self.level, self.restarts = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.int64)
@@ -170,7 +174,7 @@ class _Rings:
         """Updates which of some corners are ears; returns the number of comparisons, none made beyond the budget."""
         level = self.level[self.polygon[changed]]
         before, after = self.before[changed], self.after[changed]
-        self.is_convex[changed] = is_convex = self._side(before, changed, after) > self.straight[changed]
+        self.is_convex[changed] = is_convex = self._distance(before, changed, after) > self.rounding[changed]
         self.is_ear[changed] = (is_convex | (level > 2)) & (self.left[self.polygon[changed]] > 2)
         tested = self.is_ear[changed] & (level < 2)
         ears = np.stack([before, changed, after])[:, tested]
@@ -179,7 +183,7 @@ class _Rings:
             self.removed = 0
         low = np.searchsorted(self.places, self.low[ears].min(axis=0))
         counts = np.searchsorted(self.places, self.high[ears].max(axis=0)) - low
-        comparisons = int(counts.sum()) + ROUND + len(self.left)
+        comparisons = int(counts.sum()) + 4 * len(changed) + ROUND + len(self.left)
         if comparisons > budget:
             return comparisons
         bottom, top = self.y[ears].min(axis=0), self.y[ears].max(axis=0)
@@ -195,26 +199,30 @@ class _Rings:
 
     def _blocks(self, ears, corners):
         """Whether corners lie in triangles, each in its own."""
-        x, y = self.x[corners], self.y[corners]
-        sides = [self._side(ears[k - 1], ears[k], corners) for k in range(3)]
-        lowest = np.minimum(np.minimum(sides[0], sides[1]), sides[2])
-        touches = lowest >= 0
+        x, y, rounding = self.x[corners], self.y[corners], self.rounding[corners]
+        inside = np.minimum.reduce([self._distance(ears[k - 1], ears[k], corners) for k in range(3)])
+        touches = inside >= -rounding
         for ear in ears:
-            touches &= (x != self.x[ear]) | (y != self.y[ear])
-        return np.where(self.level[self.polygon[corners]] == 0, touches, lowest > 0)
+            touches &= (np.abs(x - self.x[ear]) > rounding) | (np.abs(y - self.y[ear]) > rounding)
+        return np.where(self.level[self.polygon[corners]] == 0, touches, inside > rounding)
 
-    def _side(self, start, end, corners):
-        """Positive for corners to the left of the line from `start` to `end`: twice the area of the triangle."""
+    def _distance(self, start, end, corners):
+        """Distance of corners from the line through `start` and `end`, positive to the left of it."""
         x, y = self.x[start], self.y[start]
-        return (self.x[end] - x) * (self.y[corners] - y) - (self.y[end] - y) * (self.x[corners] - x)
+        across, up = self.x[end] - x, self.y[end] - y
+        side = across * (self.y[corners] - y) - up * (self.x[corners] - x)
+        return side / np.maximum(np.hypot(across, up), np.finfo(np.float64).tiny)
 
     def _chosen(self, ears):
-        """Ears of which no two are neighbours; one per polygon if it intersects itself."""
+        """Ears of which no two are neighbours; the narrowest one of a polygon that intersects itself."""
         wins = [
             ~self.is_ear[neighbors] | (self.priority[ears] < self.priority[neighbors])
             for neighbors in (self.before[ears], self.after[ears])
         ]
-        chosen = np.sort(ears[wins[0] & wins[1]])
+        is_proper = self.level[self.polygon[ears]] < 2
+        chosen = ears[~is_proper | (wins[0] & wins[1])]
+        width = np.abs(self._distance(self.before[chosen], self.after[chosen], chosen))
+        chosen = chosen[np.lexsort((width, self.polygon[chosen]))]
         polygon = self.polygon[chosen]
         return chosen[(self.level[polygon] < 2) | _is_first(polygon)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -55,10 +56,23 @@ def load_obj(
     if not load_texture:
         return mesh.vertices, mesh.faces
     texture = mesh.textures
-    if not isinstance(texture, jnr.UVTexture):
-        return mesh.vertices, mesh.faces, jnp.full((mesh.faces.shape[0], *(texture_size,) * 3, 3), 0.5)
+    if not isinstance(texture, jnr.UVTexture) or _is_white_texel(texture):
+        value = 1.0 if _has_materials(filename_obj) else 0.5
+        return mesh.vertices, mesh.faces, jnp.full((mesh.faces.shape[0], *(texture_size,) * 3, 3), value)
     if not use_bilinear:
         texture = dataclasses.replace(texture, filter="nearest")
-    cubes = jnr.uv_to_cubes(texture, mesh.faces, texture_size)
-    # Neural Renderer has no transparency: alpha is dropped.
-    return mesh.vertices, mesh.faces, cubes[..., :3]
+    # Neural Renderer has no transparency, and cubes have no opacity.
+    return mesh.vertices, mesh.faces, jnr.uv_to_cubes(texture, mesh.faces, texture_size)
+
+
+def _is_white_texel(texture):
+    """Whether the texture is what `jnr.load` makes of a file without images, or a white material."""
+    return (
+        not isinstance(texture.images, tuple) and texture.images.shape == (1, 1, 3) and bool(texture.images.min() == 1)
+    )
+
+
+def _has_materials(path):
+    with Path(path).open("rb") as file:
+        keywords = {line.split(maxsplit=1)[0] for line in file if line[:6] in (b"usemtl", b"mtllib")}
+    return len(keywords) == 2
