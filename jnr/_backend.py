@@ -14,7 +14,7 @@ INSTALL = 'pip install "jnr[cuda]" installs versions that work together; backend
 
 def check_backend(backend: str | None) -> None:
     """Raises if `backend` is not the name of a backend, or if a package that it needs is not installed."""
-    if backend is not None and backend not in get_args(Backend):
+    if not (backend is None or (isinstance(backend, str) and backend in get_args(Backend))):
         raise ValueError(f"backend must be None or one of {', '.join(get_args(Backend))}, got {backend!r}.")
     if backend == "cpu" and not has_cpu_kernels():
         raise ImportError(

@@ -12,9 +12,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
+from jnr._geometry import near_one, unit
 from jnr._inline_jit import inline_jit
 from jnr._pytree import pytree
 
@@ -24,6 +26,10 @@ Handedness = Literal["right", "left"]
 @pytree(static=("handedness",))
 class LookAt:
     """A camera at `eye` that looks at a point.
+
+    Where the view is exactly along `up`, nothing says which way up the image is. That is an error, unless `eye`, `at`
+    or `up` is traced: then the right of the image is as near as possible to the world's x axis, or to its z axis where
+    the view is along x. For `up` along y this is the limit of `points_from_angles` at azimuth 0.
 
     Attributes:
         eye: Position of the camera, in world units.
@@ -58,7 +64,7 @@ class LookAlong:
     Attributes:
         eye: Position of the camera, in world units.
         direction: View direction, of any length.
-        up: Direction that points up in the image; not parallel to the view direction.
+        up: Direction that points up in the image; not parallel to the view direction, see `LookAt`.
         handedness: As for `LookAt`.
     """
 
@@ -214,6 +220,7 @@ class Intrinsics:
 
     def __post_init__(self):
         _checks.as_image_size(self.image_size)
+        _checks.as_number(self.pixel_center, "pixel_center")
         _require_finite(self, "K", "distortion")
         _require_camera_matrix(self.K)
         _require(self, "near", lambda v: v > 0, "be positive")
@@ -221,15 +228,15 @@ class Intrinsics:
 
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
         """Camera to clip space, after the distortion."""
-        height, width = _checks.as_image_size(self.image_size)
         self.__post_init__()
+        height, width = _checks.as_image_size(self.image_size)
         if abs(aspect * height / width - 1) > 0.01:
             raise ValueError(
                 f"image_size must have the shape of the camera's {height} x {width}: got a width of {aspect:.4g} "
                 "heights."
             )
         k = _matrix(self.K, "K", 3, 3)
-        planes = Perspective(90.0, self.near, self.far).clip_from_camera(1.0)
+        planes = _perspective(90.0, _scalar(self.near, "near"), _scalar(self.far, "far"), 1.0)
         # In pixels y grows downwards and z away from the camera; NDC -1 is half a pixel before the first centre.
         center = self.pixel_center - 0.5
         zero = jnp.zeros_like(k[0, 0])
@@ -261,6 +268,9 @@ class Matrix:
     matrix: Float[ArrayLike, "... 4 4"]
     depth_row: Float[ArrayLike, "... 4"]
     far: ArrayLike
+
+    def __post_init__(self):
+        _require_finite(self, "matrix", "depth_row", "far")
 
     def clip_from_camera(self, aspect: float) -> Float[Array, "4 4"]:
         """`matrix`, for any aspect ratio."""
@@ -298,8 +308,8 @@ class Camera:
         for name, method in (("pose", "camera_from_world"), ("projection", "clip_from_camera")):
             value = getattr(self, name)
             # None and an int stand for a part in `in_axes`.
-            if not (value is None or isinstance(value, int) or hasattr(value, method)):
-                raise TypeError(f"{name} must have a method {method}, got {type(value).__name__}.")
+            if not (value is None or (isinstance(value, int) and not isinstance(value, bool))):
+                _require_method(value, name, method)
 
     @staticmethod
     def from_opencv(
@@ -343,9 +353,9 @@ class Camera:
         Args:
             view: World to camera space; the camera looks along -z.
             projection: Camera to clip space, for the image's aspect ratio.
-            far: Depth of the background; None takes the far plane's.
+            far: Depth of the background, positive; None takes the far plane's.
         """
-        matrix = _matrix(projection, "projection", 4, 4)
+        matrix, view = _matrix(projection, "projection", 4, 4), _matrix(view, "view", 4, 4)
         depth_row = jnp.array([0, 0, -1, 0], matrix.dtype)
         return Camera(Pose(view), Matrix(matrix, depth_row, _far(matrix, depth_row, far)))
 
@@ -358,7 +368,7 @@ class Camera:
 
         Args:
             clip_from_world: World to clip space, for the image's aspect ratio.
-            far: Depth of the background; None takes the far plane's.
+            far: Depth of the background, positive; None takes the far plane's.
         """
         matrix = _matrix(clip_from_world, "clip_from_world", 4, 4)
         parallel = jnp.all(matrix[3, :3] == 0)
@@ -374,11 +384,12 @@ class Camera:
         self, vertices: Float[Array | np.ndarray, "vertices 3"], aspect: float = 1.0
     ) -> Float[Array, "vertices 4"]:
         """Points in clip space, for an image whose width is `aspect` times its height."""
-        return view_of(self, aspect).clip_positions(vertices)
+        return view_of(self, aspect, vertices).clip_positions(vertices)
 
     def depth(self, vertices: Float[Array | np.ndarray, "vertices 3"]) -> Float[Array, " vertices"]:
         """Distance of points along the view axis, in world units, negative behind the camera."""
-        return _depth(self.projection, self.pose.camera_from_world(), vertices)
+        dtype = _checks.compute_dtype(self, vertices)
+        return _depth(self.projection, self.pose.camera_from_world().astype(dtype), vertices)
 
     def viewer(self, aspect: float = 1.0) -> Float[Array, " 4"]:
         """Where all rays meet, as a homogeneous point: the eye and 1, or, for parallel rays, their source and 0.
@@ -386,6 +397,13 @@ class Camera:
         For any world point p the vector `viewer[:3] - viewer[3] * p` points to the camera.
         """
         return view_of(self, aspect).viewer()
+
+
+def check_camera(camera: Camera | None) -> Camera:
+    """The camera; the default one for None."""
+    if not (camera is None or isinstance(camera, Camera)):
+        raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
+    return Camera() if camera is None else camera
 
 
 @dataclasses.dataclass(frozen=True)
@@ -400,7 +418,8 @@ class View:
     @property
     def far(self):
         """Depth of the background."""
-        return self.projection.far
+        far = self.projection.far
+        return _scalar(far, "far") if isinstance(self.projection, Matrix) else jnp.asarray(far)
 
     def clip_positions(self, vertices: jax.Array | np.ndarray) -> jax.Array:
         """See `Camera.clip_positions`."""
@@ -421,11 +440,21 @@ class View:
         return _viewer(self.clip_from_world)
 
 
-def view_of(camera: Camera, aspect: float) -> View:
-    """A camera's view for an image whose width is `aspect` times its height."""
+def view_of(camera: Camera, aspect: float, vertices: jax.Array | np.ndarray | None = None) -> View:
+    """A camera's view for an image whose width is `aspect` times its height.
+
+    The dtype of `vertices` decides about a camera of Python's numbers.
+    """
+    _require_method(camera.pose, "pose", "camera_from_world")
+    _require_method(camera.projection, "projection", "clip_from_camera")
     clip_from_camera, camera_from_world = camera.projection.clip_from_camera(aspect), camera.pose.camera_from_world()
-    clip_from_world = jnp.matmul(clip_from_camera, camera_from_world, precision=jax.lax.Precision.HIGHEST)
-    return View(camera.projection, camera_from_world, clip_from_camera, clip_from_world)
+    widest = _checks.compute_dtype(clip_from_camera, camera_from_world)
+    clip_from_world = jnp.matmul(
+        clip_from_camera.astype(widest), camera_from_world.astype(widest), precision=lax.Precision.HIGHEST
+    )
+    dtype = _checks.compute_dtype(camera, vertices)
+    matrices = (matrix.astype(dtype) for matrix in (camera_from_world, clip_from_camera, clip_from_world))
+    return View(camera.projection, *matrices)
 
 
 def _depth(projection, camera_from_world, vertices):
@@ -444,6 +473,9 @@ def points_from_angles(
 ) -> Float[Array, "*batch 3"]:
     """Points around the origin, for example camera positions.
 
+    At an elevation of 90 or -90 degrees the point is off the y axis by 5e-7 of the distance (1e-15 in float64), towards
+    the azimuth. So a `LookAt` from there has the limit of its orientations at elevations near 90 degrees.
+
     Args:
         distance: From the origin.
         elevation: Angle above the xz plane.
@@ -453,11 +485,15 @@ def points_from_angles(
 
     Returns:
         One point per element of the arguments, which are broadcast.
+
+    Raises:
+        TypeError: If an argument is not of the right kind.
+        ValueError: If shapes do not broadcast, or a number is not finite.
     """
     _check_handedness(handedness)
+    _checks.check_flag(degrees, "degrees")
     distance, elevation, azimuth = (
-        _checks.as_compute(value, name)
-        for value, name in ((distance, "distance"), (elevation, "elevation"), (azimuth, "azimuth"))
+        _finite(value, name) for value, name in ((distance, "distance"), (elevation, "elevation"), (azimuth, "azimuth"))
     )
     try:
         distance, elevation, azimuth = jnp.broadcast_arrays(distance, elevation, azimuth)
@@ -466,8 +502,17 @@ def points_from_angles(
     if degrees:
         elevation, azimuth = jnp.deg2rad(elevation), jnp.deg2rad(azimuth)
     toward = 1 if handedness == "right" else -1
-    level = distance * jnp.cos(elevation)
+    level = distance * _level(elevation)
     return jnp.stack([level * jnp.sin(azimuth), distance * jnp.sin(elevation), toward * level * jnp.cos(azimuth)], -1)
+
+
+@inline_jit()
+def _level(elevation):
+    """The cosine of an elevation; a small positive number in place of the rounding error at a right angle."""
+    cosine = jnp.cos(elevation)
+    least = 4 * float(jnp.finfo(cosine.dtype).eps)
+    # Added, so that the derivative stays the cosine's.
+    return cosine + lax.stop_gradient(jnp.where(jnp.abs(cosine) < least, least - cosine, 0))
 
 
 @inline_jit()
@@ -475,7 +520,7 @@ def transform(
     matrix: Float[Array, "rows 4"], points: Float[Array | np.ndarray, "points 3"]
 ) -> Float[Array, "points rows"]:
     """Homogeneous points times a matrix, `matrix @ (x, y, z, 1)` each; NaN where the point is not finite."""
-    dtype = jnp.result_type(matrix.dtype, points.dtype)
+    dtype = _checks.compute_dtype(matrix, points)
     matrix, points = matrix.astype(dtype), points.astype(dtype)
     # An invalid point must not reach the matrix's gradient, where it would be NaN times zero.
     valid = jnp.all(jnp.isfinite(points), axis=-1, keepdims=True)
@@ -485,7 +530,7 @@ def transform(
 @jax.custom_jvp
 def _affine(matrix, points):
     """`transform` of points that are finite."""
-    return _linear(matrix, points) + matrix[:, 3]
+    return _linear(matrix, points) + matrix[None, :, 3]
 
 
 def _linear(matrix, points):
@@ -500,7 +545,7 @@ def _affine_jvp(primals, tangents):
     matrix_tangent, points_tangent = tangents
     # The matrix's gradient is a product over all points, which is fast.
     points = jnp.concatenate([points, jnp.ones_like(points[:, :1])], axis=-1)
-    turned = jnp.matmul(points, matrix_tangent.T, precision=jax.lax.Precision.HIGHEST)
+    turned = jnp.matmul(points, matrix_tangent.T, precision=lax.Precision.HIGHEST)
     return _affine(*primals), _linear(matrix, points_tangent) + turned
 
 
@@ -522,35 +567,48 @@ LEAST = 1e-6
 
 
 def _check_handedness(handedness):
-    if handedness not in ("right", "left"):
+    if not (isinstance(handedness, str) and handedness in ("right", "left")):
         raise ValueError(f"handedness must be 'right' or 'left', got {handedness!r}.")
 
 
 def _view(eye, direction, up, handedness, name, rule):
-    matrix, length, width = _frame(eye, direction, up, handedness=handedness)
-    _require_length(length, name, rule)
-    _require_length(width, "up", "not be zero nor along the view")
+    dtype = _checks.compute_dtype(eye, direction, up)
+    eye, direction, up = (vector.astype(dtype) for vector in (eye, direction, up))
+    matrix, length, is_along = _frame(eye, direction, up, handedness=handedness)
+    if _checks.is_concrete(length) and not float(length) > LEAST:
+        raise ValueError(f"{name} must {rule}, got {float(length):g}.")
+    if _checks.is_concrete(is_along) and bool(is_along):
+        raise ValueError(
+            f"up must not be zero nor along the view, got {np.asarray(up).tolist()} and a view along "
+            f"{np.asarray(direction).tolist()}. Pass another up, for example (0, 0, -1) for a view along y."
+        )
     return matrix
-
-
-def _require_length(value, name, rule):
-    if _checks.is_concrete(value) and not float(value) > LEAST:
-        raise ValueError(f"{name} must {rule}, got {float(value):g}.")
 
 
 @inline_jit("handedness")
 def _frame(eye, direction, up, *, handedness):
-    """World to camera space, and the lengths of two vectors that must not be zero."""
+    """World to camera space, the length of `direction`, and whether the view is along `up`."""
     length = jnp.linalg.norm(direction)
     forward = direction / length
-    side = jnp.cross(forward, up)
-    width = jnp.linalg.norm(side)
-    side = side / width
+    side = _cross_or_zero(forward, up)
+    is_along = jnp.all(side == 0)
+    x, z = jnp.array([1, 0, 0], side.dtype), jnp.array([0, 0, 1], side.dtype)
+    axis = jnp.where(jnp.abs(forward[0]) < 0.9, x, z)
+    right = axis - jnp.sum(axis * forward) * forward
+    side = unit(near_one(jnp.where(is_along, right if handedness == "right" else -right, side)))
     upward = jnp.cross(side, forward)
     rotation = jnp.stack([side if handedness == "right" else -side, upward, -forward])
-    translation = -jnp.matmul(rotation, eye, precision=jax.lax.Precision.HIGHEST)
+    translation = -jnp.matmul(rotation, eye, precision=lax.Precision.HIGHEST)
     bottom = jnp.array([[0, 0, 0, 1]], rotation.dtype)
-    return jnp.concatenate([jnp.concatenate([rotation, translation[:, None]], axis=1), bottom]), length, width
+    return jnp.concatenate([jnp.concatenate([rotation, translation[:, None]], axis=1), bottom]), length, is_along
+
+
+def _cross_or_zero(a, b):
+    """The cross product without the coordinates that are rounding errors of their two terms."""
+    first, second = a[jnp.array([1, 2, 0])] * b[jnp.array([2, 0, 1])], a[jnp.array([2, 0, 1])] * b[jnp.array([1, 2, 0])]
+    difference = first - second
+    is_noise = jnp.abs(difference) <= 4 * jnp.finfo(a.dtype).eps * jnp.minimum(jnp.abs(first), jnp.abs(second))
+    return jnp.where(is_noise, 0, difference)
 
 
 @inline_jit()
@@ -581,6 +639,9 @@ def _shift_of_ndc(x, y, column):
 def _far(matrix, depth_row, far):
     """Depth of the far plane, z = w, of a clip matrix along a row that gives depths."""
     if far is not None:
+        _scalar(far, "far")
+        if _checks.is_concrete(far) and not float(np.asarray(far)) > 0:
+            raise ValueError(f"far must be positive, got {far!r}.")
         return far
     z, w = (jnp.sum(row[:3] * depth_row[:3]) for row in (matrix[2], matrix[3]))
     z_offset, w_offset = (matrix[i, 3] - a * depth_row[3] for i, a in ((2, z), (3, w)))
@@ -600,7 +661,7 @@ def _distort(points, coefficients):
     coefficients = coefficients.astype(points.dtype)
     k1, k2, p1, p2 = coefficients[:4]
     k3 = coefficients[4] if coefficients.shape[0] == 5 else jnp.zeros_like(k1)
-    limit = _monotone_radius(*jax.lax.stop_gradient((k1, k2, k3)))
+    limit = _monotone_radius(*lax.stop_gradient((k1, k2, k3)))
     x, y, depth = points[:, 0], -points[:, 1], -points[:, 2]
     radius = jnp.sqrt(jnp.where((x == 0) & (y == 0), 1, x * x + y * y))
     # On the limit's circle and scaled back, also behind the camera, where there is no x / z.
@@ -633,18 +694,26 @@ def _monotone_radius(k1, k2, k3):
     return jnp.where(jnp.any(falls), low, FARTHEST)
 
 
-def _vector(value, name, length=3):
-    vector = _checks.as_compute(value, name)
-    _checks.check_shape(vector, name, length)
+def _require_method(value, name, method):
+    if not hasattr(value, method):
+        raise TypeError(f"{name} must have a method {method}, got {type(value).__name__}.")
+
+
+def _finite(value, name, *shape):
+    """Numbers that are finite where they are known, of a shape if one is given."""
+    array = _checks.as_compute(value, name)
+    if shape:
+        _checks.check_shape(array, name, *shape)
     _checks.check_finite(value, name)
-    return vector
+    return array
+
+
+def _vector(value, name, length=3):
+    return _finite(value, name, length)
 
 
 def _matrix(value, name, rows, columns):
-    matrix = _checks.as_compute(value, name)
-    _checks.check_shape(matrix, name, rows, columns)
-    _checks.check_finite(value, name)
-    return matrix
+    return _finite(value, name, rows, columns)
 
 
 def _require_camera_matrix(value):
@@ -696,5 +765,8 @@ def _known(value):
         return None
     if not isinstance(value, (int, float, np.number, np.ndarray, jax.Array, list, tuple)):
         return None
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged, which is an error where the numbers are used
+        return None
     return array if np.issubdtype(array.dtype, np.number) else None

@@ -46,10 +46,11 @@ def vertex_normals(
 ) -> Float[Array, "vertices 3"]:
     """Unit normals of a smooth surface through the vertices: means of the adjacent faces' normals, weighted by area.
 
-    Zero for vertices without a face of nonzero area. Different vertices at the same position have different normals, so
-    a seam stays an edge.
+    Zero for vertices without a face of nonzero area, and for those whose faces' normals cancel but for rounding errors,
+    as on a closed surface that is pressed flat. Different vertices at the same position have different normals, so a
+    seam stays an edge.
 
-    Gradients: reach `vertices`.
+    Gradients: reach `vertices`; zero where the normal is zero.
 
     References:
         Gouraud, Continuous shading of curved surfaces, 1971.
@@ -87,7 +88,7 @@ def volume(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "face
     # Cones from the centre of the faces: far from the origin, cones from there would be large and nearly cancel.
     corners = corner_values(vertices, faces)
     count = jnp.maximum(jnp.sum((faces >= 0).astype(vertices.dtype)), 1)
-    middle = lax.stop_gradient(jnp.sum(corners, axis=(0, 1)) / count)
+    middle = lax.stop_gradient(jnp.sum(corners, axis=(0, 1), keepdims=True) / count)
     # The corners of padding stay at zero.
     first, second, third = jnp.where(faces.T[..., None] >= 0, corners - middle, 0)
     return jnp.sum(first * jnp.cross(second, third)) / 6
@@ -124,7 +125,8 @@ def subdivision(faces: Int[ArrayLike, "faces 3"], num_vertices: int) -> Subdivis
         num_vertices: Number of vertices of the mesh, which is the index of the first new vertex.
 
     Raises:
-        TypeError: If `faces` is traced.
+        TypeError: If `faces` is traced, or an argument is not of the right kind.
+        ValueError: If a shape is wrong or an index out of range.
 
     Example:
         >>> cube = jnr.shapes.cube()
@@ -133,6 +135,7 @@ def subdivision(faces: Int[ArrayLike, "faces 3"], num_vertices: int) -> Subdivis
     """
     if not _checks.is_concrete(faces):
         raise TypeError("faces must be concrete to be divided: call subdivision outside jit and use its result inside.")
+    num_vertices = _checks.as_count(num_vertices, "num_vertices", least=0)
     corners = np.asarray(_checks.as_faces(faces, num_vertices))
     sides = np.sort(np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1), axis=-1)  # (faces, 3, 2)
     valid = np.all(corners >= 0, axis=1)
@@ -215,7 +218,7 @@ def sample_surface(
         key: A key of `jax.random`.
         vertices: Positions.
         faces: Vertex indices of each face. Padding and faces of zero area receive no points.
-        count: Number of points.
+        count: Number of points, at most 2**26.
 
     Returns:
         The points; zeros, with face -1, if the mesh has no area.
@@ -230,7 +233,7 @@ def sample_surface(
         Osada, Funkhouser, Chazelle and Dobkin, Shape distributions, 2002, section 3.2.
     """
     vertices = _checks.as_compute(vertices, "vertices")
-    count = _checks.as_count(count, "count")
+    count = _checks.as_count(count, "count", most=2**26)
     areas = lax.stop_gradient(face_areas(vertices, faces))
     faces = _checks.as_faces(faces, vertices.shape[0])
     dtype = vertices.dtype
@@ -264,11 +267,11 @@ def smooth_normals(vertices, faces) -> jax.Array:
     # One scale for the whole mesh, so that areas stay comparable.
     finite = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
     scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(finite - finite[:1]))))
-    products = _cross_products(vertices * scale, faces, rescaled=False)
-    total = jnp.zeros_like(vertices)
+    products = with_size(_cross_products(vertices * scale, faces, rescaled=False))
+    total = jnp.zeros((vertices.shape[0], 4), vertices.dtype)
     for k in range(3):
         total = total.at[drop_negative(faces[:, k], vertices.shape[0])].add(products, mode="drop")
-    return unit(_near_one(total))
+    return unit_of_sum(total)
 
 
 @inline_jit("rescaled", "backend")
@@ -283,7 +286,7 @@ def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None =
     # Around corner 1 as in Neural Renderer: for a face parallel to the light, the last bit decides.
     forward, back = corner[2] - corner[1], corner[0] - corner[1]
     if rescaled:
-        forward, back = _near_one(forward), _near_one(back)
+        forward, back = near_one(forward), near_one(back)
     product = jnp.cross(forward, back)
     return jnp.where(is_noise(product, forward, back)[..., None], 0, product)
 
@@ -310,8 +313,24 @@ def unit(normal: jax.Array) -> jax.Array:
     return jnp.where(valid, normal, 0) / jnp.sqrt(jnp.where(valid, squared, 1))
 
 
+def with_size(vectors: jax.Array) -> jax.Array:
+    """Vectors with their largest coordinate behind them, a constant, as `unit_of_sum` takes their sums."""
+    size = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
+    return jnp.concatenate([vectors, lax.stop_gradient(size)], axis=-1)
+
+
 @inline_jit()
-def _near_one(vectors):
+def unit_of_sum(total: jax.Array) -> jax.Array:
+    """Sums of vectors `with_size`, normalized; zero where the vectors cancel but for the rounding of their sum."""
+    vector, size = total[..., :3], total[..., 3:]
+    # Dozens of terms round to a few units in the last place.
+    rounding = 16 * float(jnp.finfo(total.dtype).eps) * size
+    remains = jnp.max(jnp.abs(vector), axis=-1, keepdims=True) > rounding
+    return unit(near_one(jnp.where(remains, vector, 0)))
+
+
+@inline_jit()
+def near_one(vectors):
     """The vectors scaled so that products of their coordinates neither overflow nor underflow."""
     scale = power_of_two_scale(*(vectors[..., i] for i in range(3)))
     return vectors * lax.stop_gradient(scale)[..., None]

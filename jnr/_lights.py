@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
@@ -53,8 +55,8 @@ class AmbientLight:
 
     def arriving(self, position: Float[Array, "*points 3"], normal: Float[Array, "*points 3"]) -> Arriving:
         """The light at points of a surface."""
-        del position, normal
-        return Arriving(_color(self))
+        del position
+        return Arriving(_color(self, normal))
 
 
 @pytree()
@@ -76,10 +78,8 @@ class DirectionalLight:
 
     def arriving(self, position: Float[Array, "*points 3"], normal: Float[Array, "*points 3"]) -> Arriving:
         """The light at points of a surface."""
-        del position, normal
-        direction = _checks.as_compute(self.direction, "direction")
-        _checks.check_shape(direction, "direction", 3)
-        return Arriving(_color(self), direction)
+        del position
+        return Arriving(_color(self, normal), _numbers(self, "direction", normal, 3))
 
 
 @pytree()
@@ -103,12 +103,8 @@ class PointLight:
 
     def arriving(self, position: Float[Array, "*points 3"], normal: Float[Array, "*points 3"]) -> Arriving:
         """The light at points of a surface."""
-        del normal
-        light = _checks.as_compute(self.position, "position")
-        _checks.check_shape(light, "position", 3)
-        attenuation = _checks.as_compute(self.attenuation, "attenuation")
-        _checks.check_shape(attenuation, "attenuation", 3)
-        return Arriving(*_from_point(_color(self), light, attenuation, position))
+        light, attenuation = (_numbers(self, name, position, 3) for name in ("position", "attenuation"))
+        return Arriving(*_from_point(_color(self, normal), light, attenuation, position))
 
 
 @pytree()
@@ -133,7 +129,7 @@ class SphericalHarmonicsLight:
     def arriving(self, position: Float[Array, "*points 3"], normal: Float[Array, "*points 3"]) -> Arriving:
         """The light at points of a surface."""
         del position
-        coefficients = _checks.as_compute(self.coefficients, "coefficients")
+        coefficients = _numbers(self, "coefficients", normal)
         if coefficients.ndim == 1:
             coefficients = coefficients[:, None]
         _checks.check_shape(coefficients, "coefficients", 9, "channels")
@@ -178,7 +174,7 @@ def diffuse(
 def _lambert_cosine(color, normal, toward):
     cosine = dot(normal, toward)
     # Not maximum: faces exactly parallel to the light are common, and its derivative would be one half there.
-    return color * jnp.where(cosine > 0, cosine, 0)
+    return with_rank(color, cosine.ndim) * jnp.where(cosine > 0, cosine, 0)
 
 
 def add(total, color):
@@ -187,35 +183,46 @@ def add(total, color):
         raise ValueError(
             f"lights must have colours with the same number of channels, got {total.shape[-1]} and {color.shape[-1]}."
         )
-    return total + color
+    return total + with_rank(color, total.ndim)
 
 
 @inline_jit()
 def dot(a, b):
     """Scalar products along the last axis, which is kept with size 1."""
     # Not the sum of a product: XLA for the CPU (jax 0.10) computes it wrongly where a mask and a batch meet.
-    return sum(a[..., i : i + 1] * b[..., i : i + 1] for i in range(3))
+    a, b = with_rank(a, b.ndim), with_rank(b, a.ndim)
+    x, y, z = (a[..., i : i + 1] * b[..., i : i + 1] for i in range(3))
+    return x + y + z
+
+
+def with_rank(array: jax.Array, ndim: int) -> jax.Array:
+    """An array with leading axes of size 1, so that it has `ndim` axes if it had fewer."""
+    return jnp.expand_dims(array, tuple(range(ndim - array.ndim)))
 
 
 @inline_jit()
 def _from_point(color, light, attenuation, position):
     """Colour of a point light at a position, and the unit vector towards the light."""
+    light = with_rank(light, position.ndim)
     ray = light - position
-    squared = sum(ray[..., i : i + 1] ** 2 for i in range(3))
-    distinct = squared > 0
+    x, y, z = (ray[..., i : i + 1] ** 2 for i in range(3))
+    squared = x + y + z
+    # A shorter ray is the rounding error of the difference.
+    size = jnp.max(jnp.abs(jnp.concatenate(jnp.broadcast_arrays(light, position), axis=-1)), axis=-1, keepdims=True)
+    distinct = squared > (2 * float(jnp.finfo(squared.dtype).eps) * lax.stop_gradient(size)) ** 2
     squared = jnp.where(distinct, squared, 1)
     distance = jnp.sqrt(squared)
     divisor = attenuation[0] + attenuation[1] * distance + attenuation[2] * squared
-    return color / jnp.where(divisor > 0, divisor, 1), jnp.where(distinct, ray / distance, 0)
+    return with_rank(color, divisor.ndim) / jnp.where(divisor > 0, divisor, 1), jnp.where(distinct, ray / distance, 0)
 
 
 @inline_jit()
 def _irradiance(coefficients, normal):
     x, y, z = (normal[..., i : i + 1] for i in range(3))
-    one = np.sqrt(1 / (4 * np.pi))
+    one = math.sqrt(1 / (4 * math.pi))
     # The harmonics of the clamped cosine, pi, 2 pi / 3 and pi / 4, divided by pi.
-    first, second = 2 / 3 * np.sqrt(3 / (4 * np.pi)), 1 / 4 * np.sqrt(15 / (4 * np.pi))
-    third = 1 / 4 * np.sqrt(5 / (16 * np.pi))
+    first, second = 2 / 3 * math.sqrt(3 / (4 * math.pi)), 1 / 4 * math.sqrt(15 / (4 * math.pi))
+    third = 1 / 4 * math.sqrt(5 / (16 * math.pi))
     basis = [
         jnp.full_like(x, one),
         *(first * axis for axis in (y, z, x)),
@@ -225,13 +232,23 @@ def _irradiance(coefficients, normal):
         second / 2 * (x * x - y * y),
     ]
     # A degenerate face has no normal and receives the mean over all directions.
-    return reduce(jnp.add, [value * coefficients[k] for k, value in enumerate(basis)])
+    return reduce(jnp.add, [value * with_rank(coefficients[k], value.ndim) for k, value in enumerate(basis)])
 
 
-def _color(light):
-    intensity = _checks.as_compute(light.intensity, "intensity")
+def _color(light, like):
+    like = like, light.intensity, light.color
+    intensity, color = _numbers(light, "intensity", like), _numbers(light, "color", like)
     _checks.check_shape(intensity, "intensity")
-    color = _checks.as_compute(light.color, "color")
-    if color.ndim > 1:
+    if color.ndim > 1 or color.size == 0:
         raise ValueError(f"color must be a number or have one value per channel, got shape {color.shape}.")
     return jnp.atleast_1d(color) * intensity
+
+
+def _numbers(light, name, like, *shape):
+    """A light's numbers, finite where they are known, in the dtype of `like` unless they have a wider one."""
+    value = getattr(light, name)
+    numbers = _checks.as_compute(value, name, like=like)
+    if shape:
+        _checks.check_shape(numbers, name, *shape)
+    _checks.check_finite(value, name)
+    return numbers

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jnr import _checks
-from jnr._geometry import subdivision
+from jnr._geometry import check_vertices, subdivision
 from jnr._pytree import described
 from jnr._textures import Textures, UVTexture
 
@@ -96,11 +96,11 @@ def normalize(mesh: Mesh) -> Mesh:
     Raises:
         ValueError: If there is no vertex, or all vertices coincide.
     """
-    vertices = _checks.as_compute(mesh.vertices, "vertices")
-    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    require_mesh(mesh, "mesh")
+    vertices = check_vertices(mesh.vertices)
     if vertices.shape[0] == 0:
         raise ValueError("vertices must not be empty, got shape (0, 3).")
-    low, high = jnp.min(vertices, axis=0), jnp.max(vertices, axis=0)
+    low, high = jnp.min(vertices, axis=0, keepdims=True), jnp.max(vertices, axis=0, keepdims=True)
     longest = jnp.max(high - low)
     if _checks.is_concrete(longest) and not float(longest) > 0:
         raise ValueError(f"vertices must not all coincide, got a bounding box of size {float(longest):g}.")
@@ -126,6 +126,7 @@ def subdivide(mesh: Mesh) -> Mesh:
         >>> jnr.subdivide(jnr.shapes.cube()).faces.shape
         (48, 3)
     """
+    require_mesh(mesh, "mesh")
     (mesh,) = _checked([mesh])
     finer = subdivision(mesh.faces, mesh.vertices.shape[0])
     textures = mesh.textures
@@ -150,6 +151,12 @@ def subdivide(mesh: Mesh) -> Mesh:
     return Mesh(finer.values(mesh.vertices), finer.faces, textures)
 
 
+def require_mesh(mesh: Any, name: str) -> None:
+    """Raises TypeError unless the value is a mesh."""
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"{name} must be of jnr.Mesh, got {type(mesh).__name__}.")
+
+
 def _checked(meshes):
     if isinstance(meshes, Mesh) or not isinstance(meshes, Sequence):
         raise TypeError(f"meshes must be a sequence of meshes, got {type(meshes).__name__}.")
@@ -157,11 +164,11 @@ def _checked(meshes):
         raise ValueError("meshes must hold at least one mesh, got none.")
     checked = []
     for mesh in meshes:
-        vertices = _checks.as_compute(mesh.vertices, "vertices")
-        _checks.check_shape(vertices, "vertices", "vertices", 3)
+        require_mesh(mesh, "meshes")
+        vertices = check_vertices(mesh.vertices)
         textures = mesh.textures
         if textures is not None and not isinstance(textures, UVTexture):
-            textures = _checks.as_float(textures, "textures")
+            textures = _checks.as_color(textures, "textures")
         checked.append(Mesh(vertices, _checks.as_faces(mesh.faces, vertices.shape[0]), textures))
     return checked
 
@@ -195,7 +202,7 @@ def _with_alpha(texture):
     if texture is None or texture.alpha is not None or _images(texture)[0].shape[-1] != 3:
         return texture
     images = tuple(jnp.concatenate([image, jnp.ones_like(image[..., :1])], axis=-1) for image in _images(texture))
-    border = jnp.broadcast_to(_checks.as_float(texture.border, "border"), (3,))
+    border = jnp.broadcast_to(_checks.as_color(texture.border, "border"), (3,))
     return dataclasses.replace(
         texture, images=images, alpha="blend", border=jnp.concatenate([border, jnp.ones_like(border[:1])])
     )
@@ -213,7 +220,7 @@ def _white(mesh, example):
 
 def _images(texture) -> list[jax.Array]:
     images = texture.images if isinstance(texture.images, (tuple, list)) else [texture.images]
-    return [_checks.as_float(image, "images") for image in images]
+    return [_checks.as_color(image, "images") for image in images]
 
 
 def _sizes(texture) -> list[jax.Array]:
@@ -293,7 +300,7 @@ def _stack_textures(textures, faces):
         alpha=alpha,
         alpha_cutoff=jnp.stack([jnp.pad(own, (0, count - len(own))) for own in cutoffs]),
         filter=textures[0].filter,
-        border=jnp.stack([jnp.broadcast_to(_checks.as_float(t.border, "border"), (channels,)) for t in textures]),
+        border=jnp.stack([jnp.broadcast_to(_checks.as_color(t.border, "border"), (channels,)) for t in textures]),
         sizes=tuple(jnp.stack([own[k] for own in sizes]) for k in range(count)) if needs_sizes else None,
     )
 

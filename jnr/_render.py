@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -11,8 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from jnr import _checks
 from jnr._backend import Backend, check_backend
-from jnr._camera import Camera, view_of
-from jnr._geometry import check_vertices, flat_normals, smooth_normals, unit
+from jnr._camera import Camera, check_camera, view_of
+from jnr._geometry import check_vertices, flat_normals, smooth_normals, unit, unit_of_sum, with_size
 from jnr._inline_jit import inline_jit
 from jnr._lights import Light, check_lights, depends_on_position, diffuse
 from jnr._mesh import Mesh
@@ -136,6 +137,7 @@ def render(
     samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
     vertices, faces, textures = samples.vertices, samples.faces, _textures_of(vertices, textures)
     lights, shader = check_lights(lights), _check_shader(shader)
+    _checks.check_flag(interior, "interior")
     checked_textures = check_textures(textures, faces, vertices.shape[0])
     normals = _check_normals(normals, vertices.shape[0], faces.shape[0])
     fragments, clip_positions = samples.fragments, samples.clip_positions
@@ -319,12 +321,11 @@ class _Samples:
         self.antialias = antialias = _checks.as_count(antialias, "antialias")
         _checks.check_choice(cull, "cull", (None, "back", "front"))
         check_backend(backend)
-        if not (camera is None or isinstance(camera, Camera)):
-            raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
+        camera = check_camera(camera)
         self.gradient, self.backend = as_gradient(gradient, eps, backend), backend
-        self.view = view_of(Camera() if camera is None else camera, width / height)
+        self.view = view_of(camera, width / height, self.vertices)
         self.clip_positions = self.view.clip_positions(self.vertices)
-        size = _checks.as_image_size((height * antialias, width * antialias)) if antialias > 1 else (height, width)
+        size = _checks.as_image_size((height * antialias, width * antialias), "image_size times antialias")
         self.fragments: Fragments = rasterize_unchecked(
             self.clip_positions, self.faces, height=size[0], width=size[1], cull=cull, backend=backend
         )
@@ -354,7 +355,7 @@ class _Samples:
             return face_normal, self.of_seen_face(face_normal)
         if isinstance(normals, str):
             normals = smooth_normals(self.vertices, self.faces)
-        return None, unit(self.interpolate(normals, fragments)) * self.of_seen_face(side)
+        return None, unit_of_sum(self.interpolate(with_size(normals), fragments)) * self.of_seen_face(side)
 
     def flat_lit(self, textures, albedo, face_normal, lights, fragments):
         """The texture times the light, which is the same everywhere on a face: computed once per face."""
@@ -374,7 +375,7 @@ class _Samples:
         """What a shader returns for the surface that is seen."""
         position = self.interpolate(self.vertices, fragments)
         viewer = self.view.viewer()
-        viewer = jnp.where(self.covered, unit(viewer[:3] - viewer[3] * position), 0)
+        viewer = jnp.where(self.covered, unit(viewer[None, None, :3] - viewer[3] * position), 0)
         color = shader(Surface(albedo, position, normal, viewer, values, fragments, lights))
         color = _checks.as_float(color, "what shader returns")
         _checks.check_shape(color, "what shader returns", *self.covered.shape[:2], "channels")
@@ -383,7 +384,7 @@ class _Samples:
     def depth(self):
         """Distance along the view axis, the camera's `far` on background: `(height, width, 1)`."""
         depth = self.interpolate(self.view.depth(self.vertices)[:, None], self.fragments)
-        return jnp.where(self.covered, depth, jnp.asarray(self.view.far, depth.dtype))
+        return jnp.where(self.covered, depth, self.view.far.astype(depth.dtype))
 
     def background(self, background, color):
         """The background at every sample."""
@@ -400,6 +401,9 @@ class _Samples:
 
     def average(self, image):
         """Means over each pixel's samples."""
+        if image.shape[-1] == 0:
+            # XLA compiles a constant without elements slowly where its other axes are long.
+            return jax.device_put(np.zeros((*self.image_size, 0), image.dtype))
         return image if self.antialias == 1 else _means(image, n=self.antialias)
 
 

@@ -14,7 +14,7 @@ from jnr import _checks
 from jnr._backend import Backend
 from jnr._geometry import corner_values
 from jnr._inline_jit import inline_jit
-from jnr._lights import Light, add, diffuse, dot
+from jnr._lights import Light, add, diffuse, dot, with_rank
 from jnr._ops.pixel_space import power_of_two_scale
 from jnr._ops.rasterize import Fragments
 from jnr._pytree import pytree
@@ -80,25 +80,28 @@ class Phong:
 
     def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
         """The colour of each pixel."""
-        specular = _checks.as_compute(self.specular, "specular")
-        if specular.ndim > 1:
+        specular = _checks.as_compute(self.specular, "specular", like=surface.normal)
+        _checks.check_finite(self.specular, "specular")
+        if specular.ndim > 1 or specular.size not in (1, surface.albedo.shape[-1]):
             raise ValueError(f"specular must be a number or have one value per channel, got shape {specular.shape}.")
-        shininess = _checks.as_compute(self.shininess, "shininess")
+        shininess = _checks.as_compute(self.shininess, "shininess", like=surface.normal)
         _checks.check_shape(shininess, "shininess")
+        _checks.check_finite(self.shininess, "shininess")
         highlights = jnp.zeros((*surface.normal.shape[:-1], 1), surface.normal.dtype)
         for light in surface.lights:
             color, toward = light.arriving(surface.position, surface.normal)
             if toward is None:
                 continue
-            highlights = add(highlights, color * _highlight(toward, surface.normal, surface.viewer, shininess))
+            highlight = _highlight(toward, surface.normal, surface.viewer, shininess)
+            highlights = add(highlights, with_rank(color, highlight.ndim) * highlight)
         color = _lambert(surface)
-        return color + match_channels(highlights * specular, color)
+        return color + match_channels(highlights * with_rank(specular, highlights.ndim), color)
 
 
 @inline_jit()
 def _highlight(toward, normal, viewer, shininess):
     squared = dot(toward, toward)
-    toward = toward / jnp.sqrt(jnp.where(squared > 0, squared, 1))
+    toward = with_rank(toward / jnp.sqrt(jnp.where(squared > 0, squared, 1)), normal.ndim)
     cosine = dot(normal, toward)
     mirrored = dot(2 * cosine * normal - toward, viewer)
     shines = (cosine > 0) & (mirrored > 0)

@@ -28,6 +28,8 @@ Alpha = Literal["blend", "mask"]
 WRAPS = ("repeat", "mirror", "clamp", "border")
 FILTERS = ("nearest", "bilinear", "trilinear")
 ALPHAS = ("blend", "mask")
+# Of what is made for each face.
+MOST_TEXELS_A_SIDE = 256
 
 
 @pytree(static=("wrap", "filter", "alpha"))
@@ -115,11 +117,12 @@ class CheckedUV(NamedTuple):
 
 def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int) -> CheckedUV:
     """The texture's fields as arrays that match the mesh."""
+    _require_uv(texture)
     images = texture.images
     images = list(images) if isinstance(images, (tuple, list)) else [images]
     if not images:
         raise ValueError("images must hold at least one image, got none.")
-    images = [_checks.as_float(image, "images") for image in images]
+    images = [_checks.as_color(image, "images") for image in images]
     dtype = jnp.result_type(*images)
     for image in images:
         _checks.check_shape(image, "images", "rows", "columns", images[0].shape[-1] if image.ndim == 3 else "channels")
@@ -147,7 +150,12 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
         raise ValueError(f"material must say which of the {len(images)} images each face has, got None.")
     sizes = texture.sizes
     if sizes is not None:
-        if len(sizes) != len(images) or any(jnp.shape(size) != (2,) for size in sizes):
+        is_sequence = isinstance(sizes, (tuple, list)) or getattr(sizes, "ndim", 0) > 0
+        if (
+            not is_sequence
+            or len(sizes) != len(images)
+            or any(_checks.as_array(size, "sizes").shape != (2,) for size in sizes)
+        ):
             raise ValueError(f"sizes must hold (height, width) of each of the {len(images)} images, got {sizes}.")
         for size, image in zip(sizes, images, strict=True):
             if _checks.is_concrete(size) and not np.all((np.asarray(size) >= 1) & (size <= np.array(image.shape[:2]))):
@@ -157,7 +165,8 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
             jnp.clip(jnp.asarray(size, jnp.int32), 1, jnp.array(image.shape[:2], jnp.int32))
             for size, image in zip(sizes, images, strict=True)
         ]
-    border = _checks.as_float(texture.border, "border").astype(dtype)
+    border = _checks.as_color(texture.border, "border").astype(dtype)
+    _checks.check_finite(texture.border, "border")
     if border.ndim > 1 or border.size not in (1, images[0].shape[-1]):
         raise ValueError(
             f"border must be a number or have one value for each of the {images[0].shape[-1]} channels, got shape "
@@ -194,6 +203,11 @@ def _check_alpha(texture, images):
     if images[0].shape[-1] != 4:
         raise ValueError(f"alpha must be None unless images have 4 channels, got {alphas[0]!r} and {images[0].shape}.")
     return alphas, cutoff
+
+
+def _require_uv(texture):
+    if not isinstance(texture, UVTexture):
+        raise TypeError(f"texture must be a jnr.UVTexture, got {type(texture).__name__}.")
 
 
 def sample_uv(
@@ -323,6 +337,7 @@ def _sample(checked, mask, uv, material, step, *, nearest, backend=None):
     if step is None:
         return _sample_level(checked, pyramid, mask, uv, material, row, nearest=nearest, backend=backend)
     base = jnp.stack([_of(pyramid.width, row), _of(pyramid.height, row)], axis=-1).astype(uv.dtype)
+    base = jnp.broadcast_to(base, uv.shape)
     texels = (step[..., 0] * base[..., None, 0]) ** 2 + (step[..., 1] * base[..., None, 1]) ** 2
     largest = jnp.maximum(texels[..., 0], texels[..., 1])
     # Half the logarithm of the square. Below one texel per pixel it is the first level, which has no derivative.
@@ -364,7 +379,9 @@ def _sample_level(checked, pyramid, mask, uv, material, row, *, nearest, backend
             outside = outside + jnp.where(inside, 0, weight)
     indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
     color = weighted_gather(pyramid.texels, weights, indices, backend=backend)
-    return color + outside[..., None].astype(color.dtype) * checked.border if "border" in (*across, *up) else color
+    if "border" not in (*across, *up):
+        return color
+    return color + outside[..., None].astype(color.dtype) * jnp.broadcast_to(checked.border, color.shape)
 
 
 def _in_first_period(x, wraps):
@@ -433,7 +450,7 @@ def sample_cubes(
 
 
 def _check_cubes(cubes, name):
-    cubes = _checks.as_float(cubes, name)
+    cubes = _checks.as_color(cubes, name)
     if cubes.ndim != 5 or len(set(cubes.shape[1:4])) != 1:
         raise ValueError(f"{name} must have shape (faces, t, t, t, channels), got {cubes.shape}.")
     if cubes.shape[1] == 0:
@@ -473,11 +490,11 @@ def check_textures(
         return None
     if isinstance(textures, UVTexture):
         return check_uv(textures, faces, num_vertices)
-    if jnp.ndim(textures) == 5:
-        cubes = _check_cubes(textures, "textures")
+    colors = _checks.as_color(textures, "textures")
+    if colors.ndim == 5:
+        cubes = _check_cubes(colors, "textures")
         _checks.check_shape(cubes, "textures", faces.shape[0], *cubes.shape[1:])
         return cubes
-    colors = _checks.as_float(textures, "textures")
     if colors.ndim != 2:
         raise ValueError(
             "textures must be vertex colours (vertices, channels), texture cubes (faces, t, t, t, channels) or a "
@@ -549,17 +566,18 @@ def uv_to_cubes(
     Args:
         texture: The texture.
         faces: Vertex indices of each face.
-        size: Texels along each side of a cube, at least 2.
+        size: Texels along each side of a cube, from 2 to 256.
         num_vertices: Number of vertices of the mesh, to check a texture with one coordinate per vertex; None takes the
             texture's.
 
     References:
         Neural Renderer's `load_obj` does the same with different sampling.
     """
-    size = _checks.as_count(size, "size")
-    if size < 2:
-        raise ValueError(f"size must be at least 2, got {size}.")
-    if num_vertices is None:
+    _require_uv(texture)
+    size = _checks.as_count(size, "size", least=2, most=MOST_TEXELS_A_SIDE)
+    if num_vertices is not None:
+        num_vertices = _checks.as_count(num_vertices, "num_vertices", least=0)
+    else:
         num_vertices = int(jnp.shape(texture.uv)[0]) if texture.uv_faces is None else 2**31 - 1
     faces = _checks.as_faces(faces, num_vertices)
     checked = check_uv(texture, faces, num_vertices)
@@ -582,7 +600,7 @@ def colors_to_cubes(
     colors: Float[ArrayLike, "vertices channels"], faces: Int[ArrayLike, "faces 3"]
 ) -> Float[Array, "faces 2 2 2 channels"]:
     """Texture cubes with the colours of vertex colours: exact with two texels per side, since both are linear."""
-    colors = _checks.as_float(colors, "colors")
+    colors = _checks.as_color(colors, "colors")
     _checks.check_shape(colors, "colors", "vertices", "channels")
     faces = _checks.as_faces(faces, colors.shape[0])
     corners = [gather_or_fill(colors, faces[:, k]) for k in range(3)]
@@ -590,7 +608,7 @@ def colors_to_cubes(
     # Trilinear interpolation of weighted sums of the corners is the weighted sum of the corners.
     cubes = jnp.zeros((faces.shape[0], 2, 2, 2, colors.shape[1]), colors.dtype)
     for k, corner in enumerate(corners):
-        cubes = cubes + corner[:, None, None, None] * weights[..., k, None]
+        cubes = cubes + corner[:, None, None, None] * weights[None, ..., k, None]
     return cubes
 
 
@@ -605,13 +623,11 @@ def cubes_to_uv(cubes: Float[ArrayLike, "faces t t t channels"], *, tile: int = 
 
     Args:
         cubes: Texture cubes.
-        tile: Texels along the side of a face's square, at least 2.
+        tile: Texels along the side of a face's square, from 2 to 256.
     """
-    cubes = _checks.as_float(cubes, "cubes")
+    cubes = _checks.as_color(cubes, "cubes")
     _checks.check_shape(cubes, "cubes", "faces", *(cubes.shape[1:2] * 3), "channels")
-    tile = _checks.as_count(tile, "tile")
-    if tile < 2:
-        raise ValueError(f"tile must be at least 2, got {tile}.")
+    tile = _checks.as_count(tile, "tile", least=2, most=MOST_TEXELS_A_SIDE)
     num_faces = cubes.shape[0]
     across = max(int(np.ceil(np.sqrt(num_faces))), 1)
     down = max(-(-num_faces // across), 1)

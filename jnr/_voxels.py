@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jnr import _checks
-from jnr._geometry import corner_values
+from jnr._geometry import check_vertices, corner_values
 
 Rule = Literal["winding", "parity"]
 
@@ -44,7 +44,7 @@ def voxelize(
     Args:
         vertices: Positions. Faces with a non-finite corner are skipped.
         faces: Vertex indices of each face; padding faces (-1) are skipped.
-        size: Number of cells along each axis.
+        size: Number of cells along each axis, at most 1024.
         low: Lower corner of the grid: a scalar, or one value per axis.
         high: Upper corner of the grid: a scalar, or one value per axis.
         rule: `"winding"`: a centre is inside where the winding number is not zero, so overlapping parts form a union;
@@ -56,8 +56,8 @@ def voxelize(
 
     Raises:
         TypeError: If an argument is not an array of the right kind of numbers, or `size` is not an int.
-        ValueError: If a shape is wrong, an index out of range, `size` less than 1, `rule` unknown, or `low` not less
-            than `high`.
+        ValueError: If a shape is wrong, an index out of range, `size` not from 1 to 1024, `rule` unknown, a corner not
+            finite, or `low` not less than `high`.
 
     Example:
         >>> ball = jnr.shapes.icosphere(3)
@@ -66,10 +66,9 @@ def voxelize(
     References:
         Edelsbrunner and Mücke, Simulation of simplicity, 1990, for rays that hit edges and vertices.
     """
-    vertices = _checks.as_compute(vertices, "vertices")
-    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    vertices = check_vertices(vertices)
     faces = _checks.as_faces(faces, vertices.shape[0])
-    size = _checks.as_count(size, "size")
+    size = _checks.as_count(size, "size", most=1024)
     _checks.check_choice(rule, "rule", ("winding", "parity"))
     low, high = (_corner(value, name).astype(vertices.dtype) for value, name in ((low, "low"), (high, "high")))
     if _checks.is_concrete((low, high)) and not bool(jnp.all(low < high)):
@@ -77,7 +76,7 @@ def voxelize(
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros((size, size, size), bool)
     # Grid coordinates, in which cell centres are at integers.
-    corners = corner_values((vertices - low) / (high - low) * size - 0.5, faces).swapaxes(0, 1)
+    corners = corner_values((vertices - low[None]) / (high - low)[None] * size - 0.5, faces).swapaxes(0, 1)
     valid = jnp.all(faces >= 0, axis=1) & jnp.all(jnp.isfinite(corners), axis=(1, 2))
     # Invalid faces collapse to a point, which no ray crosses.
     corners = jnp.where(valid[:, None, None], corners, 0)
@@ -101,13 +100,19 @@ def voxel_iou(a: Bool[ArrayLike, "*grid"], b: Bool[ArrayLike, "*grid"]) -> Float
         b: Occupied cells, of the same shape.
 
     Raises:
+        TypeError: If an argument is not an array of bools or numbers.
         ValueError: If the shapes differ.
     """
-    a, b = jnp.asarray(a, bool), jnp.asarray(b, bool)
+    a, b = _occupied(a, "a"), _occupied(b, "b")
     if a.shape != b.shape:
         raise ValueError(f"a and b must have the same shape, got {a.shape} and {b.shape}.")
     intersection, union = (jnp.sum(cells.astype(jnp.float32)) for cells in (a & b, a | b))
     return jnp.where(union > 0, intersection / jnp.maximum(union, 1), 1)
+
+
+def _occupied(cells, name):
+    cells = _checks.as_array(cells, name)
+    return cells if cells.dtype == bool else _checks.as_float(cells, name) != 0
 
 
 @partial(jax.jit, static_argnames=("size", "rule"))
@@ -132,7 +137,7 @@ def _inside(corners, size, rule):
 
 def _crossings(block, size):
     """Returns, per face and column, the sign of the crossing (1 upward, -1 downward, 0 none) and its height."""
-    center = jnp.arange(size, dtype=block.dtype)
+    center = jnp.arange(size, dtype=block.dtype)[None, None]
     # Edges from corner p to corner q, as (edge, faces), in one operation: both faces of an edge must get equal values,
     # and a compiler may contract a product and a sum in one operation and not in another.
     p, q = (jnp.stack([block[:, (k + step) % 3] for k in range(3)]) for step in (1, 2))
@@ -159,6 +164,7 @@ def _crossings(block, size):
 
 def _corner(value, name):
     corner = _checks.as_compute(value, name)
+    _checks.check_finite(value, name)
     if corner.shape not in ((), (3,)):
         raise ValueError(f"{name} must be a scalar or have one value per axis, shape (3,), got shape {corner.shape}.")
     return jnp.broadcast_to(corner, (3,))

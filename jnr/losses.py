@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from jnr import _checks
-from jnr._geometry import corner_values, face_normals, is_noise, unique_edges as _unique_edges
+from jnr._geometry import check_vertices, corner_values, face_normals, is_noise, unique_edges as _unique_edges
 from jnr._ops.indexing import gather_in_bounds
 
 
@@ -48,7 +48,7 @@ def silhouette_iou(
     References:
         Kato, Ushiku and Harada, Neural 3D mesh renderer, CVPR 2018, section 4.1.
     """
-    alpha, target = _checks.as_float(alpha, "alpha"), _checks.as_float(target, "target")
+    alpha, target = _alike(_checks.as_float(alpha, "alpha"), _checks.as_float(target, "target"))
     if alpha.shape != target.shape or alpha.ndim < 2:
         raise ValueError(
             f"alpha and target must have the same shape (..., height, width), got {alpha.shape} and {target.shape}."
@@ -57,6 +57,13 @@ def silhouette_iou(
     union = jnp.sum(alpha + target - alpha * target, axis=(-2, -1))
     empty = union == 0
     return jnp.mean(jnp.where(empty, 0, 1 - intersection / jnp.where(empty, 1, union)))
+
+
+def _alike(a, b):
+    """Both arrays in the wider of their dtypes."""
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.promote_types(a.dtype, b.dtype)
+    return a.astype(dtype), b.astype(dtype)
 
 
 def total_variation(
@@ -113,7 +120,7 @@ def chamfer(
         TypeError: If an argument is not an array of real numbers, or `chunk` is not an int.
         ValueError: If a set is empty, the dimensions differ, or `chunk` is less than 1.
     """
-    points, others = _checks.as_compute(points, "points"), _checks.as_compute(others, "others")
+    points, others = _alike(_checks.as_compute(points, "points"), _checks.as_compute(others, "others"))
     _checks.check_shape(points, "points", "points", "coordinates")
     _checks.check_shape(others, "others", "others", *points.shape[1:])
     for array, name in ((points, "points"), (others, "others")):
@@ -237,8 +244,7 @@ def cotangent_laplacian(vertices: Float[ArrayLike, "vertices 3"], faces: Int[Arr
     References:
         Pinkall and Polthier, Computing discrete minimal surfaces and their conjugates, 1993.
     """
-    vertices = _checks.as_compute(vertices, "vertices")
-    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    vertices = check_vertices(vertices)
     faces = _checks.as_faces(faces, vertices.shape[0])
     count = vertices.shape[0]
     if 0 in (count, faces.shape[0]):
@@ -376,7 +382,6 @@ def _normal_deviations(vertices, faces, pairs):
 
 def _vertices_and_edges(vertices, edges) -> tuple[jax.Array, jax.Array]:
     """Returns checked vertices, and edges as `(2, edges)`."""
-    vertices = _checks.as_compute(vertices, "vertices")
-    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    vertices = check_vertices(vertices)
     edges = _checks.as_indices(edges, "edges", 2, vertices.shape[0], "vertex indices")
     return vertices, edges.T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,7 +62,8 @@ def zero_skipping_adam(
 
     Raises:
         ImportError: If optax is missing.
-        ValueError: If `b1` or `b2` is outside [0, 1).
+        TypeError: If an argument is not a number.
+        ValueError: If `b1` or `b2` is outside [0, 1), `eps` negative, or a number not finite.
 
     Example:
         >>> optimizer = jnr.optim.zero_skipping_adam(0.01)
@@ -76,8 +78,10 @@ def zero_skipping_adam(
     """
     optax = require("optax", "optax", "Optimizers", extra="examples")
     for name, decay in (("b1", b1), ("b2", b2)):
-        if _checks.is_concrete(decay) and not 0 <= decay < 1:
-            raise ValueError(f"{name} must be at least 0 and less than 1, got {decay!r}.")
+        _check_number(decay, name, lambda number: 0 <= number < 1, "at least 0 and less than 1")
+    _check_number(eps, "eps", lambda number: 0 <= number < math.inf, "finite and at least 0")
+    if not callable(learning_rate):
+        _check_number(learning_rate, "learning_rate", math.isfinite, "finite")
 
     def init(params):
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -129,13 +133,18 @@ def scale_rates(factors: PyTree) -> GradientTransformation:
 
     Raises:
         ImportError: If optax is missing.
-        ValueError: From `init`, if the structure or a shape of the factors does not match the parameters.
+        TypeError: If the factors are not numbers.
+        ValueError: If they are not finite; from `init`, if the structure or a shape of the factors does not match the
+            parameters.
 
     Example:
         >>> rates = {"vertices": 0.01, "textures": 1.0}
         >>> optimizer = optax.chain(jnr.optim.zero_skipping_adam(0.05), jnr.optim.scale_rates(rates))
     """
     optax = require("optax", "optax", "Optimizers", extra="examples")
+    for factor in jax.tree.leaves(factors):
+        _checks.as_float(factor, "factors")
+        _checks.check_finite(factor, "factors")
 
     def init(params):
         try:
@@ -155,6 +164,12 @@ def scale_rates(factors: PyTree) -> GradientTransformation:
         return jax.tree.map(scaled, factors, updates), state
 
     return optax.GradientTransformation(init, update)
+
+
+def _check_number(value, name, valid, rule):
+    _checks.check_shape(_checks.as_float(value, name), name)
+    if _checks.is_concrete(value) and not valid(float(value)):
+        raise ValueError(f"{name} must be {rule}, got {value!r}.")
 
 
 def _mismatches(factor, subtree) -> list[str]:

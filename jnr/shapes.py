@@ -7,6 +7,7 @@ duplicate vertices; `plane` and `teapot` have open boundaries. The shapes have n
 import jax.numpy as jnp
 import numpy as np
 
+from jnr import _checks
 from jnr._mesh import Mesh
 
 
@@ -14,12 +15,12 @@ def icosphere(subdivisions: int = 3) -> Mesh:
     """Returns the unit sphere as a subdivided icosahedron.
 
     Args:
-        subdivisions: How often every face is split into four; the mesh has 20 * 4**subdivisions faces.
+        subdivisions: How often every face is split into four, at most 10; the mesh has 20 * 4**subdivisions faces.
 
     Raises:
-        ValueError: If `subdivisions` is not an int of at least 0.
+        ValueError: If `subdivisions` is not an int from 0 to 10.
     """
-    _check_count(subdivisions, "subdivisions", 0)
+    _check_count(subdivisions, "subdivisions", 0, 10)
     golden = (1 + 5**0.5) / 2
     ring = [(-1, golden, 0), (1, golden, 0), (-1, -golden, 0), (1, -golden, 0)]
     vertices = np.array(ring + [(z, x, y) for x, y, z in ring] + [(y, z, x) for x, y, z in ring], float)
@@ -52,7 +53,7 @@ def uv_sphere(rows: int = 16, columns: int = 32) -> Mesh:
         columns: Number of sectors around the y axis, at least 3.
 
     Raises:
-        ValueError: If a count is not an int or too small.
+        ValueError: If a count is not an int, too small, or more than 8192.
     """
     _check_count(rows, "rows", 2)
     _check_count(columns, "columns", 3)
@@ -87,10 +88,11 @@ def torus(radius: float = 0.7, tube: float = 0.3, rows: int = 24, columns: int =
         columns: Number of segments around the axis, at least 3.
 
     Raises:
-        ValueError: If a count is not an int or too small.
+        ValueError: If a count is not an int, too small, or more than 8192.
     """
     _check_count(rows, "rows", 3)
     _check_count(columns, "columns", 3)
+    radius, tube = _checks.as_number(radius, "radius"), _checks.as_number(tube, "tube")
     around_tube, around_axis = (2 * np.pi * np.arange(n) / n for n in (rows, columns))
     distance = radius + tube * np.cos(around_tube)
     vertices = np.stack(
@@ -115,10 +117,13 @@ def torus_knot(p: int = 2, q: int = 3, tube: float = 0.18, rows: int = 12, colum
         columns: Number of segments along the knot, at least 8.
 
     Raises:
-        ValueError: If a count is not an int or too small.
+        ValueError: If a count is not an int, too small, or more than 8192.
     """
     _check_count(rows, "rows", 3)
     _check_count(columns, "columns", 8)
+    _check_count(p, "p", 0)
+    _check_count(q, "q", 0)
+    tube = _checks.as_number(tube, "tube")
     t = 2 * np.pi * np.arange(columns) / columns
     distance = 0.6 + 0.25 * np.cos(q * t)
     center = np.stack([distance * np.sin(p * t), 0.25 * np.sin(q * t), distance * np.cos(p * t)], axis=1)
@@ -149,7 +154,7 @@ def plane(rows: int = 1, columns: int = 1) -> Mesh:
         columns: Number of cells along x, at least 1. Each cell has two faces.
 
     Raises:
-        ValueError: If a count is not an int or too small.
+        ValueError: If a count is not an int, too small, or more than 8192.
     """
     _check_count(rows, "rows", 1)
     _check_count(columns, "columns", 1)
@@ -194,15 +199,16 @@ def teapot(divisions: int = 6) -> Mesh:
     surfaces that intersect each other.
 
     Args:
-        divisions: Number of segments along each side of a patch; a patch has at most 2 * divisions**2 faces.
+        divisions: Number of segments along each side of a patch, at most 512; a patch has at most 2 * divisions**2
+            faces.
 
     Raises:
-        ValueError: If `divisions` is not an int of at least 1.
+        ValueError: If `divisions` is not an int from 1 to 512.
 
     References:
         Newell, The utilization of procedure models in digital image synthesis, 1975.
     """
-    _check_count(divisions, "divisions", 1)
+    _check_count(divisions, "divisions", 1, 512)
     quads = []
     for profile in (*_BODY, *_LID):
         for turn in range(4):
@@ -247,9 +253,11 @@ def _grid_faces(rows, columns, wrap):
     return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
 
 
-def _check_count(value, name, minimum):
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name} must be an int of at least {minimum}, got {value!r}.")
+def _check_count(value, name, least, most=2**13):
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}.")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}.")
 
 
 def _mesh(vertices, faces):

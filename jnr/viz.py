@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jnr import _checks
-from jnr._camera import Camera
+from jnr._camera import Camera, check_camera
+from jnr._geometry import check_vertices
 from jnr._ops.pixel_space import pixel_space
 from jnr._ops.rasterize import rasterize
 from jnr._ops.visibility import Gradient
@@ -61,11 +62,14 @@ def descent_arrows(
         TypeError: If an argument is not an array of the right kind of numbers.
         ValueError: If a shape is wrong or an index out of range.
     """
-    camera = Camera() if camera is None else camera
-    if image is None:
-        image = render(vertices, faces, camera=camera, image_size=image_size).rgb
-    height, width = jnp.shape(image)[:2]
-    vertices = _checks.as_compute(vertices, "vertices")
+    if not callable(loss):
+        raise TypeError(f"loss must be a function of the vertices, got {type(loss).__name__}.")
+    axes, camera = _axes(ax), check_camera(camera)
+    vertices = check_vertices(vertices)
+    faces = _checks.as_faces(faces, vertices.shape[0])
+    longest, image_size = _checks.as_number(longest, "longest", least=0), _checks.as_image_size(image_size)
+    image = render(vertices, faces, camera=camera, image_size=image_size).rgb if image is None else _as_image(image)
+    height, width = image.shape[:2]
     descent = -jax.grad(loss)(vertices)
 
     def pixels(vertices):
@@ -73,7 +77,6 @@ def descent_arrows(
         return _to_pixels(clip, height, width)
 
     start, arrow = jax.jvp(pixels, (vertices,), (descent,))
-    axes = _axes(ax)
     show_image(axes, image)
     draw_arrows(axes, start, arrow, longest=longest * height)
     return cast("Figure", axes.figure)
@@ -109,8 +112,8 @@ def pixel_descents(
         ValueError: If a shape is wrong, an index out of range, or `gradient` None or unknown.
     """
     height, width = _checks.as_image_size(image_size)
-    camera = Camera() if camera is None else camera
-    clip = camera.clip_positions(_checks.as_compute(vertices, "vertices"), width / height)
+    _checks.check_flag(brighter, "brighter")
+    clip = check_camera(camera).clip_positions(check_vertices(vertices), width / height)
     faces = _checks.as_faces(faces, clip.shape[0])
     visibility_gradient = as_gradient(gradient, None, None)
     if visibility_gradient is None:
@@ -122,7 +125,7 @@ def pixel_descents(
         cotangent = jnp.zeros(height * width, clip.dtype).at[pixel].set(-1.0 if brighter else 1.0)
         grad = visibility_gradient(alpha, cotangent.reshape(height, width, 1), clip, faces, fragments)
         # Chain rule from clip space to NDC (factor w), then to pixels, where y points down.
-        return -grad[:, :2] * clip[:, 3:] * jnp.array([2 / width, -2 / height], clip.dtype)
+        return -grad[:, :2] * clip[:, 3:] * jnp.array([[2 / width, -2 / height]], clip.dtype)
 
     descents = jax.jit(lambda pixels: jax.lax.map(descent, pixels, batch_size=64))(jnp.arange(height * width))
     return descents.reshape(height, width, -1, 2)
@@ -159,10 +162,11 @@ def reach_map(
         ValueError: As for `pixel_descents`.
     """
     matplotlib = _matplotlib("matplotlib")
+    axes, every = _axes(ax), _checks.as_count(every, "every")
+    brightest = None if brightest is None else _checks.as_number(brightest, "brightest", least=0)
     descents = np.asarray(pixel_descents(vertices, faces, **options))
     length = np.linalg.norm(descents, axis=(2, 3))
     brightest = brightest or float(length.max()) or 1.0
-    axes = _axes(ax)
     decades = np.log10(np.maximum(length / brightest, 1e-3)) / 3 + 1
     axes.imshow(np.where(length[..., None] > 0, matplotlib.colormaps["viridis"](decades), (0.85, 0.85, 0.85, 1.0)))
     mean = descents.mean(axis=2)[every // 2 :: every, every // 2 :: every]
@@ -186,7 +190,8 @@ def show_image(ax: Axes, image: Float[ArrayLike, "height width channels"]) -> No
         ax: Axes to draw on.
         image: Values in [0, 1], clipped; one or three channels.
     """
-    pixels = np.clip(np.asarray(image), 0, 1)
+    _require_axes(ax)
+    pixels = np.clip(np.asarray(_as_image(image)), 0, 1)
     ax.imshow(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), interpolation="nearest")
     ax.set(xticks=[], yticks=[])
 
@@ -208,7 +213,14 @@ def draw_arrows(
         longest: Length of the longest arrow, in pixels.
         color: Matplotlib colour.
     """
-    tail, direction = np.asarray(start), np.asarray(arrow)
+    tail, direction = _checks.as_float(start, "start"), _checks.as_float(arrow, "arrow")
+    _checks.check_shape(direction, "arrow", "points", 2)
+    _checks.check_shape(tail, "start", direction.shape[0], 2)
+    tail, direction = np.asarray(tail), np.asarray(direction)
+    _require_axes(ax)
+    longest = _checks.as_number(longest, "longest", least=0)
+    if not _matplotlib("matplotlib.colors").is_color_like(color):
+        raise ValueError(f"color must be a colour of Matplotlib, got {color!r}.")
     length = np.linalg.norm(direction, axis=1)
     moves = np.isfinite(length) & (length > 0)
     ax.scatter(*tail[~moves].T, s=14, facecolors="none", edgecolors=color, linewidths=1.2, zorder=3)
@@ -225,8 +237,21 @@ def _to_pixels(clip, height, width):
     return jnp.stack([x / w, y / w], axis=-1)
 
 
+def _as_image(image) -> jax.Array:
+    image = _checks.as_color(image, "image")
+    if image.ndim != 3 or image.shape[-1] not in (1, 3):
+        raise ValueError(f"image must have shape (height, width, 1) or (height, width, 3), got {image.shape}.")
+    return image
+
+
+def _require_axes(ax):
+    if not hasattr(ax, "imshow"):
+        raise TypeError(f"ax must be axes of Matplotlib, got {type(ax).__name__}.")
+
+
 def _axes(ax) -> Axes:
     if ax is not None:
+        _require_axes(ax)
         return ax
     figure = _matplotlib("matplotlib.figure").Figure(figsize=(5, 5), layout="constrained")
     return figure.add_subplot()

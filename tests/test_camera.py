@@ -397,3 +397,94 @@ def test_camera_of_non_numeric_values_is_an_error_that_names_the_field(make, mes
 def test_invalid_constants_of_a_camera_are_an_error_under_jit(make, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         jax.jit(lambda: matrix_of(**make()))()
+
+
+AZIMUTHS = jnp.array([0.0, 17.0, 90.0, 135.0, 180.0, 250.0, 359.0])
+
+
+@pytest.mark.parametrize("handedness", HANDS)
+@pytest.mark.parametrize("elevation", [90.0, -90.0])
+@pytest.mark.parametrize("mode", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_camera_straight_above_is_the_limit_of_those_near_it(mode, elevation, handedness):
+    def pose(elevation, azimuth, **options):
+        eye = jnr.points_from_angles(2.5, elevation, azimuth, handedness=handedness, **options)
+        return jnr.LookAt(eye, handedness=handedness).camera_from_world()
+
+    near = jax.vmap(lambda azimuth: pose(0.999 * elevation, azimuth))(AZIMUTHS)
+    mode_pose = mode(pose)
+    for k in range(len(AZIMUTHS)):
+        above = mode_pose(elevation, AZIMUTHS[k])
+        # 0.09 degrees are 1.6e-3
+        np.testing.assert_allclose(above, near[k], atol=2e-3)
+        np.testing.assert_allclose(above @ jnp.linalg.inv(above), np.eye(4), atol=1e-5)
+    radians = mode(lambda e, a: pose(e, a, degrees=False))(jnp.deg2rad(elevation), jnp.deg2rad(AZIMUTHS[1]))
+    np.testing.assert_allclose(radians, near[1], atol=2e-3)
+
+
+def test_derivatives_by_angles_straight_above_are_those_near_it():
+    def jacobian(elevation):
+        def row(elevation, azimuth):
+            return jnr.LookAt(jnr.points_from_angles(2.5, elevation, azimuth)).camera_from_world()
+
+        return jnp.stack(jax.jacfwd(row, (0, 1))(elevation, 40.0))
+
+    # The rounding of the eye, 1e-7 of 1e-6, turns the camera by a tenth.
+    np.testing.assert_allclose(jacobian(90.0), jacobian(89.9), atol=4e-3)
+
+
+ON_AXIS = {
+    "at": (lambda eye: jnr.LookAt(eye), (0.0, 2.0, 0.0), (0.0, 0.0, -1.0)),
+    "below": (lambda eye: jnr.LookAt(eye), (0.0, -2.0, 0.0), (0.0, 0.0, 1.0)),
+    "left": (lambda eye: jnr.LookAt(eye, handedness="left"), (0.0, 2.0, 0.0), (0.0, 0.0, 1.0)),
+    "along": (lambda eye: jnr.LookAlong(eye, -eye), (0.0, 2.0, 0.0), (0.0, 0.0, -1.0)),
+    "oblique": (lambda eye: jnr.LookAt(eye, up=(0.6, 0.0, 0.8)), (1.2, 0.0, 1.6), (0.0, 1.0, 0.0)),
+    "x": (lambda eye: jnr.LookAt(eye, up=(3.0, 0.0, 0.0)), (2.0, 0.0, 0.0), (0.0, -1.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize(("pose", "eye", "up"), ON_AXIS.values(), ids=ON_AXIS)
+def test_traced_view_along_up_has_the_stated_orientation(pose, eye, up):
+    matrix = jax.jit(lambda eye: pose(eye).camera_from_world())(jnp.array(eye))
+    rotation = np.asarray(matrix[:3, :3])
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(matrix @ jnp.array([*eye, 1.0]), (0, 0, 0, 1), atol=1e-6)
+    assert np.sign(np.linalg.det(rotation)) == (-1 if pose(jnp.ones(3)).handedness == "left" else 1)
+    # The right of the image is along x, or along z for a view along x.
+    right = np.array([0, 0, 1] if abs(rotation[2, 0]) > 0.9 else [1, 0, 0])
+    assert rotation[0] @ right == pytest.approx(np.sqrt(1 - (rotation[2] @ right) ** 2), abs=1e-6)
+    np.testing.assert_allclose(rotation[1], up, atol=1e-6)
+    jacobian = jax.jit(jax.jacrev(lambda eye: pose(eye).camera_from_world()))(jnp.array(eye))
+    assert float(jnp.abs(jacobian).max()) < 10
+
+
+def test_eye_next_to_the_axis_keeps_its_azimuth():
+    for tiny in (1e-7, 1e-12, 1e-25):
+        above, near = (jnr.LookAt((x, 2.0, -x)).camera_from_world()[:3, :3] for x in (tiny, 1e-3))
+        np.testing.assert_allclose(above, near, atol=1e-3)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("pose", [lambda: jnr.LookAt((0, 3, 0)), lambda: jnr.LookAlong((0, 3, 0), (0, -1, 0))])
+def test_view_along_up_is_an_error_that_asks_for_another_up(pose):
+    with pytest.raises(ValueError, match=r"^up must not be zero nor along the view, got .*Pass another up"):
+        pose().camera_from_world()
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("far", [-3.0, 0.0, float("nan")])
+def test_far_of_a_matrix_must_be_positive(far):
+    matrix = jnr.Perspective().clip_from_camera(1.0)
+    for make in (
+        lambda: jnr.Camera.from_opengl(jnp.eye(4), matrix, far=far),
+        lambda: jnr.Camera.from_matrix(matrix, far=far),
+    ):
+        with pytest.raises(ValueError, match=r"^far must be (positive|finite), got "):
+            make()
+
+
+def test_rounding_of_a_view_along_an_oblique_up_is_no_direction():
+    ups = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)), jnp.float32)
+    rotation = jax.jit(jax.vmap(lambda up: jnr.LookAt(2 * up, up=up).camera_from_world()[:3, :3]))(ups)
+    across = jnp.abs(rotation[:, 2, 0]) < 0.9
+    assert int(across.sum()) > 25
+    np.testing.assert_allclose(rotation[across, 0, 0], jnp.sqrt(1 - rotation[across, 2, 0] ** 2), atol=1e-5)

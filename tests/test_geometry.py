@@ -196,3 +196,37 @@ def test_faces_whose_area_is_a_rounding_error_have_zero_area_and_normals(third):
         faces = jnp.asarray(np.stack(order, axis=1))
         for values in (*normals(vertices, faces), gradient(vertices, faces), laplacian(vertices, faces)):
             np.testing.assert_array_equal(values, 0)
+
+
+def test_normals_of_a_flattened_surface_are_zero_where_its_sides_cancel():
+    sphere = jnr.shapes.icosphere(1)
+
+    def normals(vertices):
+        return jnr.vertex_normals(vertices, sphere.faces)
+
+    for axis in range(3):
+        flat = sphere.vertices.at[:, axis].set(0)
+        lengths = jnp.linalg.norm(normals(flat), axis=-1)
+        # Inner vertices see as much area from above as from below.
+        assert float(lengths.min()) == 0
+        assert set(np.asarray(lengths).round(5)) <= {0, 1}
+        gradient = jax.grad(lambda v: jnp.sum(normals(v) * jnp.arange(3.0)))(flat)
+        assert float(jnp.abs(gradient).max()) < 100
+    # A surface that is thin but has a side keeps its normals.
+    thin = sphere.vertices * jnp.array([1.0, 1.0, 1e-3])
+    np.testing.assert_allclose(jnp.linalg.norm(normals(thin), axis=-1), 1, atol=1e-6)
+
+
+def test_smooth_normals_that_cancel_within_a_face_leave_no_direction():
+    plane = jnr.shapes.plane()
+    camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 1.0)), jnr.Orthographic(0.5))
+    normals = jnp.array([[0.0, 0, 1]] * 4) * jnp.array([[1.0], [-1.0], [1.0], [-1.0]])
+
+    def middle(normals):
+        return jnr.render(*plane[:2], camera=camera, normals=normals, image_size=3).normals[1, 1]
+
+    # In the middle of the square two opposite corners have equal weights.
+    assert plane.faces[0].tolist() in ([0, 2, 3], [0, 2, 1])
+    opposite = normals.at[2].set(-normals[0])
+    np.testing.assert_array_equal(middle(opposite), 0)
+    assert float(jnp.abs(jax.grad(lambda n: middle(n).sum())(opposite)).max()) < 10

@@ -1087,6 +1087,39 @@ def write_mesh_with_image(folder, ending, name):
     return write_file(folder, "mesh.ply", content + rows)
 
 
+@pytest.mark.validation
+@pytest.mark.parametrize("function", [jnr.load, jnr.io.read])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"path": value} for value in (None, 3, object(), b"mesh.obj", "mesh", "mesh.exe", "")),
+        *({name: value} for name in ("textures", "center", "progress") for value in (None, "yes", 1, 0.5)),
+        *({"wrap": value} for value in (None, "round", 2, ("clamp",))),
+        *({"root": value} for value in (3, object(), "absent", ["."])),
+    ],
+)
+def test_wrong_argument_of_load_is_an_error_that_names_it(tmp_path, function, wrong):
+    write_file(tmp_path, "mesh.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (name,) = wrong
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
+        function(**{"path": tmp_path / "mesh.obj", **wrong})
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"path": value} for value in (None, 3, object(), "mesh", "mesh.gltf")),
+        *({"mesh": value} for value in (None, 3, "mesh", (np.zeros((3, 3)), np.zeros((1, 3), int)))),
+        *({"overwrite": value} for value in (None, "yes", 1)),
+    ],
+)
+def test_wrong_argument_of_save_is_an_error_that_names_it(tmp_path, wrong):
+    (name,) = wrong
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
+        jnr.save(**{"path": tmp_path / "mesh.obj", "mesh": jnr.shapes.cube(), **wrong})
+
+
 # The colour by which `write_gltf` multiplies the image.
 FACTORS = {".gltf": (0.5, 1, 0.25)}
 

@@ -422,3 +422,26 @@ INVALID = {
 def test_invalid_shading_is_an_error_that_names_the_argument(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         jnr.render(*BALL, image_size=8, **options())
+
+
+def test_highlight_is_on_the_lit_side_only():
+    def highlight(direction):
+        at = jnp.zeros((1, 1, 3))
+        normal, viewer = at.at[..., 2].set(1), at + jnp.array([-0.8, 0, 0.6])
+        fragments = jnr.Fragments(jnp.zeros((1, 1), jnp.int32), at, at[..., 0])
+        light = jnr.DirectionalLight(1.0, direction=direction)
+        shader = jnr.Phong(specular=1.0, shininess=1.0)
+        return float(shader(jnr.Surface(at, at, normal, viewer, at[..., :0], fragments, (light,)))[0, 0, 0])
+
+    assert highlight((0.8, 0.0, 0.6)) == pytest.approx(1, abs=1e-6)
+    # The reflected direction, (-0.8, 0, -0.6), is at an acute angle to the viewer.
+    assert highlight((0.8, 0.0, -0.6)) == 0
+
+
+def test_light_whose_attenuation_is_not_positive_is_not_attenuated():
+    position, normal = jnp.zeros((1, 3)), jnp.array([[0.0, 0.0, 1.0]])
+    colors = [
+        float(jnr.PointLight(0.5, position=(0, 0, 2), attenuation=a).arriving(position, normal).color[0, 0])
+        for a in ((1, 1, 0), (1, -1, 0), (0, 0, 0))
+    ]
+    np.testing.assert_allclose(colors, (0.5 / 3, 0.5, 0.5), rtol=1e-6)

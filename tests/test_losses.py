@@ -580,3 +580,11 @@ def test_forward_and_reverse_mode_and_both_second_orders_agree(name):
     # Sums of at most 126 float32 terms.
     np.testing.assert_allclose(slope, terms.sum(), atol=1e-5 * np.abs(terms).sum())
     np.testing.assert_allclose(*hessians, atol=1e-5 * np.abs(hessians[0]).max())
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_nearest_of_equally_near_points_is_the_first(chunk):
+    others = jnp.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
+    gradient = jax.grad(lambda p: jnr.losses.chamfer(p, others, chunk=chunk))(jnp.zeros((1, 3)))
+    # Towards the first; the means of the squared distances of both balance.
+    np.testing.assert_allclose(gradient, [[-2, 0, 0]], atol=1e-6)

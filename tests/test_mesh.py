@@ -322,3 +322,18 @@ def test_scene_with_too_many_vertices_for_32_bit_indices_is_an_error():
     large = jnr.Mesh(jax.ShapeDtypeStruct((2**30, 3), jnp.float32), jax.ShapeDtypeStruct((1, 3), jnp.int32))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"^meshes must have fewer than 2\*\*31 vertices in all, got 2147483648\."):
         jax.eval_shape(lambda *meshes: jnr.concatenate(meshes), large, large)
+
+
+def test_batch_of_images_that_differ_in_width_alone_equals_single_renderings():
+    plane = jnr.shapes.plane()
+    images = [jnp.asarray(np.random.default_rng(0).uniform(size=(2, width, 3)), jnp.float32) for width in (2, 5)]
+    uv = plane.vertices[:, :2] + 0.5
+    meshes = [plane._replace(textures=jnr.UVTexture(image, uv, filter="nearest")) for image in images]
+
+    def render(mesh):
+        return jnr.render(mesh, lights=(), image_size=6).rgb
+
+    batch = jnr.stack(meshes)
+    assert isinstance(batch.textures, jnr.UVTexture)
+    assert [size.tolist() for size in batch.textures.sizes or ()] == [[[2, 2], [2, 5]]]
+    np.testing.assert_allclose(jax.vmap(render)(batch), jnp.stack([render(mesh) for mesh in meshes]), atol=1e-6)

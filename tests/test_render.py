@@ -886,5 +886,5 @@ def test_default_rendering_checks_each_argument_once(monkeypatch):
     for name in checks:
         monkeypatch.setattr(_checks, name, counted(name, getattr(_checks, name)))
     jax.eval_shape(lambda v, c: render(v, BALL.faces, c, lights=(jnr.AmbientLight(),)), BALL.vertices, COLORS)
-    assert {("as_compute", "vertices"), ("as_faces", None), ("as_float", "textures")} <= set(calls)
-    assert set(calls.values()) == {1}
+    assert {("as_compute", "vertices"), ("as_faces", None), ("as_color", "textures")} <= set(calls)
+    assert set(calls.values()) == {1}, calls

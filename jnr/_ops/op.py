@@ -20,7 +20,7 @@ from jax.interpreters import batching, mlir
 
 from jnr._backend import has_triton, interpreted, load_launch_function
 from jnr._ops import cpp
-from jnr._ops.batching import batch_size, fold_batch
+from jnr._ops.batching import batch_size, fold_batch, has_symbolic_batch, item_by_item
 from jnr._ops.devices import abstract_result, device_count, divided, require_devices
 
 FLOATS = ("float32", "float64")
@@ -204,13 +204,35 @@ def _call_cpp(op, *operands, **params):
     return jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(shape, dtype))(*operands, **op.cpp.attributes(**params))
 
 
+def _for_any_batch(op, backend):
+    if backend not in (None, "xla"):
+        raise NotImplementedError(
+            f'{op.name} cannot run with backend="{backend}" on a batch of symbolic size (jax.export). Use '
+            'backend="xla".'
+        )
+    return op.definition
+
+
+def _broadcasting(function):
+    """The function where a user has forbidden arrays of different ranks to meet, which concerns the user's own code."""
+
+    def broadcasting(*operands, **params):
+        with jax.numpy_rank_promotion("allow"):
+            return function(*operands, **params)
+
+    return broadcasting
+
+
 def _lower(op, platform, context, *operands, backend, **params):
     # Without what the types say about a surrounding `shard_map`: an op sees one device's part.
     avals_in, avals_out = (
         [ShapedArray(aval.shape, aval.dtype) for aval in avals] for avals in (context.avals_in, context.avals_out)
     )
     context = context.replace(avals_in=avals_in, avals_out=avals_out)
-    function = _implementation(op, platform, backend, avals_in)
+    if has_symbolic_batch(avals_in):
+        function = functools.partial(item_by_item, _broadcasting(_for_any_batch(op, backend)))
+    else:
+        function = _broadcasting(_implementation(op, platform, backend, avals_in))
     # Python callbacks, which run the interpreter, do not outlive the partitioning that makes them.
     devices = device_count(context)
     if devices > 1 and backend != "interpret":

@@ -1,4 +1,4 @@
-"""An identity that reverse mode passes through, and that raises an error with the reason in forward mode."""
+"""What visibility gradients do not have, forward mode and second derivatives, as errors that say why."""
 
 import jax
 from jax.extend.core import Primitive
@@ -25,6 +25,19 @@ def forward_mode_error(op: str) -> TypeError:
         f"{op} has no forward-mode derivative (jvp, jacfwd, linearize, hessian): {why}. Use reverse mode (grad, vjp, "
         "value_and_grad), or gradient=None for the interior derivative alone."
     )
+
+
+def without_derivative(backward: Primitive, op: str) -> None:
+    """Makes the derivative of an op's backward pass an error that says so."""
+
+    def refuse(*_, **__):
+        raise NotImplementedError(
+            f"{op} has no second derivative (grad of grad, hessian, a gradient step within a loss): its backward pass "
+            "is an estimate with jumps, which is not differentiated. Use gradient=None for the interior derivative "
+            "alone, which has all orders, or jax.lax.stop_gradient on the first gradient."
+        )
+
+    ad.primitive_jvps[backward] = refuse
 
 
 def _refuse(*_, op):

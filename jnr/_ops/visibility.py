@@ -102,18 +102,25 @@ def _with_gradient(images, clip_positions, faces, fragments, gradient):
 
 def _forward(images, clip_positions, faces, fragments, gradient):
     del gradient
+    # Without a derivative by the positions there is no gradient to find, and colours have derivatives of all orders.
+    moves = _Moves() if clip_positions.perturbed else None
     images, *rest = jax.tree.map(
         lambda leaf: leaf.value, (images, clip_positions, faces, fragments), is_leaf=lambda x: hasattr(x, "perturbed")
     )
-    return images, (images, *rest)
+    return images, (moves, images, *rest)
+
+
+@jax.tree_util.register_static
+class _Moves:
+    """Says that the positions have a derivative, a constant to JAX."""
 
 
 def _backward(gradient, residuals, cotangents):
-    images, clip_positions, faces, fragments = residuals
+    moves, images, clip_positions, faces, fragments = residuals
     dtype = clip_positions.dtype
     used = [i for i, cotangent in enumerate(cotangents) if not isinstance(cotangent, SymbolicZero)]
     grad = None
-    if used:
+    if used and moves:
         image = jnp.concatenate([images[i].astype(dtype) for i in used], axis=-1)
         cotangent = jnp.concatenate([cotangents[i].astype(dtype) for i in used], axis=-1)
         grad = jnp.asarray(gradient(image, cotangent, clip_positions, faces, fragments), dtype)

@@ -16,9 +16,10 @@ from jaxtyping import Array, Float
 from jnr import _checks, optim
 from jnr._camera import points_from_angles
 from jnr._extras import require
-from jnr._mesh import Mesh
+from jnr._geometry import check_vertices
+from jnr._mesh import Mesh, require_mesh
 from jnr._pytree import pytree
-from jnr._textures import UVTexture
+from jnr._textures import MOST_TEXELS_A_SIDE, UVTexture
 
 # Standard deviation of new textures before the sigmoid; the value of Chainer's default initializer in Neural Renderer.
 _TEXTURE_NOISE = 0.05
@@ -58,6 +59,26 @@ class Config:
     antialias: int = 2
 
 
+def check(mesh: Any, config: Any, kind: type, *, progress: Any) -> None:
+    """Raises unless these arguments of an application are of the right kind, with the settings' numbers in range."""
+    require_mesh(mesh, "mesh")
+    if not isinstance(config, kind):
+        raise TypeError(f"config must be a jnr.applications.{kind.__name__} or None, got {type(config).__name__}.")
+    _checks.check_flag(progress, "progress")
+    elevation = config.elevation
+    if not isinstance(elevation, (tuple, list)) or len(elevation) != 2:
+        raise ValueError(f"elevation must be the lowest and the highest angle, got {elevation!r}.")
+    for angle in elevation:
+        _checks.as_number(angle, "elevation")
+    for name in ("image_size", "texture_size", "steps", "batch", "antialias"):
+        most = MOST_TEXELS_A_SIDE if name == "texture_size" else 2**31 - 1
+        _checks.as_count(getattr(config, name), name, most=most)
+    learning_rate = () if callable(config.learning_rate) else ("learning_rate",)
+    weights = [field.name for field in dataclasses.fields(config) if field.name.endswith("_weight")]
+    for name in ("distance", "distance_noise", "vertices_rate", "textures_rate", "b1", *learning_rate, *weights):
+        _checks.as_number(getattr(config, name), name)
+
+
 def as_argument(features: Callable) -> Callable:
     """Returns `features` as a pytree for `jit`: unchanged if its leaves are arrays, else with the function static."""
     if not callable(features):
@@ -81,11 +102,10 @@ def random_eyes(key: jax.Array, config: Config) -> Float[Array, "batch 3"]:
 
 def parameters(mesh: Mesh, config: Config, key: jax.Array) -> dict[str, jax.Array]:
     """Returns the optimized parameters: vertices, and textures before the sigmoid that keeps colours in [0, 1]."""
-    vertices = _checks.as_compute(mesh.vertices, "vertices")
-    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    vertices = check_vertices(mesh.vertices)
     faces = _checks.as_faces(mesh.faces, vertices.shape[0])
     if mesh.textures is None:
-        size = _checks.as_count(config.texture_size, "texture_size")
+        size = config.texture_size
         textures = _TEXTURE_NOISE * jax.random.normal(key, (faces.shape[0], size, size, size, 3))
     else:
         shape = () if isinstance(mesh.textures, UVTexture) else jnp.shape(mesh.textures)
@@ -113,8 +133,7 @@ def fit(
     """Minimizes the sum of the terms in the dict that `loss(parameters, key, constants, config)` returns."""
     textures, views = jax.random.split(key)
     params = parameters(mesh, config, textures)
-    steps = _checks.as_count(config.steps, "steps")
-    _checks.as_count(config.batch, "batch")
+    steps = config.steps
     # `steps` is static but unused in compiled code; a fixed value avoids recompilation.
     config = dataclasses.replace(config, steps=0)
     state = _optimizer(config).init(params)

@@ -83,7 +83,7 @@ def deep_dream(
         Inceptionism, 2015.
     """
     config = DeepDreamConfig() if config is None else config
-    _checks.as_count(config.image_size, "image_size")
+    _fitting.check(mesh, config, DeepDreamConfig, progress=progress)
     if not _checks.is_concrete(mesh.faces):
         raise TypeError("faces must be concrete to find their sides, got a traced array. Call deep_dream outside jit.")
     faces = np.asarray(_checks.as_faces(mesh.faces, jnp.shape(mesh.vertices)[0]))

@@ -297,7 +297,7 @@ def _max_pool(values, size, stride, padding="VALID"):
 
 
 def _normalized(images, network):
-    images = _checks.as_compute(images, "images")
+    images = _checks.widened(_checks.as_color(images, "images"))
     _checks.check_shape(images, "images", "batch", "height", "width", 3)
     return (images - network.mean) / network.deviation
 

@@ -104,10 +104,11 @@ def style_transfer(
         transfer using convolutional neural networks, CVPR 2016, for the style term.
     """
     config = StyleTransferConfig() if config is None else config
+    _fitting.check(mesh, config, StyleTransferConfig, progress=progress)
     _checks.check_choice(config.background, "background", ("random", "mean"))
-    style = _checks.as_compute(style, "style")
+    style = _checks.widened(_checks.as_color(style, "style"))
     _checks.check_shape(style, "style", "rows", "columns", 3)
-    size = _checks.as_count(config.image_size, "image_size")
+    size = config.image_size
     features = _fitting.as_argument(features)
     image, targets = _targets(style, features, size=size)
     constants = jnp.asarray(mesh.faces), features, _checks.as_compute(mesh.vertices, "vertices"), targets, image
@@ -197,7 +198,7 @@ def _terms(params, key, constants, config):
     mask = lax.stop_gradient(renderings.alpha)
     feature_maps = jax.tree.leaves(features(renderings.rgb))
     grams = [jax.vmap(gram_matrix)(maps, mask) for maps in feature_maps]
-    distances = [jnp.sum((gram - target) ** 2) for gram, target in zip(grams, targets, strict=True)]
+    distances = [jnp.sum((gram - target[None]) ** 2) for gram, target in zip(grams, targets, strict=True)]
     covered = (mask == 1).astype(renderings.rgb.dtype)
     return {
         "style": config.style_weight * sum(distances) / config.batch,

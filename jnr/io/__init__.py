@@ -138,6 +138,8 @@ def read(
 def _load(path, wrap, textures, center, root, progress) -> MeshFile:
     path = _checked_path(path, READABLE)
     _checks.check_choice(wrap, "wrap", WRAPS)
+    for flag, name in ((textures, "textures"), (center, "center"), (progress, "progress")):
+        _checks.check_flag(flag, name)
     try:
         exists = path.is_file()
     except (OSError, ValueError) as error:
@@ -160,7 +162,7 @@ def _load(path, wrap, textures, center, root, progress) -> MeshFile:
 
 
 def _checked_root(root, path):
-    root = Path(root)
+    root = _as_path(root, "root")
     if not root.is_dir():
         raise ValueError(f"root must be a folder, got {str(root)!r}.")
     if not path.resolve().is_relative_to(root.resolve()):
@@ -198,6 +200,9 @@ def save(path: str | os.PathLike, mesh: Mesh, *, overwrite: bool = False) -> Non
         >>> jnr.save("ball.glb", jnr.shapes.icosphere(2))
     """
     path = _checked_path(path, WRITABLE)
+    _checks.check_flag(overwrite, "overwrite")
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be a jnr.Mesh, got {type(mesh).__name__}.")
     ending = path.suffix.lower()
     content = _content(mesh, ending)
     write = {".obj": _obj, ".ply": _ply, ".stl": _stl, ".off": _off, ".glb": _gltf}[ending].write
@@ -348,7 +353,7 @@ def _content(mesh, ending) -> Content:
         suitable = ", ".join(other for other in WRITABLE if other not in WITHOUT_TEXTURES)
         raise ValueError(f"textures must be None to be saved as {ending}, got some: use one of {suitable} instead.")
     if not isinstance(textures, UVTexture):
-        textures = _checks.as_float(textures, "textures")
+        textures = _checks.as_color(textures, "textures")
         if textures.ndim not in (2, 5) or textures.shape[-1] != 3:
             raise ValueError(
                 f"textures must be vertex colours (vertices, 3), texture cubes (faces, t, t, t, 3) or a UVTexture to "
@@ -395,7 +400,14 @@ def _as_saved(array, name):
 
 
 def _checked_path(path, endings):
-    path = Path(path)
+    path = _as_path(path, "path")
     if path.suffix.lower() not in endings:
         raise ValueError(f"path must end in one of {', '.join(endings)}, got {str(path)!r}.")
     return path
+
+
+def _as_path(value, name):
+    try:
+        return Path(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be a path, got {type(value).__name__}.") from error

@@ -39,6 +39,7 @@ ffi::Error barycentrics(Threads threads, ffi::Buffer<kType, 3> clip, ffi::Buffer
   int64_t batch = dim(*weights, 0), pixels = operands.height() * operands.width();
   if (!operands.have_shapes(batch) || !has_shape(*weights, batch, {operands.height(), operands.width(), 3}))
     return shape_error();
+  if (!is_countable(operands.height(), operands.width())) return size_error();
   parallel_for_blocks(threads, batch, pixels, [&](int64_t item, int64_t begin, int64_t end) {
     barycentrics_kernels<ffi::NativeType<kType>>().barycentrics(operands.item_at(item), begin, end,
                                                                 weights->typed_data() + item * pixels * 3);
@@ -57,6 +58,7 @@ ffi::Error barycentrics_bwd(Threads threads, ffi::Buffer<kType, 4> cotangent, ff
   if (!divides(sums, batch) || !operands.have_shapes(batch) || !has_shape(cotangent, batch, {height, width, 3}) ||
       !has_shape(*grad, sums, {dim(clip, 1), 4}))
     return shape_error();
+  if (!is_countable(height, width)) return size_error();
   int64_t pixels = height * width, parts = image_parts(pixels), items = batch / sums;
   sum_in_parts(threads, sums, parts, dim(clip, 1) * 4, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
     for (int64_t item = sum * items; item < (sum + 1) * items; ++item)

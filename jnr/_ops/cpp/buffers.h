@@ -41,6 +41,9 @@ bool has_shape(const Buffer& buffer, int64_t batch, std::initializer_list<int64_
   return has_batch(buffer, batch) && std::equal(shape.begin(), shape.end(), dims.begin() + 1, dims.end());
 }
 
+// Whether float32 can count the rows and columns of an image, as the kernels do.
+inline bool is_countable(int64_t height, int64_t width) { return std::max(height, width) <= int64_t(1) << 24; }
+
 template <typename... Buffers>
 int64_t largest_batch(const Buffers&... buffers) {
   return std::max({dim(buffers, 0)...});
@@ -50,6 +53,10 @@ int64_t largest_batch(const Buffers&... buffers) {
 inline bool divides(int64_t sums, int64_t batch) { return sums > 0 && batch % sums == 0; }
 
 inline ffi::Error shape_error() { return ffi::Error::InvalidArgument("jnr: shapes of the operands do not match"); }
+
+inline ffi::Error size_error() {
+  return ffi::Error::InvalidArgument("jnr: an image must have at most 2**24 rows and columns");
+}
 
 // Into how many parts the backward pass over an image is split. A function of the image's size alone, so that a mesh
 // has the same gradient to the bit alone, in a batch and with padding.

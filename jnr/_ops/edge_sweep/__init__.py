@@ -10,6 +10,7 @@ from jnr._backend import Backend, check_backend
 from jnr._ops.edge_sweep import definition
 from jnr._ops.op import Cpp, Triton, declare
 from jnr._ops.rasterize import Fragments
+from jnr._ops.reverse_only import without_derivative
 from jnr._ops.visibility import with_gradient
 
 edge_sweep_bwd_p = declare(
@@ -19,6 +20,7 @@ edge_sweep_bwd_p = declare(
     cpp=Cpp(attributes=lambda *, eps, **_: {"eps": np.float64(eps)}),
     triton=Triton("edge_sweep"),
 )
+without_derivative(edge_sweep_bwd_p, "edge_sweep")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ ffi::Error edge_sweep_bwd(Threads threads, ffi::Buffer<kType, 4> image, ffi::Buf
       !has_shape(clip_positions, batch, {num_vertices, 4}) || !has_shape(faces, batch, {num_faces, 3}) ||
       !has_shape(face_index, batch, {height, width}) || dim(*grad, 2) != 4)
     return shape_error();
+  if (!is_countable(height, width)) return size_error();
   if (batch == 0) return ffi::Error::Success();
   const UsedSizes used = find_used_sizes(threads, faces, batch, num_vertices);
   auto placed = to_pixel_space<T>(threads, clip_positions, used, height, width, false);

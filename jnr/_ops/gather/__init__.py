@@ -148,7 +148,7 @@ def _unless_zero(transpose):
 def _per_item(cotangent, sums, *operands):
     """Cotangent of the sum that each item of the batch is part of."""
     batch = batch_size(operands)
-    return jnp.repeat(cotangent, batch // sums, axis=0) if 1 < sums < batch else cotangent
+    return cotangent if sums in (1, batch) else jnp.repeat(cotangent, batch // sums, axis=0)
 
 
 def _fitted(cotangent, aval):

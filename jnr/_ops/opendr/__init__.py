@@ -10,6 +10,7 @@ from jnr import _checks
 from jnr._ops.op import declare
 from jnr._ops.opendr import definition
 from jnr._ops.rasterize import Fragments
+from jnr._ops.reverse_only import without_derivative
 from jnr._ops.visibility import with_gradient
 
 opendr_bwd_p = declare(
@@ -17,6 +18,7 @@ opendr_bwd_p = declare(
     lambda image, cotangent, clip_positions, *_, **__: (clip_positions.shape[1:], clip_positions.dtype),
     definition_only=True,
 )
+without_derivative(opendr_bwd_p, "opendr")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jnr import _checks
 from jnr._backend import Backend, check_backend
 from jnr._inline_jit import inline_jit
 from jnr._ops.barycentrics import barycentrics, visible_corners
-from jnr._ops.batching import batch_size
+from jnr._ops.batching import batch_size, has_symbolic_batch
 from jnr._ops.gather import weighted_gather
 from jnr._ops.op import Cpp, Triton, declare
 from jnr._ops.rasterize import definition
@@ -60,6 +60,8 @@ CULLED = {None: 0, "back": 1, "front": 2}
 
 def _image_of_faces(clip_positions, faces, *, height, width, **_):
     batch = batch_size((clip_positions, faces))
+    if has_symbolic_batch((clip_positions, faces)):
+        return (height, width), jnp.int32
     if batch * height * width >= 2**31:
         raise ValueError(
             f"image_size times the batch must stay below 2**31 pixels, got {batch} images of {height} x {width}."

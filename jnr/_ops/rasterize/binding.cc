@@ -22,6 +22,7 @@ ffi::Error rasterize(Threads threads, ffi::Buffer<kType, 3> clip_positions, ffi:
   int64_t num_vertices = dim(clip_positions, 1), num_faces = dim(faces, 1);
   if (!has_shape(clip_positions, batch, {num_vertices, 4}) || !has_shape(faces, batch, {num_faces, 3}))
     return shape_error();
+  if (!is_countable(height, width)) return size_error();
   if (batch == 0) return ffi::Error::Success();
   const UsedSizes used = find_used_sizes(threads, faces, batch, num_vertices);
   auto placed = to_pixel_space<T>(threads, clip_positions, used, height, width, true);

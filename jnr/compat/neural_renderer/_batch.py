@@ -82,7 +82,7 @@ def as_textures(value: Any, faces: jax.Array) -> jax.Array | None:
     """Returns the texture cubes of a batch, (batch, faces, t, t, t, channels), or None."""
     if value is None:
         return None
-    textures = _checks.as_float(value, "textures")
+    textures = _checks.as_color(value, "textures")
     _checks.check_shape(textures, "textures", *faces.shape[:2], "t", "t", "t", "channels")
     return textures
 

@@ -57,7 +57,7 @@ class Mesh:
         if textures is None:
             shape = (len(self.faces), *(_checks.as_count(texture_size, "texture_size"),) * 3, 3)
             textures = 0.05 * jax.random.normal(jax.random.key(seed), shape)
-        self.textures = _checks.as_float(textures, "textures")
+        self.textures = _checks.as_color(textures, "textures")
         _checks.check_shape(self.textures, "textures", len(self.faces), "t", "t", "t", "channels")
         self.lr_vertices = self.lr_textures = 1.0
 

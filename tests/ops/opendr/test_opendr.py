@@ -204,3 +204,22 @@ def test_opendr_of_a_mesh_without_faces_is_zero(num_vertices):
     rgb, pull = jax.vjp(lambda v: jnr.render(v, faces, image_size=6, gradient="opendr").rgb, vertices)
     np.testing.assert_array_equal(rgb, 0)
     np.testing.assert_array_equal(pull(jnp.ones_like(rgb))[0], np.zeros((num_vertices, 3)))
+
+
+def planes(*depths_and_slopes):
+    """Large triangles that share no vertex, each with a depth at x = 0 and a slope by x."""
+    corners = [(-9.0, -9.0), (9.0, -9.0), (0.0, 9.0)]
+    clip = [(x, y, depth + slope * x, 1.0) for depth, slope in depths_and_slopes for x, y in corners]
+    return jnp.array(clip), jnp.arange(3 * len(depths_and_slopes), dtype=jnp.int32).reshape(-1, 3)
+
+
+def test_slope_of_background_does_not_hide_an_occlusion_boundary():
+    clip, faces = planes((0.0, 10.0), (-0.5, 0.0), (0.5, 0.0))
+    boundary = occlusion_boundary(clip, faces, jnp.array([[1, 2, -1]], jnp.int32))
+    assert boundary.tolist() == [[True, True, False]]
+
+
+def test_slope_of_the_opposite_side_of_the_image_does_not_hide_an_occlusion_boundary():
+    # Two pixels at x = -0.5 and 0.5; beyond the second there is no third.
+    clip, faces = planes((1.0, 3.0), (0.5, 0.0))
+    assert occlusion_boundary(clip, faces, jnp.array([[0, 1]], jnp.int32))[0, 0]
