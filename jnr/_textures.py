@@ -190,6 +190,7 @@ def _per_image(value, name, count):
 def _check_alpha(texture, images):
     """What each image's opacity does, None if there is none, and the cutoff."""
     cutoff = _checks.as_compute(texture.alpha_cutoff, "alpha_cutoff")
+    _checks.check_finite(texture.alpha_cutoff, "alpha_cutoff")
     if cutoff.shape not in ((), (1,), (len(images),)):
         raise ValueError(
             f"alpha_cutoff must be a number or have one value for each of the {len(images)} images, got shape "
