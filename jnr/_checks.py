@@ -207,8 +207,12 @@ def check_choice(value: Any, name: str, choices: tuple, *, others: str = "") -> 
 
 def check_finite(value: Any, name: str) -> None:
     """Raises ValueError if a concrete value holds infinity or NaN; traced values pass."""
-    if is_concrete(value) and not np.all(np.isfinite(np.asarray(value))):
-        raise ValueError(f"{name} must be finite, got {np.asarray(value).tolist()}.")
+    if not is_concrete(value):
+        return
+    # Leaf by leaf: NumPy makes no array of a sequence of bfloat16 scalars.
+    if not all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(value)):
+        numbers = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), value)
+        raise ValueError(f"{name} must be finite, got {numbers}.")
 
 
 def as_array(value: Any, name: str) -> jax.Array:
