@@ -58,21 +58,23 @@ def load(
     """Loads a triangle mesh from an OBJ, PLY, STL, OFF or glTF file.
 
     Vertices and faces keep the order of the file. No vertices are merged, split or moved; polygons are split into
-    triangles. All objects of a scene are concatenated, with the transforms of the scene applied. STL files store no
-    shared vertices, so their meshes have three vertices per face. Numbers are read in double precision; vertices are
-    float64 if `jax_enable_x64` is set, float32 if not.
+    triangles inside of the polygon. All objects of a scene are concatenated, with the transforms of the scene applied.
+    STL files store no shared vertices, so their meshes have three vertices per face. Numbers are read in double
+    precision; vertices are float64 if `jax_enable_x64` is set, float32 if not.
 
     Materials become one `UVTexture` with bilinear filtering and one image per material, in the order of the file. A
     material without an image has a 1 x 1 image of its colour. In OBJ files, an image replaces the colour of its
-    material; in glTF files, the two are multiplied. Faces without a material are grey (0.5) in OBJ files and white in
-    glTF files. Corners without texture coordinates get (0, 0). Vertex colours are ignored if there are images. Opacity
-    is the fourth channel of the images, see `UVTexture.alpha`.
+    material; in glTF files, the two are multiplied. Faces without a material are grey (0.5) in OBJ files with materials
+    and white elsewhere. Corners without texture coordinates get (0, 0). Texture coordinates without a material get a
+    white image of one texel. Vertex colours are in the mesh if all materials are white and without images. Opacity is
+    the fourth channel of the images, see `UVTexture.alpha`. The images of materials that no face uses are not opened.
 
     What the file has and the mesh does not is named in one `UserWarning`. The page "Mesh files" of the documentation
     lists what is kept, left out and rejected per format.
 
-    Limits for untrusted files: the files that they name are opened only inside `root`, and images of more than 2**27
-    pixels in total are rejected.
+    Limits for untrusted files: the files that they name are opened only inside `root`. Images have at most 2**27 pixels
+    in total, and at most 2**25 plus 64 per byte of the image files; the size of the file limits time and memory for the
+    rest.
 
     Args:
         path: The file; its ending selects the format.
@@ -185,7 +187,9 @@ def save(path: str | os.PathLike, mesh: Mesh, *, overwrite: bool = False) -> Non
             the material library that it names.
         mesh: The mesh. Padding faces are omitted. Vertex colours are rounded to 8 bits. Texture cubes are converted to
             an image by `cubes_to_uv` with its default of 16 texels per face side. A `UVTexture` needs images of 3 or 4
-            channels. No format stores the wrap mode `"border"`, OBJ does not store `"mirror"`, PLY stores one image.
+            channels; the fourth is opacity for whoever reads the file. No format stores the wrap mode `"border"`, OBJ
+            does not store `"mirror"`, PLY stores one image. Only .glb files store wrap modes that differ along the axes
+            and the alpha `"mask"`.
         overwrite: Whether to replace other files as well that have the name of an image or the material library.
 
     Raises:
