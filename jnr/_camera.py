@@ -443,7 +443,7 @@ class View:
 def view_of(camera: Camera, aspect: float, vertices: jax.Array | np.ndarray | None = None) -> View:
     """A camera's view for an image whose width is `aspect` times its height.
 
-    The dtype of `vertices` decides about a camera of Python's numbers.
+    A camera of Python numbers has the dtype of `vertices`.
     """
     _require_method(camera.pose, "pose", "camera_from_world")
     _require_method(camera.projection, "projection", "clip_from_camera")
@@ -493,7 +493,8 @@ def points_from_angles(
     _check_handedness(handedness)
     _checks.check_flag(degrees, "degrees")
     distance, elevation, azimuth = (
-        _finite(value, name) for value, name in ((distance, "distance"), (elevation, "elevation"), (azimuth, "azimuth"))
+        _checks.as_finite(value, name)
+        for value, name in ((distance, "distance"), (elevation, "elevation"), (azimuth, "azimuth"))
     )
     try:
         distance, elevation, azimuth = jnp.broadcast_arrays(distance, elevation, azimuth)
@@ -699,21 +700,12 @@ def _require_method(value, name, method):
         raise TypeError(f"{name} must have a method {method}, got {type(value).__name__}.")
 
 
-def _finite(value, name, *shape):
-    """Numbers that are finite where they are known, of a shape if one is given."""
-    array = _checks.as_compute(value, name)
-    if shape:
-        _checks.check_shape(array, name, *shape)
-    _checks.check_finite(value, name)
-    return array
-
-
 def _vector(value, name, length=3):
-    return _finite(value, name, length)
+    return _checks.as_finite(value, name, (length,))
 
 
 def _matrix(value, name, rows, columns):
-    return _finite(value, name, rows, columns)
+    return _checks.as_finite(value, name, (rows, columns))
 
 
 def _require_camera_matrix(value):
@@ -728,10 +720,7 @@ def _require_camera_matrix(value):
 
 
 def _scalar(value, name):
-    scalar = _checks.as_compute(value, name)
-    _checks.check_shape(scalar, name)
-    _checks.check_finite(value, name)
-    return scalar
+    return _checks.as_finite(value, name, ())
 
 
 def _require_order(projection):

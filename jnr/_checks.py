@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 # Rows and columns are float32 numbers in places; beyond this they have gaps.
-MOST_PIXELS_A_SIDE = 2**24
+MAX_PIXELS_PER_SIDE = 2**24
 
 
 def is_concrete(value: Any) -> bool:
@@ -25,7 +25,7 @@ def as_float(value: Any, name: str) -> jax.Array:
 
 def _as_real(array, name):
     if jnp.issubdtype(array.dtype, jnp.integer):
-        # A number of Python's stays one, whose dtype yields to that of arrays.
+        # A Python number stays weakly typed: its dtype yields to that of arrays.
         array = array + 0.0 if array.weak_type else array.astype(jnp.result_type(float))
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
@@ -41,6 +41,15 @@ def as_compute(value: Any, name: str, *, like: Any = None) -> jax.Array:
     return array if like is None else array.astype(compute_dtype(value, like))
 
 
+def as_finite(value: Any, name: str, shape: tuple[int, ...] | None = None, *, like: Any = None) -> jax.Array:
+    """`as_compute` of numbers that are finite where they are known, of a shape if one is given."""
+    array = as_compute(value, name, like=like)
+    if shape is not None:
+        check_shape(array, name, *shape)
+    check_finite(value, name)
+    return array
+
+
 def widened(array: jax.Array) -> jax.Array:
     """Returns floats narrower than float32 as float32."""
     return array if array.dtype in (jnp.float32, jnp.float64) else array.astype(jnp.float32)
@@ -49,7 +58,7 @@ def widened(array: jax.Array) -> jax.Array:
 def compute_dtype(*values: Any) -> Any:
     """The dtype to compute in: float64 if an array among the values has it, float32 otherwise.
 
-    Numbers of Python's, which JAX calls weakly typed, do not count unless there is nothing else.
+    Python numbers, which JAX calls weakly typed, count only if there is nothing else.
     """
     leaves = [leaf for leaf in jax.tree.leaves(values) if hasattr(leaf, "dtype")]
     dtypes = {np.dtype(leaf.dtype) for leaf in leaves if not getattr(leaf, "weak_type", False)}
@@ -61,7 +70,7 @@ def compute_dtype(*values: Any) -> Any:
 def as_color(value: Any, name: str) -> jax.Array:
     """Returns colours as floats, of which 1 is the full colour: uint8 and uint16 are divided by their largest value.
 
-    Other integer dtypes are refused, and so are Python's integers but for 0 and 1.
+    Other integer dtypes are refused, and so are Python integers other than 0 and 1.
     """
     array = as_array(value, name)
     if not jnp.issubdtype(array.dtype, jnp.integer):
@@ -170,7 +179,7 @@ def as_image_size(image_size: Any, name: str = "image_size") -> tuple[int, int]:
         raise TypeError(rule) from error
     if height < 1 or width < 1:
         raise ValueError(f"{name} must be at least 1 per axis, got {image_size!r}.")
-    if max(height, width) > MOST_PIXELS_A_SIDE:
+    if max(height, width) > MAX_PIXELS_PER_SIDE:
         raise ValueError(f"{name} must be at most 2**24 pixels per axis, got {height} x {width}.")
     if height * width > 2**30:
         raise ValueError(f"{name} must be at most 2**30 pixels in total, got {height} x {width}.")

@@ -246,9 +246,4 @@ def _color(light, like):
 
 def _numbers(light, name, like, *shape):
     """A light's numbers, finite where they are known, in the dtype of `like` unless they have a wider one."""
-    value = getattr(light, name)
-    numbers = _checks.as_compute(value, name, like=like)
-    if shape:
-        _checks.check_shape(numbers, name, *shape)
-    _checks.check_finite(value, name)
-    return numbers
+    return _checks.as_finite(getattr(light, name), name, shape or None, like=like)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from jnr import _checks
 from jnr._geometry import check_vertices, subdivision
 from jnr._pytree import described
-from jnr._textures import Textures, UVTexture
+from jnr._textures import Textures, UVTexture, one_or_per_image
 
 
 class Mesh(NamedTuple):
@@ -229,14 +229,13 @@ def _sizes(texture) -> list[jax.Array]:
     return [jnp.array(image.shape[:2], jnp.int32) for image in _images(texture)]
 
 
-def _wraps(texture, images) -> tuple:
-    return (texture.wrap,) * len(images) if isinstance(texture.wrap, str) else tuple(texture.wrap)
+def _per_image(value, images) -> tuple:
+    """One entry per image of a field that is one name for all images or a sequence of one per image."""
+    return (value,) * len(images) if isinstance(value, str) else tuple(value)
 
 
 def _alphas(texture, images) -> tuple | None:
-    if texture.alpha is None:
-        return None
-    return (texture.alpha,) * len(images) if isinstance(texture.alpha, str) else tuple(texture.alpha)
+    return None if texture.alpha is None else _per_image(texture.alpha, images)
 
 
 def _cutoffs(texture, images) -> jax.Array:
@@ -272,7 +271,9 @@ def _stack_textures(textures, faces):
         return _stacked(textures)
     images = [_images(texture) for texture in textures]
     count = max(map(len, images))
-    wraps = _one_per_image([_wraps(texture, own) for texture, own in zip(textures, images, strict=True)], "wrap")
+    wraps = _one_per_image(
+        [_per_image(texture.wrap, own) for texture, own in zip(textures, images, strict=True)], "wrap"
+    )
     alphas = [_alphas(texture, own) for texture, own in zip(textures, images, strict=True)]
     _check_same([own is None for own in alphas], "alpha all or none")
     alpha = None if alphas[0] is None else _one_per_image(alphas, "alpha")
@@ -310,11 +311,7 @@ def _one_per_image(lists, name) -> Any:
     # Missing images of a shorter list are never read, so they take the longest list's entries.
     longest = max(lists, key=len)
     _check_same([(*own, *longest[len(own) :]) for own in lists], f"one {name}")
-    return _shortened(longest)
-
-
-def _shortened(entries) -> Any:
-    return entries[0] if len(set(entries)) == 1 and isinstance(entries[0], str) else tuple(entries)
+    return one_or_per_image(longest)
 
 
 def _concatenated_indices(indices, counts):
@@ -335,7 +332,7 @@ def _concatenate_textures(textures, faces):
         _check_same([texture.shape[1:] for texture in textures], "textures of one size but for their length")
         return jnp.concatenate(textures)
     images = [_images(texture) for texture in textures]
-    wraps = [wrap for texture, own in zip(textures, images, strict=True) for wrap in _wraps(texture, own)]
+    wraps = [wrap for texture, own in zip(textures, images, strict=True) for wrap in _per_image(texture.wrap, own)]
     alphas = [_alphas(texture, own) for texture, own in zip(textures, images, strict=True)]
     _check_same([own is None for own in alphas], "alpha all or none")
     _check_same([texture.filter for texture in textures], "one filter")
@@ -360,8 +357,8 @@ def _concatenate_textures(textures, faces):
         uv=jnp.concatenate(uvs),
         uv_faces=uv_faces,
         material=jnp.concatenate(materials) if first > 1 else None,
-        wrap=_shortened(wraps),
-        alpha=None if alphas[0] is None else _shortened([alpha for own in alphas for alpha in own or ()]),
+        wrap=one_or_per_image(wraps),
+        alpha=None if alphas[0] is None else one_or_per_image([alpha for own in alphas for alpha in own or ()]),
         alpha_cutoff=jnp.concatenate([_cutoffs(t, own) for t, own in zip(textures, images, strict=True)]),
         filter=textures[0].filter,
         border=textures[0].border,

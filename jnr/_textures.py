@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ WRAPS = ("repeat", "mirror", "clamp", "border")
 FILTERS = ("nearest", "bilinear", "trilinear")
 ALPHAS = ("blend", "mask")
 # Of what is made for each face.
-MOST_TEXELS_A_SIDE = 256
+MAX_TEXELS_PER_SIDE = 256
 
 
 @pytree(static=("wrap", "filter", "alpha"))
@@ -185,6 +185,11 @@ def _per_image(value, name, count):
     if len(entries) != count:
         raise ValueError(f"{name} must be one name or one for each of the {count} images, got {value!r}.")
     return _Constants(tuple(entry) if isinstance(entry, list) else entry for entry in entries)
+
+
+def one_or_per_image(entries: Sequence) -> Any:
+    """A field of `UVTexture` from its entries per image: one name if all are the same name."""
+    return entries[0] if len(set(entries)) == 1 and isinstance(entries[0], str) else tuple(entries)
 
 
 def _check_alpha(texture, images):
@@ -575,15 +580,15 @@ def uv_to_cubes(
         Neural Renderer's `load_obj` does the same with different sampling.
     """
     _require_uv(texture)
-    size = _checks.as_count(size, "size", least=2, most=MOST_TEXELS_A_SIDE)
+    size = _checks.as_count(size, "size", least=2, most=MAX_TEXELS_PER_SIDE)
     if num_vertices is not None:
         num_vertices = _checks.as_count(num_vertices, "num_vertices", least=0)
     else:
         num_vertices = int(jnp.shape(texture.uv)[0]) if texture.uv_faces is None else 2**31 - 1
     faces = _checks.as_faces(faces, num_vertices)
     checked = check_uv(texture, faces, num_vertices)
+    channels = checked.images[0].shape[-1] if checked.alphas is None else 3
     if faces.shape[0] == 0 or checked.uv.shape[0] == 0:
-        channels = checked.images[0].shape[-1] if checked.alphas is None else 3
         return jnp.zeros((faces.shape[0], size, size, size, channels), checked.images[0].dtype)
     weights = np.moveaxis(np.indices((size, size, size)), 0, -1).reshape(-1, 3).astype(np.float32)
     weights[0] = 1
@@ -593,8 +598,7 @@ def uv_to_cubes(
     material = None if checked.material is None else jnp.broadcast_to(checked.material[:, None], uv.shape[:2])
     mask = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
     color = _sample(checked, mask, uv, material, None, nearest=checked.filter == "nearest")
-    color = color if checked.alphas is None else color[..., :3]
-    return color.reshape(faces.shape[0], size, size, size, -1)
+    return color[..., :channels].reshape(faces.shape[0], size, size, size, channels)
 
 
 def colors_to_cubes(
@@ -628,7 +632,7 @@ def cubes_to_uv(cubes: Float[ArrayLike, "faces t t t channels"], *, tile: int = 
     """
     cubes = _checks.as_color(cubes, "cubes")
     _checks.check_shape(cubes, "cubes", "faces", *(cubes.shape[1:2] * 3), "channels")
-    tile = _checks.as_count(tile, "tile", least=2, most=MOST_TEXELS_A_SIDE)
+    tile = _checks.as_count(tile, "tile", least=2, most=MAX_TEXELS_PER_SIDE)
     num_faces = cubes.shape[0]
     across = max(int(np.ceil(np.sqrt(num_faces))), 1)
     down = max(-(-num_faces // across), 1)

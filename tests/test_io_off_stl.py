@@ -1,7 +1,6 @@
 """What `load` makes of the features of OFF and STL files, and the files that `save` writes."""
 
 import importlib
-import re
 import struct
 import time
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from loading import read_with
 
 import jnr
 
@@ -22,19 +22,6 @@ def write(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
-
-
-def read_with(path, *left_out):
-    """Reads a file that leaves out what these regular expressions match, in one warning."""
-    if not left_out:
-        return jnr.io.read(path)
-    with pytest.warns(UserWarning, match=rf"^{path.name} was loaded without: ") as caught:
-        file = jnr.io.read(path)
-    assert len(caught) == 1
-    assert len(file.left_out) == len(left_out)
-    for text, pattern in zip(file.left_out, left_out, strict=True):
-        assert re.search(pattern, text), (text, pattern)
-    return file
 
 
 # --- OFF

@@ -1,6 +1,5 @@
 """What `load` makes of a PLY file's features."""
 
-import re
 import struct
 import time
 import warnings
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from loading import read_with
 
 import jnr
 
@@ -46,19 +46,6 @@ def square(tmp_path, more=(), values=((),) * 4, face=(), face_values=((),) * 2, 
     faces = [(*row, *own) for row, own in zip(TRIANGLES, face_values, strict=True)]
     tables = ("vertex", XYZ + tuple(more), vertices), ("face", INDICES + tuple(face), faces)
     return write_ply(tmp_path, *tables, *others, comments=comments)
-
-
-def read_with(path, *left_out):
-    """Reads a file that leaves out what these regular expressions match, in one warning."""
-    if not left_out:
-        return jnr.io.read(path)
-    with pytest.warns(UserWarning, match=rf"^{path.name} was loaded without: ") as caught:
-        file = jnr.io.read(path)
-    assert len(caught) == 1
-    assert len(file.left_out) == len(left_out)
-    for text, pattern in zip(file.left_out, left_out, strict=True):
-        assert re.search(pattern, text), (text, pattern)
-    return file
 
 
 def write_image(tmp_path, name, *colors):
@@ -271,7 +258,7 @@ def test_faces_of_fewer_than_three_corners_are_left_out(tmp_path):
 
 
 STRIP = [(7, 0, 1, 3, 2, 2, 4, 5), (8, 0, 1, 2, -1, 5, 4, 3, -1), (0,), (2, 0, 1)]
-# The first strip has two triangles, two that only turn it, and one; then each part begins anew.
+# The first strip repeats vertex 2, so two of its five triangles have no area. -1 starts a new strip.
 OF_STRIP = [[0, 1, 3], [3, 1, 2], [2, 4, 5], [0, 1, 2], [5, 4, 3]]
 
 

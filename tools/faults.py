@@ -578,8 +578,8 @@ FAULTS = [
     (
         "normals that differ are per vertex",
         IO + "_obj.py",
-        "if np.array_equal(row[faces], normal_faces):",
-        "if len(rows):",
+        "np.array_equal(of_vertices[faces], of_corners)",
+        "len(rows)",
         "io_obj",
     ),
     ("opacity of a shared image is not counted", IO + "_obj.py", "    files.count(mask.size)\n", "", "io_obj"),
@@ -661,7 +661,7 @@ FAULTS = [
         "(int(jnp.iinfo(array.dtype).max) + 1)",
         "checks",
     ),
-    ("columns are not counted", "jnr/_checks.py", "max(height, width) > MOST", "height > MOST", "checks"),
+    ("columns are not counted", "jnr/_checks.py", "max(height, width) > MAX_PIXELS", "height > MAX_PIXELS", "checks"),
     ("a decay of 1 is allowed", "jnr/optim.py", "0 <= number < 1", "0 <= number <= 1", "optim"),
     (
         "the south pole faces inwards",

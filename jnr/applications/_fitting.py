@@ -19,7 +19,7 @@ from jnr._extras import require
 from jnr._geometry import check_vertices
 from jnr._mesh import Mesh, require_mesh
 from jnr._pytree import pytree
-from jnr._textures import MOST_TEXELS_A_SIDE, UVTexture
+from jnr._textures import MAX_TEXELS_PER_SIDE, UVTexture
 
 # Standard deviation of new textures before the sigmoid; the value of Chainer's default initializer in Neural Renderer.
 _TEXTURE_NOISE = 0.05
@@ -71,7 +71,7 @@ def check(mesh: Any, config: Any, kind: type, *, progress: Any) -> None:
     for angle in elevation:
         _checks.as_number(angle, "elevation")
     for name in ("image_size", "texture_size", "steps", "batch", "antialias"):
-        most = MOST_TEXELS_A_SIDE if name == "texture_size" else 2**31 - 1
+        most = MAX_TEXELS_PER_SIDE if name == "texture_size" else 2**31 - 1
         _checks.as_count(getattr(config, name), name, most=most)
     learning_rate = () if callable(config.learning_rate) else ("learning_rate",)
     weights = [field.name for field in dataclasses.fields(config) if field.name.endswith("_weight")]

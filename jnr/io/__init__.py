@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jnr import _checks
-from jnr._mesh import Mesh
+from jnr._mesh import Mesh, require_mesh
 from jnr._pytree import described
-from jnr._textures import WRAPS, UVTexture, Wrap, check_uv, cubes_to_uv
+from jnr._textures import WRAPS, UVTexture, Wrap, check_uv, cubes_to_uv, one_or_per_image
 from jnr.io import _gltf, _obj, _off, _ply, _saving, _stl
 from jnr.io._parts import Content, Files, Texture
 
@@ -205,8 +205,7 @@ def save(path: str | os.PathLike, mesh: Mesh, *, overwrite: bool = False) -> Non
     """
     path = _checked_path(path, WRITABLE)
     _checks.check_flag(overwrite, "overwrite")
-    if not isinstance(mesh, Mesh):
-        raise TypeError(f"mesh must be a jnr.Mesh, got {type(mesh).__name__}.")
+    require_mesh(mesh, "mesh")
     ending = path.suffix.lower()
     content = _content(mesh, ending)
     write = {".obj": _obj, ".ply": _ply, ".stl": _stl, ".off": _off, ".glb": _gltf}[ending].write
@@ -317,8 +316,8 @@ def _uv_texture(texture, faces, num_vertices, path) -> UVTexture:
         uv=jnp.asarray(uv),
         uv_faces=None if uv_faces is None else jnp.asarray(uv_faces, jnp.int32),
         material=None if len(arrays) == 1 else jnp.asarray(material, jnp.int32),
-        wrap=wraps[0] if len(set(wraps)) == 1 and isinstance(wraps[0], str) else tuple(wraps),
-        alpha=None if alphas is None else alphas[0] if len(set(alphas)) == 1 else tuple(alphas),
+        wrap=one_or_per_image(wraps),
+        alpha=None if alphas is None else one_or_per_image(alphas),
         alpha_cutoff=0.5 if cutoffs is None else cutoffs[0] if len(set(cutoffs)) == 1 else tuple(cutoffs),
     )
 

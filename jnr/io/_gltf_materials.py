@@ -163,7 +163,7 @@ class Materials:
                 raise ValueError(f"it has a texture without an image in a supported format{needs}")
             names = ", ".join(sorted(extensions))
             self.files.leave_out(f"the image of texture {index}, which needs {names} (grey in its place)")
-            return np.full((1, 1, 3), _parts.GRAY, np.float32)
+            return _parts.gray()
         return self._decoded(natural(source))
 
     def _decoded(self, index) -> np.ndarray:

@@ -219,12 +219,9 @@ class _Reader:
         if self.has_bad_normals or normal_faces.min() < 0 or normal_faces.max() >= len(rows):
             files.leave_out("normals, which some corners lack")
             return None
-        num_vertices = self.num_vertices
-        row = np.full(num_vertices, len(rows))
-        row[faces] = normal_faces
-        if np.array_equal(row[faces], normal_faces):
-            return np.concatenate([rows, np.zeros((1, 3))])[row]
-        return _parts.normals_of_vertices(faces, rows[normal_faces], num_vertices)
+        of_corners, of_vertices = rows[normal_faces], np.zeros((self.num_vertices, 3))
+        of_vertices[faces] = of_corners
+        return of_vertices if np.array_equal(of_vertices[faces], of_corners) else of_corners
 
     def _vertex_colors(self, faces, files):
         """Colours in [0, 1], None if no vertex has one; vertices without one are white."""
@@ -275,7 +272,7 @@ class _Reader:
             for k, (name, statements) in enumerate(materials.items())
         ]
         if is_used[gray]:
-            looks.append(_Look(np.full((1, 1, 3), _parts.GRAY, np.float32)))
+            looks.append(_Look(_parts.gray()))
         _leave_out_maps([own for k, own in enumerate(materials.values()) if is_used[k]], files)
         return looks, material
 

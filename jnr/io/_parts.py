@@ -144,7 +144,7 @@ class Files:
         path = self.find(name)
         if path is None:
             self.leave_out(f"the image {name[:80]!r} of {owner}, which does not exist (grey in its place)")
-            return np.full((1, 1, 3), GRAY, np.float32)
+            return gray()
         if path not in self.images:
             self.images[path] = self.decode(path, repr(name[:80]))
         return self.images[path]
@@ -246,11 +246,9 @@ def runs(material: np.ndarray) -> list[tuple[int, int, int]]:
     return [(a, b, int(material[a])) for a, b in itertools.pairwise(edges)]
 
 
-def normals_of_vertices(faces: np.ndarray, corner_normals: np.ndarray, num_vertices: int) -> np.ndarray:
-    """Normals per vertex if every vertex has one, else the normals `(faces, 3, 3)` per corner as they are."""
-    normals = np.zeros((num_vertices, 3), corner_normals.dtype)
-    normals[faces] = corner_normals
-    return normals if np.array_equal(normals[faces], corner_normals) else corner_normals
+def gray() -> np.ndarray:
+    """The image of a material whose image or definition is missing."""
+    return np.full((1, 1, 3), GRAY, np.float32)
 
 
 def white(uv: np.ndarray, uv_faces: np.ndarray | None, num_faces: int, wrap: str) -> Texture:

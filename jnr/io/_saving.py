@@ -97,7 +97,7 @@ def _write(target, new, data):
 
 
 def _keep(target, old):
-    """Gives the file a second name."""
+    """Links an existing file under the name `old` too, or copies it."""
     try:
         os.link(target, old, follow_symlinks=False)
     except OSError:  # a file system without links
