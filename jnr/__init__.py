@@ -26,6 +26,7 @@ from jnr._geometry import (
 )
 from jnr._lights import AmbientLight, Arriving, DirectionalLight, Light, PointLight, SphericalHarmonicsLight
 from jnr._mesh import Mesh, concatenate, normalize, stack, subdivide
+from jnr._ops.boundary import boundary
 from jnr._ops.edge_sweep import edge_sweep
 from jnr._ops.interpolate import interpolate
 from jnr._ops.opendr import opendr
@@ -65,6 +66,7 @@ __all__ = [
     "UVTexture",
     "WeakPerspective",
     "__version__",
+    "boundary",
     "colors_to_cubes",
     "concatenate",
     "cubes_to_uv",

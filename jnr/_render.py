@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jnr._geometry import check_vertices, flat_normals, smooth_normals, unit, un
 from jnr._inline_jit import inline_jit
 from jnr._lights import Light, check_lights, depends_on_position, diffuse
 from jnr._mesh import Mesh
+from jnr._ops.barycentrics.definition import barycentric_derivatives
+from jnr._ops.boundary import Boundary, attach_boundary
 from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.gather import gather, weighted_gather
 from jnr._ops.interpolate import as_attributes, check_attributes, interpolate_unchecked
@@ -24,9 +26,9 @@ from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
 from jnr._ops.visibility import Gradient, attach_gradient
 from jnr._shading import Lambert, Shader, Surface, face_sides, match_channels
-from jnr._textures import Textures, check_textures, is_vertex_colors, sample_textures, split_opacity
+from jnr._textures import Textures, check_textures, has_opacity, is_vertex_colors, sample_textures, split_opacity
 
-GradientName = Literal["edge_sweep", "opendr"]
+GradientName = Literal["edge_sweep", "opendr", "boundary"]
 
 
 class Rendering(NamedTuple):
@@ -88,6 +90,8 @@ def render(
     - `"edge_sweep"`: Neural Renderer's gradient, reverse mode only. It replaces the derivative of colours through the
       barycentrics; `interior=True` adds that derivative.
     - `"opendr"`: OpenDR's gradient in its place, reverse mode only.
+    - `"boundary"`: the derivative of the picture whose pixels are means over their areas, for every image, `depth` and
+      the derivative inside of faces included; in forward and reverse mode.
     - a function: a gradient of your own, see `jnr.gradients`.
     - None: the derivative through the barycentrics alone, in forward and reverse mode. It is exact where no silhouette
       edge is near, and does not see edges.
@@ -112,7 +116,7 @@ def render(
             background: `rgb` is then the mean colour of the mesh within the pixel, and zero where there is none.
         antialias: Supersampling factor per axis: n x n samples per pixel, averaged.
         cull: `"back"` omits faces that are clockwise in the image, `"front"` the others.
-        gradient: `"edge_sweep"`, `"opendr"`, a function, or None, see above.
+        gradient: `"edge_sweep"`, `"opendr"`, `"boundary"`, a function, or None, see above.
         interior: Whether the derivative of colours through the barycentrics is added to `gradient`.
         eps: Option of `gradient="edge_sweep"`, see `edge_sweep`; None is its default.
         backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform. A gradient object with a backend of its
@@ -140,38 +144,44 @@ def render(
     _checks.check_flag(interior, "interior")
     checked_textures = check_textures(textures, faces, vertices.shape[0])
     normals = _check_normals(normals, vertices.shape[0], faces.shape[0])
-    fragments, clip_positions = samples.fragments, samples.clip_positions
-    if samples.gradient is not None and not interior:
-        fragments = fragments._replace(barycentric=lax.stop_gradient(fragments.barycentric))
-        clip_positions = lax.stop_gradient(clip_positions)
-    albedo = sample_textures(checked_textures, faces, fragments, clip_positions, backend=backend)
-    albedo, opacity, kept = split_opacity(checked_textures, albedo, fragments)
-    values = samples.interpolate(_check_attributes(attributes, vertices, faces, albedo.dtype), fragments)
-    face_normal, normal = samples.normals(normals, fragments)
-    if shader is None and not lights:
-        color = albedo
-    elif shader is None and face_normal is not None and not any(map(depends_on_position, lights)):
-        color = samples.flat_lit(checked_textures, albedo, face_normal, lights, fragments)
-    else:
-        color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
-    if kept is not None:
-        samples.covered &= kept
-        color, normal, values = (jnp.where(kept, image, 0) for image in (color, normal, values))
-    alpha = samples.coverage()
-    if opacity is not None:
-        alpha, color = alpha * opacity.astype(alpha.dtype), color * opacity.astype(color.dtype)
-    if background is not None and not _checks.is_zero(background):
-        behind = samples.background(background, color)
-        if opacity is None:
-            color = jnp.where(samples.covered, color, behind)
+    interior = interior or samples.gradient is None or isinstance(samples.gradient, Boundary)
+
+    def draw(seen):
+        # Colours keep their place in the image unless the derivative inside of faces is wanted.
+        fragments, clip_positions = seen, samples.clip_positions
+        if not interior:
+            fragments = seen._replace(barycentric=lax.stop_gradient(seen.barycentric))
+            clip_positions = lax.stop_gradient(clip_positions)
+        covered = samples.covered
+        albedo = sample_textures(checked_textures, faces, fragments, clip_positions, backend=backend)
+        albedo, opacity, kept = split_opacity(checked_textures, albedo, fragments)
+        values = samples.interpolate(_check_attributes(attributes, vertices, faces, albedo.dtype), fragments)
+        face_normal, normal = samples.normals(normals, fragments)
+        if shader is None and not lights:
+            color = albedo
+        elif shader is None and face_normal is not None and not any(map(depends_on_position, lights)):
+            color = samples.flat_lit(checked_textures, albedo, face_normal, lights, fragments)
         else:
-            color = color + (1 - alpha).astype(color.dtype) * behind
-    images = samples.attach_gradient(color, alpha, normal, values)
-    rgb, alpha, normal, values = (samples.average(image) for image in images)
-    if background is None and (samples.antialias > 1 or opacity is not None):
+            color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
+        if kept is not None:
+            covered &= kept
+            color, normal, values = (jnp.where(kept, image, 0) for image in (color, normal, values))
+        alpha = samples.coverage(covered)
+        if opacity is not None:
+            alpha, color = alpha * opacity.astype(alpha.dtype), color * opacity.astype(color.dtype)
+        if background is not None and not _checks.is_zero(background):
+            behind = samples.background(background, color)
+            if opacity is None:
+                color = jnp.where(covered, color, behind)
+            else:
+                color = color + (1 - alpha).astype(color.dtype) * behind
+        return (color, alpha, normal, values), (samples.depth(seen, covered),)
+
+    rgb, alpha, normal, values, depth = (samples.average(image) for image in samples.attach_gradient(draw))
+    if background is None and (samples.antialias > 1 or has_opacity(checked_textures)):
         seen = alpha > 0
         rgb = jnp.where(seen, rgb / jnp.where(seen, alpha, 1).astype(rgb.dtype), 0)
-    return Rendering(rgb, alpha[..., 0], samples.average(samples.depth())[..., 0], normal, values)
+    return Rendering(rgb, alpha[..., 0], depth[..., 0], normal, values)
 
 
 def render_silhouette(
@@ -209,7 +219,7 @@ def render_silhouette(
         TypeError: As for `render`.
     """
     samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
-    (alpha,) = samples.attach_gradient(samples.coverage())
+    (alpha,) = samples.attach_gradient(lambda _: ((samples.coverage(samples.covered),), ()), varying=False)
     return samples.average(alpha)[..., 0]
 
 
@@ -221,12 +231,13 @@ def render_depth(
     image_size: int | tuple[int, int] = 256,
     antialias: int = 1,
     cull: Cull | None = None,
+    gradient: GradientName | Gradient | None = None,
     backend: Backend | None = None,
 ) -> Float[Array, "height width"]:
     """Renders the distance along the view axis, the camera's `far` on background.
 
     Gradients: reach vertices and camera at the points that are seen, in forward and reverse mode. A moving silhouette
-    has no gradient here.
+    has the gradient that `gradient` names; `"boundary"` makes the whole the derivative of the picture.
 
     Args:
         vertices: As for `render`.
@@ -235,6 +246,7 @@ def render_depth(
         image_size: As for `render`.
         antialias: As for `render`.
         cull: As for `render`.
+        gradient: As for `render`.
         backend: As for `render`.
 
     Returns:
@@ -244,8 +256,9 @@ def render_depth(
         ValueError: As for `render`.
         TypeError: As for `render`.
     """
-    samples = _Samples(vertices, faces, camera, image_size, antialias, cull, None, None, backend)
-    return samples.average(samples.depth())[..., 0]
+    samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, None, backend)
+    (depth,) = samples.attach_gradient(lambda seen: ((samples.depth(seen, samples.covered),), ()))
+    return samples.average(depth)[..., 0]
 
 
 def as_gradient(
@@ -261,13 +274,15 @@ def as_gradient(
             f'eps must be None unless gradient is "edge_sweep", got eps {eps!r} with gradient {gradient!r}. A gradient '
             "object has its own: jnr.gradients.EdgeSweep(eps=...)."
         )
-    if isinstance(gradient, EdgeSweep) and gradient.backend is None:
+    if isinstance(gradient, (EdgeSweep, Boundary)) and gradient.backend is None:
         return dataclasses.replace(gradient, backend=backend)
     if gradient is None or callable(gradient):
         return gradient
-    _checks.check_choice(gradient, "gradient", (None, "edge_sweep", "opendr"), others="a function")
+    _checks.check_choice(gradient, "gradient", (None, *get_args(GradientName)), others="a function")
     if gradient == "opendr":
         return OpenDR()
+    if gradient == "boundary":
+        return Boundary(backend)
     return EdgeSweep(backend=backend) if eps is None else EdgeSweep(eps, backend=backend)
 
 
@@ -331,9 +346,9 @@ class _Samples:
         )
         self.covered = (self.fragments.face_index >= 0)[..., None]
 
-    def coverage(self):
-        """1 where a sample sees a face, 0 elsewhere: `(height, width, 1)`."""
-        return self.covered.astype(self.clip_positions.dtype)
+    def coverage(self, covered):
+        """1 where a sample is covered, 0 elsewhere: `(height, width, 1)`."""
+        return covered.astype(self.clip_positions.dtype)
 
     def interpolate(self, attributes, fragments):
         """Attributes of vertices or corners as an image, zero on background."""
@@ -381,10 +396,10 @@ class _Samples:
         _checks.check_shape(color, "what shader returns", *self.covered.shape[:2], "channels")
         return jnp.where(self.covered, color, 0)
 
-    def depth(self):
-        """Distance along the view axis, the camera's `far` on background: `(height, width, 1)`."""
-        depth = self.interpolate(self.view.depth(self.vertices)[:, None], self.fragments)
-        return jnp.where(self.covered, depth, self.view.far.astype(depth.dtype))
+    def depth(self, fragments, covered):
+        """Distance along the view axis, the camera's `far` where nothing is covered: `(height, width, 1)`."""
+        depth = self.interpolate(self.view.depth(self.vertices)[:, None], fragments)
+        return jnp.where(covered, depth, self.view.far.astype(depth.dtype))
 
     def background(self, background, color):
         """The background at every sample."""
@@ -393,11 +408,36 @@ class _Samples:
             return background.repeat(self.antialias, axis=0).repeat(self.antialias, axis=1)
         return background
 
-    def attach_gradient(self, *images) -> tuple:
-        """The images with the visibility gradient."""
-        if self.gradient is None:
-            return images
-        return attach_gradient(images, self.clip_positions, self.faces, self.fragments, self.gradient)
+    def attach_gradient(self, draw, *, varying=True) -> tuple:
+        """The images of `draw(fragments)` with the visibility gradient.
+
+        `draw` returns images that every gradient moves and others that only the derivative of the picture moves.
+        Without `varying` they are constant on every face.
+        """
+        gradient = self.gradient
+        if not isinstance(gradient, Boundary):
+            images, others = draw(self.fragments)
+            if gradient is not None:
+                images = attach_gradient(images, self.clip_positions, self.faces, self.fragments, gradient)
+            return *images, *others
+        if varying:
+            images, slopes = self.with_slopes(lambda fragments: sum(draw(fragments), ()))
+        else:
+            images, slopes = sum(draw(self.fragments), ()), None
+        mesh = self.clip_positions, self.faces, self.fragments.face_index
+        return attach_boundary(images, slopes, *mesh, backend=gradient.backend)
+
+    def with_slopes(self, draw):
+        """The images of `draw(fragments)`, and how they change within faces per column and row."""
+        fragments, clip_positions = self.fragments, lax.stop_gradient(self.clip_positions)
+        images, change = jax.linearize(lambda b, w: draw(fragments._replace(barycentric=b, clip_w=w)), *fragments[1:])
+
+        def slope(step):
+            clip_w = self.interpolate(clip_positions[:, 3:], fragments._replace(barycentric=step))[..., 0]
+            return change(step, clip_w)
+
+        steps = barycentric_derivatives(clip_positions, self.faces, fragments.face_index)
+        return images, jax.vmap(slope)(jnp.moveaxis(steps, -1, 0))
 
     def average(self, image):
         """Means over each pixel's samples."""

@@ -534,6 +534,11 @@ def sample_textures(
     return _sample_cubes(textures, fragments, backend=backend)
 
 
+def has_opacity(textures: Array | CheckedUV | None) -> bool:
+    """Whether textures have an opacity, which is not a colour."""
+    return isinstance(textures, CheckedUV) and textures.alphas is not None
+
+
 def split_opacity(
     textures: Array | CheckedUV | None, color: Float[Array, "height width channels"], fragments: Fragments
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:

@@ -722,8 +722,8 @@ INVALID_FOR_ALL = [
     ),
 ]
 INVALID_FOR_SWEEP = [
-    ("gradient", {"gradient": "soft"}, ValueError, r"gradient must be .*'opendr' or a function, got 'soft'\."),
-    ("gradient_true", {"gradient": True}, ValueError, r"gradient must be .*'opendr' or a function, got True\."),
+    ("gradient", {"gradient": "soft"}, ValueError, r"gradient must be .*'boundary' or a function, got 'soft'\."),
+    ("gradient_true", {"gradient": True}, ValueError, r"gradient must be .*'boundary' or a function, got True\."),
     ("eps_negative", {"eps": -1e-3}, ValueError, r"eps must be a finite number that is not negative, got -0\.001\."),
     ("eps_nan", {"eps": NAN}, ValueError, r"eps must be a finite number that is not negative, got nan\."),
     ("eps_inf", {"eps": INF}, ValueError, r"eps must be a finite number that is not negative, got inf\."),

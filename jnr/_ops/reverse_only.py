@@ -31,13 +31,18 @@ def without_derivative(backward: Primitive, op: str) -> None:
     """Makes the derivative of an op's backward pass an error that says so."""
 
     def refuse(*_, **__):
-        raise NotImplementedError(
-            f"{op} has no second derivative (grad of grad, hessian, a gradient step within a loss): its backward pass "
-            "is an estimate with jumps, which is not differentiated. Use gradient=None for the interior derivative "
-            "alone, which has all orders, or jax.lax.stop_gradient on the first gradient."
-        )
+        raise second_derivative_error(op)
 
     ad.primitive_jvps[backward] = refuse
+
+
+def second_derivative_error(op: str) -> NotImplementedError:
+    """An error that says that the op has first derivatives only."""
+    return NotImplementedError(
+        f"{op} has no second derivative (grad of grad, hessian, a gradient step within a loss): its backward pass "
+        "is an estimate with jumps, which is not differentiated. Use gradient=None for the interior derivative "
+        "alone, which has all orders, or jax.lax.stop_gradient on the first gradient."
+    )
 
 
 def _refuse(*_, op):

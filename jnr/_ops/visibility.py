@@ -11,6 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jnr import _checks
+from jnr._ops.boundary import Boundary, attach_boundary
 from jnr._ops.rasterize import Fragments, check_fragments
 from jnr._ops.reverse_only import forward_mode_error, reverse_only
 
@@ -84,6 +85,8 @@ def attach_gradient(
 
     Images without a cotangent cost nothing in the backward pass.
     """
+    if isinstance(gradient, Boundary):
+        return attach_boundary(images, None, clip_positions, faces, fragments.face_index, backend=gradient.backend)
     op = getattr(gradient, "op", "with_gradient")
     images = tuple(reverse_only(image, op=op) for image in images)
     clip_positions = reverse_only(clip_positions, op=op)

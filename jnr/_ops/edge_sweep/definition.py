@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jnr._ops.edge_sweep.compaction import WORD, Flags, pack, select
+from jnr._ops.compaction import WORD, Flags, pack, select
 from jnr._ops.indexing import gather_in_bounds
 from jnr._ops.pixel_space import clip_cotangent, pixel_space, power_of_two_scale
 

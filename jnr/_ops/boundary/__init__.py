@@ -1,0 +1,214 @@
+"""Boundary: the derivative of the picture by the motion of what is seen."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jax.interpreters import ad
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jnr import _checks
+from jnr._backend import Backend, check_backend
+from jnr._ops.boundary import definition
+from jnr._ops.devices import vary_alike
+from jnr._ops.op import declare
+from jnr._ops.rasterize import Fragments, check_fragments
+from jnr._ops.reverse_only import second_derivative_error, without_derivative
+
+boundary_crossings_p = declare(
+    definition.boundary_crossings, lambda *operands, **_: ((*operands[3].shape[1:], 2), jnp.int32)
+)
+# Forward mode is plain JAX on every backend.
+crossing_motion_p = declare(
+    definition.crossing_motion,
+    lambda tangent, crossings, *_, **__: (crossings.shape[1:-1], tangent.dtype),
+    definition_only=True,
+)
+crossing_motion_bwd_p = declare(
+    definition.crossing_motion_bwd,
+    lambda cotangent, crossings, clip_positions, *_, **__: (clip_positions.shape[1:], cotangent.dtype),
+)
+
+
+def _transpose_motion(cotangent, tangent, *constants, backend):
+    if isinstance(cotangent, ad.Zero):
+        return ad.Zero(tangent.aval), None, None, None, None
+    sums = tangent.aval.shape[0]
+    return crossing_motion_bwd_p.bind(cotangent, *constants, sums=sums, backend=backend), None, None, None, None
+
+
+def _jvp_of_motion(primals, tangents, *, backend):
+    if not all(isinstance(tangent, ad.Zero) for tangent in tangents[2:]):
+        raise second_derivative_error("boundary")
+    out = crossing_motion_p.bind(*primals, backend=backend)
+    tangent = tangents[0]
+    if isinstance(tangent, ad.Zero):
+        return out, ad.Zero.from_primal_value(out)
+    return out, crossing_motion_p.bind(tangent, *primals[1:], backend=backend)
+
+
+ad.primitive_jvps[crossing_motion_p] = _jvp_of_motion
+ad.primitive_transposes[crossing_motion_p] = _transpose_motion
+without_derivative(crossing_motion_bwd_p, "boundary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundary:
+    """The derivative of the picture by the motion of boundaries, as `boundary` describes it.
+
+    Attributes:
+        backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform (in `render`, to take its backend).
+    """
+
+    backend: Backend | None = None
+    op: ClassVar = "boundary"
+
+    def __post_init__(self):
+        check_backend(self.backend)
+
+    def __call__(
+        self,
+        image: Float[Array, "height width channels"],
+        cotangent: Float[Array, "height width channels"],
+        clip_positions: Float[Array, "vertices 4"],
+        faces: Int[Array, "faces 3"],
+        fragments: Fragments,
+    ) -> Float[Array, "vertices 4"]:
+        """The cotangent of the positions; see `jnr.gradients.Gradient`."""
+
+        def moved(clip_positions):
+            return attach_boundary((image,), None, clip_positions, faces, fragments.face_index, backend=self.backend)[0]
+
+        return jax.vjp(moved, clip_positions)[1](cotangent)[0]
+
+
+def boundary(
+    image: Float[ArrayLike, "height width channels"],
+    clip_positions: Float[ArrayLike, "vertices 4"],
+    faces: Int[ArrayLike, "faces 3"],
+    fragments: Fragments,
+    *,
+    slopes: Float[ArrayLike, "2 height width channels"] | None = None,
+    backend: Backend | None = None,
+) -> Float[Array, "height width channels"]:
+    """Returns `image` unchanged and attaches the derivative of the picture by the motion of its boundaries.
+
+    Where two neighbouring pixels see different faces, a boundary crosses the line between their centres: an edge of the
+    nearer surface, or the line in which two surfaces meet. If the crossing moves by a pixel, the area that shows one
+    side's colour grows by a pixel at the expense of the other's. Half of the change goes to either pixel. The sum over
+    all crossings is the derivative of the picture whose pixels are means over their areas, as far as it comes from
+    boundaries; the derivative of colours inside of faces is that of `image` itself.
+
+    Gradients: the tangent of `image` passes through; that of `clip_positions` adds the crossings' motion times the jump
+    of the colours across them. Forward and reverse mode, linear in tangent and cotangent. Second derivatives by
+    positions are refused. z has a derivative where surfaces cut each other or the near and the far plane.
+
+    Args:
+        image: The finished image before supersamples are averaged, with any number of channels.
+        clip_positions: Vertices in clip space, as given to `rasterize`.
+        faces: Vertex indices of each face, as given to `rasterize`.
+        fragments: From `rasterize`.
+        slopes: How the image changes within faces per column, `slopes[0]`, and per row, `slopes[1]`, from which colours
+            on both sides of a crossing follow. None for colours that are constant on faces; then a colour that varies
+            continuously over the surface counts twice, here and in the derivative of `image`.
+        backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform. Forward mode is plain JAX in any case.
+
+    Returns:
+        `image`.
+
+    Raises:
+        ValueError: If shapes do not match.
+        TypeError: If an argument is not of the right kind.
+
+    Example:
+        >>> image = jnr.boundary(image, clip_positions, faces, fragments)
+        >>> jacobian = jax.jacfwd(lambda pose: draw(pose))(pose)
+
+    References:
+        Li, Aittala, Durand and Lehtinen, Differentiable Monte Carlo ray tracing through edge sampling, 2018, eq. 5.
+    """
+    fragments = check_fragments(fragments)
+    image = _checks.as_float(image, "image")
+    _checks.check_shape(image, "image", *fragments.face_index.shape, "channels")
+    clip_positions = _checks.as_compute(clip_positions, "clip_positions")
+    _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
+    faces = _checks.as_faces(faces, clip_positions.shape[0])
+    within = None
+    if slopes is not None:
+        within = _checks.as_float(slopes, "slopes")
+        _checks.check_shape(within, "slopes", 2, *image.shape)
+    check_backend(backend)
+    mesh = clip_positions, faces, fragments.face_index
+    return attach_boundary((image,), None if within is None else (within,), *mesh, backend=backend)[0]
+
+
+def attach_boundary(
+    images: Sequence[jax.Array],
+    slopes: Sequence[jax.Array] | None,
+    clip_positions: jax.Array,
+    faces: jax.Array,
+    face_index: jax.Array,
+    *,
+    backend: Backend | None,
+) -> tuple[jax.Array, ...]:
+    """`boundary` for arguments that have been checked, of several images."""
+    clip_positions, faces, face_index = vary_alike(clip_positions, faces, face_index)
+    slopes = None if slopes is None else tuple(map(lax.stop_gradient, slopes))
+    return _with_boundary(tuple(images), slopes, clip_positions, faces, face_index, backend)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(5,))
+def _with_boundary(images, slopes, clip_positions, faces, face_index, backend):
+    del slopes, clip_positions, faces, face_index, backend
+    return images
+
+
+@partial(_with_boundary.defjvp, symbolic_zeros=True)
+def _tangent(backend, primals, tangents):
+    images, slopes, clip_positions, faces, face_index = primals
+    tangents, _, clip_tangent, *_ = tangents
+    if isinstance(clip_tangent, SymbolicZero):
+        return images, tangents
+    steps = [_steps(image) for image in images]
+    active = jnp.stack([sum(jnp.any(step[axis] != 0, axis=-1) for step in steps) > 0 for axis in (0, 1)])
+    constants = lax.stop_gradient(clip_positions)[None], faces[None], face_index[None]
+    crossings = boundary_crossings_p.bind(*constants, active[None], backend=backend)
+    motion = crossing_motion_p.bind(
+        clip_tangent[None], crossings, clip_positions[None], *constants[1:], backend=backend
+    )[0]
+    place = crossings[0, ..., 1] / np.float32(definition.UNIT)
+    changes = []
+    for k, image in enumerate(images):
+        jump = steps[k] if slopes is None else _jumps(steps[k], slopes[k], place)
+        change = jump * (motion.astype(image.dtype) / 2)[..., None]
+        changes.append(change[0] + _after(change[0], 1) + change[1] + _after(change[1], 0))
+    return images, tuple(
+        change if isinstance(tangent, SymbolicZero) else tangent + change
+        for tangent, change in zip(tangents, changes, strict=True)
+    )
+
+
+def _steps(image):
+    """What pixels have more than the next one in their row and in their column, `(2, height, width, channels)`."""
+    across, down = image[:, :-1] - image[:, 1:], image[:-1] - image[1:]
+    return jnp.stack([jnp.pad(across, ((0, 0), (0, 1), (0, 0))), jnp.pad(down, ((0, 1), (0, 0), (0, 0)))])
+
+
+def _after(values, axis):
+    """Values of the pixels before, zero for the first."""
+    return jnp.roll(values, 1, axis).at[(slice(None),) * axis + (0,)].set(0)
+
+
+def _jumps(steps, slopes, place):
+    """Steps without what the colours change by themselves on the way to the crossing."""
+    place = place.astype(steps.dtype)[..., None]
+    after = jnp.stack([jnp.roll(slopes[0], -1, 1), jnp.roll(slopes[1], -1, 0)])
+    smooth = place * slopes + (1 - place) * after
+    # At most the step: colours that vary within less than a pixel have slopes that say nothing a pixel further on.
+    return steps + jnp.clip(smooth, jnp.minimum(-steps, 0), jnp.maximum(-steps, 0))
