@@ -49,7 +49,7 @@ def _jvp_of_motion(primals, tangents, *, backend):
     out = crossing_motion_p.bind(*primals, backend=backend)
     tangent = tangents[0]
     if isinstance(tangent, ad.Zero):
-        return out, ad.Zero.from_primal_value(out)
+        return out, ad.Zero(jax.typeof(out).to_tangent_aval())
     return out, crossing_motion_p.bind(tangent, *primals[1:], backend=backend)
 
 
