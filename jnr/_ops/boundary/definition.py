@@ -189,6 +189,7 @@ class _Own(NamedTuple):
     is_p: jax.Array  # whether p sees the nearer one
     reach: jax.Array  # how far its face goes towards the other pixel, in UNIT; -1 where it does not end in the gap
     edge: jax.Array  # edge at which it ends
+    least: jax.Array  # how far an edge must reach to be one at which its surface ends, beyond UNIT where none is
     depth: jax.Array  # depth there
     other_p: jax.Array  # depth of the other surface at p and q, infinite where there is none
     other_q: jax.Array
@@ -202,7 +203,8 @@ def _own_surface(scene, index):
     end_p, end_q = jnp.clip(p.right, 0, 2), jnp.clip(q.left, -1, 1)
     ends_p, ends_q = end_p <= 1, end_q >= 0
     at_p, at_q = jnp.clip(end_p, 0, 1), jnp.clip(end_q, 0, 1)
-    in_front_p = q.depth_at(at_p) - p.depth_at(at_p) >= p.depth_at(at_q) - q.depth_at(at_q)
+    # p's where both are as near, so that rounding does not decide.
+    in_front_p = q.depth_at(at_p) - p.depth_at(at_p) >= p.depth_at(at_q) - q.depth_at(at_q) - TOUCHING
     is_p = jnp.where(ends_p == ends_q, in_front_p, ends_p)
     is_p = sees_p & (~sees_q | is_p)
     reach = jnp.where(is_p, jnp.where(ends_p, at_p, -1), jnp.where(ends_q, 1 - at_q, -1))
@@ -210,7 +212,12 @@ def _own_surface(scene, index):
     depth = jnp.where(is_p, p.depth_at(at_p), q.depth_at(at_q))
     has_other = sees_p & sees_q
     other = [jnp.where(has_other, jnp.where(is_p, q.depth_at(t), p.depth_at(t)), jnp.inf) for t in (0, 1)]
-    return _Own(is_p, jnp.where(reach < 0, -1, _as_units(reach)), edge, depth, *other)
+    # Surfaces that do not lie behind each other are one surface, whose edges move alike.
+    behind = jnp.where(is_p, q.depth_at(at_p) - p.depth_at(at_p), p.depth_at(at_q) - q.depth_at(at_q))
+    occludes = (reach >= 0) & (~has_other | (behind > TOUCHING))
+    reach = jnp.where(reach < 0, -1, _as_units(reach))
+    least = jnp.where(occludes, reach - int(MARGIN * UNIT), 2 * UNIT)
+    return _Own(is_p, reach, edge, least, depth, *other)
 
 
 def _as_units(t):
@@ -237,7 +244,7 @@ def _crossings(clip_positions, faces, face_index, active):
 
     example = jax.eval_shape(partial(_own_surface, scene), jax.ShapeDtypeStruct((BLOCK,), jnp.int32))
     own = jax.tree.map(lambda x: jnp.zeros(2 * scene.pixels, x.dtype), example)
-    own = own._replace(reach=jnp.full_like(own.reach, -1))
+    own = own._replace(least=jnp.full_like(own.least, 2 * UNIT))
     own = _for_each(flags, find_own, own)
     furthest = _furthest_edges(scene, own)
 
@@ -365,7 +372,7 @@ def _candidates(scene, own, along_rows, line, edge):
         # Clearly nearer than the other surface: its own edges lie at its depth.
         clear = behind - jnp.maximum(behind - mine.depth, 0) / 4 - TOUCHING
         clear = jnp.where(jnp.isfinite(behind), clear, jnp.inf)
-        counts &= (mine.reach >= 0) & (reach >= mine.reach - int(MARGIN * UNIT)) & (depth < clear)
+        counts &= (reach >= mine.least) & (depth < clear)
         continues = (rightward == mine.is_p) & (side != 0)
         low = (2**31 - 1 - edge).astype(jnp.uint32) | (continues.astype(jnp.uint32) << np.uint32(31))
         yield index, (reach + 1).astype(jnp.uint32), low, counts
@@ -453,7 +460,7 @@ def _forms(scene, index, crossing):
             form = [jnp.where(is_edge, e, f) for e, f in zip(edge_form, form, strict=True)]
             weights = [jnp.where(is_edge, e, v) for e, v in zip(of_edge, weights, strict=True)]
         exists = (what != NONE) & exists
-        weights = [jnp.where(exists, v, 0) for v in weights]
+        weights, form = ([jnp.where(exists, v, 0) for v in values] for values in (weights, form))
         # From along and across to x and y.
         form = [jnp.where(gap.along_rows, form[0], form[1]), jnp.where(gap.along_rows, form[1], form[0]), *form[2:]]
         vertex = jnp.clip(gather_in_bounds(scene.faces, jnp.maximum(of_face, 0)), 0, scene.positions.shape[0] - 1)

@@ -4,6 +4,7 @@
 #endif
 
 #include "../barycentrics/kernels.inc"
+#include "../boundary/kernels.inc"
 #include "../edge_sweep/kernels.inc"
 #include "../gather/kernels.inc"
 #include "../rasterize/kernels.inc"

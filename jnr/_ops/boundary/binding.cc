@@ -1,0 +1,132 @@
+// Custom calls jnr_boundary_crossings_* and jnr_crossing_motion_bwd_*.
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "../cpp/buffers.h"
+#include "../cpp/placement.h"
+#include "../cpp/targets.h"
+#include "../cpp/threads.h"
+#include "kernels.h"
+
+namespace jnr {
+namespace {
+
+template <ffi::DataType kType>
+ffi::Error boundary_crossings(Threads threads, ffi::Buffer<kType, 3> clip_positions, ffi::Buffer<ffi::S32, 3> faces,
+                              ffi::Buffer<ffi::S32, 3> face_index, ffi::Buffer<ffi::PRED, 4> active,
+                              ffi::ResultBuffer<ffi::S32, 5> crossings) {
+  using T = ffi::NativeType<kType>;
+  int64_t batch = dim(*crossings, 0), height = dim(*crossings, 2), width = dim(*crossings, 3);
+  int64_t num_vertices = dim(clip_positions, 1), num_faces = dim(faces, 1), pixels = height * width;
+  if (!has_shape(clip_positions, batch, {num_vertices, 4}) || !has_shape(faces, batch, {num_faces, 3}) ||
+      !has_shape(face_index, batch, {height, width}) || !has_shape(active, batch, {2, height, width}) ||
+      dim(*crossings, 1) != 2 || dim(*crossings, 4) != 2)
+    return shape_error();
+  if (!is_countable(height, width)) return size_error();
+  if (batch == 0 || pixels == 0) return ffi::Error::Success();
+  const UsedSizes used = find_used_sizes(threads, faces, batch, num_vertices);
+  auto placed = to_pixel_space<T>(threads, clip_positions, used, height, width, true);
+  int64_t row_words = (width + 63) / 64, column_words = (height + 63) / 64;
+  int64_t words = height * row_words + width * column_words;
+  std::unique_ptr<uint64_t[]> bits(new uint64_t[batch * words]);
+  std::vector<std::unique_ptr<Gap<T>[]>> gaps(batch);
+  auto item_at = [&](int64_t item) {
+    return CrossingsItem<T>{.vertices = placed.vertices.get() + placed.offset(item),
+                            .points = placed.points.get() + placed.offset(item),
+                            .faces = item_data(faces, item),
+                            .face_index = item_data(face_index, item),
+                            .active = item_data(active, item),
+                            .num_vertices = used.vertices[item],
+                            .num_faces = used.faces[item],
+                            .height = height,
+                            .width = width,
+                            .row_bits = bits.get() + item * words,
+                            .column_bits = bits.get() + item * words + height * row_words,
+                            .row_words = row_words,
+                            .column_words = column_words,
+                            .crossings = crossings->typed_data() + item * pixels * 4,
+                            .gaps = gaps[item].get()};
+  };
+  const auto& kernels = boundary_kernels<T>();
+  int64_t blocks = column_words;
+  std::vector<int64_t> number(batch * (blocks + 1), 0);
+  auto rows_of = [&](int64_t block) { return std::pair(block * kRowBlock, std::min(height, (block + 1) * kRowBlock)); };
+  parallel_for(threads, batch * blocks, [&](int64_t task) {
+    int64_t item = task / blocks, block = task % blocks;
+    auto [first, end] = rows_of(block);
+    number[item * (blocks + 1) + block + 1] = kernels.mark_gaps(item_at(item), first, end);
+  });
+  for (int64_t item = 0; item < batch; ++item) {
+    int64_t* ends = &number[item * (blocks + 1)];
+    for (int64_t block = 0; block < blocks; ++block) ends[block + 1] += ends[block];
+    gaps[item].reset(new Gap<T>[ends[blocks]]);
+  }
+  parallel_for(threads, batch * blocks, [&](int64_t task) {
+    int64_t item = task / blocks, block = task % blocks;
+    auto [first, end] = rows_of(block);
+    kernels.find_own(item_at(item), first, end, number[item * (blocks + 1) + block]);
+  });
+  parallel_for_blocks(threads, batch, num_faces, [&](int64_t item, int64_t begin, int64_t end) {
+    if (number[item * (blocks + 1) + blocks] == 0) return;
+    kernels.find_edges(item_at(item), begin, std::min(end, used.faces[item]));
+  });
+  parallel_for(threads, batch * blocks, [&](int64_t task) {
+    int64_t item = task / blocks, first = item * (blocks + 1) + task % blocks;
+    kernels.choose(item_at(item), number[first], number[first + 1]);
+  });
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error crossing_motion_bwd(Threads threads, ffi::Buffer<kType, 4> cotangent, ffi::Buffer<ffi::S32, 5> crossings,
+                               ffi::Buffer<kType, 3> clip_positions, ffi::Buffer<ffi::S32, 3> faces,
+                               ffi::Buffer<ffi::S32, 3> face_index, ffi::ResultBuffer<kType, 3> grad) {
+  using T = ffi::NativeType<kType>;
+  int64_t sums = dim(*grad, 0), num_vertices = dim(clip_positions, 1), num_faces = dim(faces, 1);
+  int64_t batch = largest_batch(cotangent, crossings, clip_positions, faces, face_index);
+  int64_t height = dim(face_index, 1), width = dim(face_index, 2), pixels = height * width;
+  if (!has_shape(cotangent, batch, {2, height, width}) || !has_shape(crossings, batch, {2, height, width, 2}) ||
+      !has_shape(clip_positions, batch, {num_vertices, 4}) || !has_shape(faces, batch, {num_faces, 3}) ||
+      !has_shape(face_index, batch, {height, width}) || dim(*grad, 1) != num_vertices || dim(*grad, 2) != 4 ||
+      !divides(std::max<int64_t>(sums, 1), batch))
+    return shape_error();
+  if (!is_countable(height, width)) return size_error();
+  if (sums == 0) return ffi::Error::Success();
+  const UsedSizes used = find_used_sizes(threads, faces, batch, num_vertices);
+  auto placed = to_pixel_space<T>(threads, clip_positions, used, height, width, false);
+  int64_t items = batch / sums, parts = image_parts(pixels);
+  sum_in_parts<T>(threads, sums, parts, 4 * num_vertices, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
+    for (int64_t item = sum * items; item < (sum + 1) * items; ++item) {
+      MotionItem<T> one{.force = item_data(cotangent, item),
+                        .crossings = item_data(crossings, item),
+                        .vertices = placed.vertices.get() + placed.offset(item),
+                        .faces = item_data(faces, item),
+                        .face_index = item_data(face_index, item),
+                        .num_vertices = used.vertices[item],
+                        .num_faces = used.faces[item],
+                        .height = height,
+                        .width = width};
+      boundary_kernels<T>().add_motion(one, 2 * pixels * part / parts, 2 * pixels * (part + 1) / parts, to);
+    }
+  });
+  // From pixel space to clip space.
+  parallel_for_blocks(threads, sums, num_vertices, [&](int64_t sum, int64_t begin, int64_t end) {
+    T* to = grad->typed_data() + sum * num_vertices * 4;
+    for (int64_t v = begin; v < end; ++v) {
+      const T x = to[4 * v] * T(0.5), y = to[4 * v + 1] * T(0.5), w = to[4 * v + 2], z = to[4 * v + 3];
+      to[4 * v] = x * T(width);
+      to[4 * v + 1] = -y * T(height);
+      to[4 * v + 2] = z;
+      to[4 * v + 3] = w + x * T(width - 1) + y * T(height - 1);
+    }
+  });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+}  // namespace jnr
+
+JNR_TARGETS(boundary_crossings)
+JNR_TARGETS(crossing_motion_bwd)
