@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "../cpp/buffers.h"
-#include "../cpp/placement.h"
 #include "../cpp/targets.h"
 #include "../cpp/threads.h"
 #include "kernels.h"
@@ -26,26 +25,30 @@ ffi::Error boundary_crossings(Threads threads, ffi::Buffer<kType, 3> clip_positi
     return shape_error();
   if (!is_countable(height, width)) return size_error();
   if (batch == 0 || pixels == 0) return ffi::Error::Success();
-  const UsedSizes used = find_used_sizes(threads, faces, batch, num_vertices);
-  auto placed = to_pixel_space<T>(threads, clip_positions, used, height, width, true);
   int64_t row_words = (width + 63) / 64, column_words = (height + 63) / 64;
   int64_t words = height * row_words + width * column_words;
+  int64_t tile_columns = (width + kGapTile - 1) / kGapTile, tiles = tile_columns * ((height + kGapTile - 1) / kGapTile);
+  int64_t sets = dim(clip_positions, 0);
+  std::unique_ptr<Point<T>[]> points(new Point<T>[sets * num_vertices]);
   std::unique_ptr<uint64_t[]> bits(new uint64_t[batch * words]);
+  std::unique_ptr<uint8_t[]> has_gap(new uint8_t[batch * tiles]);
   std::vector<std::unique_ptr<Gap<T>[]>> gaps(batch);
   auto item_at = [&](int64_t item) {
-    return CrossingsItem<T>{.vertices = placed.vertices.get() + placed.offset(item),
-                            .points = placed.points.get() + placed.offset(item),
-                            .faces = item_data(faces, item),
+    return CrossingsItem<T>{.mesh = {.clip = item_data(clip_positions, item),
+                                     .faces = item_data(faces, item),
+                                     .num_vertices = num_vertices,
+                                     .num_faces = num_faces,
+                                     .height = height,
+                                     .width = width},
+                            .points = points.get() + (sets == 1 ? 0 : item * num_vertices),
                             .face_index = item_data(face_index, item),
                             .active = item_data(active, item),
-                            .num_vertices = used.vertices[item],
-                            .num_faces = used.faces[item],
-                            .height = height,
-                            .width = width,
                             .row_bits = bits.get() + item * words,
                             .column_bits = bits.get() + item * words + height * row_words,
                             .row_words = row_words,
                             .column_words = column_words,
+                            .tiles = has_gap.get() + item * tiles,
+                            .tile_columns = tile_columns,
                             .crossings = crossings->typed_data() + item * pixels * 4,
                             .gaps = gaps[item].get()};
   };
@@ -68,9 +71,12 @@ ffi::Error boundary_crossings(Threads threads, ffi::Buffer<kType, 3> clip_positi
     auto [first, end] = rows_of(block);
     kernels.find_own(item_at(item), first, end, number[item * (blocks + 1) + block]);
   });
+  parallel_for_blocks(threads, sets, num_vertices, [&](int64_t set, int64_t begin, int64_t end) {
+    kernels.place_points(item_at(set), begin, end);
+  });
+  parallel_for(threads, batch, [&](int64_t item) { kernels.mark_tiles(item_at(item)); });
   parallel_for_blocks(threads, batch, num_faces, [&](int64_t item, int64_t begin, int64_t end) {
-    if (number[item * (blocks + 1) + blocks] == 0) return;
-    kernels.find_edges(item_at(item), begin, std::min(end, used.faces[item]));
+    if (number[item * (blocks + 1) + blocks] > 0) kernels.find_edges(item_at(item), begin, end);
   });
   parallel_for(threads, batch * blocks, [&](int64_t task) {
     int64_t item = task / blocks, first = item * (blocks + 1) + task % blocks;
@@ -94,32 +100,19 @@ ffi::Error crossing_motion_bwd(Threads threads, ffi::Buffer<kType, 4> cotangent,
     return shape_error();
   if (!is_countable(height, width)) return size_error();
   if (sums == 0) return ffi::Error::Success();
-  const UsedSizes used = find_used_sizes(threads, faces, batch, num_vertices);
-  auto placed = to_pixel_space<T>(threads, clip_positions, used, height, width, false);
   int64_t items = batch / sums, parts = image_parts(pixels);
   sum_in_parts<T>(threads, sums, parts, 4 * num_vertices, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
     for (int64_t item = sum * items; item < (sum + 1) * items; ++item) {
-      MotionItem<T> one{.force = item_data(cotangent, item),
+      MotionItem<T> one{.mesh = {.clip = item_data(clip_positions, item),
+                                 .faces = item_data(faces, item),
+                                 .num_vertices = num_vertices,
+                                 .num_faces = num_faces,
+                                 .height = height,
+                                 .width = width},
+                        .force = item_data(cotangent, item),
                         .crossings = item_data(crossings, item),
-                        .vertices = placed.vertices.get() + placed.offset(item),
-                        .faces = item_data(faces, item),
-                        .face_index = item_data(face_index, item),
-                        .num_vertices = used.vertices[item],
-                        .num_faces = used.faces[item],
-                        .height = height,
-                        .width = width};
+                        .face_index = item_data(face_index, item)};
       boundary_kernels<T>().add_motion(one, 2 * pixels * part / parts, 2 * pixels * (part + 1) / parts, to);
-    }
-  });
-  // From pixel space to clip space.
-  parallel_for_blocks(threads, sums, num_vertices, [&](int64_t sum, int64_t begin, int64_t end) {
-    T* to = grad->typed_data() + sum * num_vertices * 4;
-    for (int64_t v = begin; v < end; ++v) {
-      const T x = to[4 * v] * T(0.5), y = to[4 * v + 1] * T(0.5), w = to[4 * v + 2], z = to[4 * v + 3];
-      to[4 * v] = x * T(width);
-      to[4 * v + 1] = -y * T(height);
-      to[4 * v + 2] = z;
-      to[4 * v + 3] = w + x * T(width - 1) + y * T(height - 1);
     }
   });
   return ffi::Error::Success();

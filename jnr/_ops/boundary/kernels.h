@@ -21,18 +21,30 @@ struct Gap {
   uint64_t furthest;
 };
 
+// A mesh in clip space.
+template <typename T>
+struct ClipMesh {
+  const T* clip;
+  const int32_t* faces;
+  int64_t num_vertices, num_faces, height, width;
+};
+
+// Pixels along a side of the tiles that say whether there is a gap in or beside them.
+constexpr int64_t kGapTile = 8;
+
 // One item of a batch.
 template <typename T>
 struct CrossingsItem {
-  const Vertex<T>* vertices;
-  const Point<T>* points;
-  const int32_t* faces;
+  ClipMesh<T> mesh;
+  Point<T>* points;
   const int32_t* face_index;
   const bool* active;
-  int64_t num_vertices, num_faces, height, width;
   // A bit per wanted gap, of rows (height, row_words) and of columns (width, column_words).
   uint64_t *row_bits, *column_bits;
   int64_t row_words, column_words;
+  // Per tile whether this one, or the next to the right or below, has a gap.
+  uint8_t* tiles;
+  int64_t tile_columns;
   // Result, (2, height, width, 2). Before `choose` it holds the numbers of the gaps in `gaps`.
   int32_t* crossings;
   Gap<T>* gaps;
@@ -43,25 +55,27 @@ constexpr int64_t kRowBlock = 64;
 
 template <typename T>
 struct MotionItem {
+  ClipMesh<T> mesh;
   const T* force;
   const int32_t* crossings;
-  const Vertex<T>* vertices;
-  const int32_t* faces;
   const int32_t* face_index;
-  int64_t num_vertices, num_faces, height, width;
 };
 
 template <typename T>
 struct BoundaryKernels {
+  // Places vertices [begin, end) in the image.
+  void (*place_points)(const CrossingsItem<T>& item, int64_t begin, int64_t end);
   // Marks the wanted gaps of rows [first, end), which begin at a multiple of kRowBlock, and returns their number.
   int64_t (*mark_gaps)(const CrossingsItem<T>& item, int64_t first, int64_t end);
   // Finds the nearer surface at each of them. The first one is number `number`.
   void (*find_own)(const CrossingsItem<T>& item, int64_t first, int64_t end, int64_t number);
+  // Marks the tiles, after the gaps of the whole image.
+  void (*mark_tiles)(const CrossingsItem<T>& item);
   // Offers the edges of faces [begin, end) to the gaps that they cross.
   void (*find_edges)(const CrossingsItem<T>& item, int64_t begin, int64_t end);
   // Writes the result of gaps [begin, end).
   void (*choose)(const CrossingsItem<T>& item, int64_t begin, int64_t end);
-  // Adds to `grad` (vertices, 4), in pixel space, what the crossings of gaps [begin, end) pull.
+  // Adds to `grad` (vertices, 4) what the crossings of gaps [begin, end) pull.
   void (*add_motion)(const MotionItem<T>& item, int64_t begin, int64_t end, T* grad);
 };
 
