@@ -29,8 +29,8 @@ struct ClipMesh {
   int64_t num_vertices, num_faces, height, width;
 };
 
-// Pixels along a side of the tiles that say whether there is a gap in or beside them.
-constexpr int64_t kGapTile = 8;
+// Pixels along a side of the tiles that say whether there is a gap.
+constexpr int64_t kGapTile = 2;
 
 // One item of a batch.
 template <typename T>
@@ -42,7 +42,7 @@ struct CrossingsItem {
   // A bit per wanted gap, of rows (height, row_words) and of columns (width, column_words).
   uint64_t *row_bits, *column_bits;
   int64_t row_words, column_words;
-  // Per tile whether this one, or the next to the right or below, has a gap.
+  // Per tile whether it has a pixel of a gap, or the next one to the right or below has.
   uint8_t* tiles;
   int64_t tile_columns;
   // Result, (2, height, width, 2). Before `choose` it holds the numbers of the gaps in `gaps`.
