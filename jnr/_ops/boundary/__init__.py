@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import ClassVar
 
 import jax
@@ -176,40 +176,58 @@ def _tangent(backend, primals, tangents):
     tangents, _, clip_tangent, *_ = tangents
     if isinstance(clip_tangent, SymbolicZero):
         return images, tangents
-    steps = [_steps(image) for image in images]
-    active = jnp.stack([sum(jnp.any(step[axis] != 0, axis=-1) for step in steps) > 0 for axis in (0, 1)])
+    active = jnp.stack([_differs(images, axis) for axis in ALONG])[None]
     constants = lax.stop_gradient(clip_positions)[None], faces[None], face_index[None]
-    crossings = boundary_crossings_p.bind(*constants, active[None], backend=backend)
+    crossings = boundary_crossings_p.bind(*constants, active, backend=backend)
     motion = crossing_motion_p.bind(
         clip_tangent[None], crossings, clip_positions[None], *constants[1:], backend=backend
-    )[0]
+    )
     place = crossings[0, ..., 1] / np.float32(definition.UNIT)
-    changes = []
-    for k, image in enumerate(images):
-        jump = steps[k] if slopes is None else _jumps(steps[k], slopes[k], place)
-        change = jump * (motion.astype(image.dtype) / 2)[..., None]
-        changes.append(change[0] + _after(change[0], 1) + change[1] + _after(change[1], 0))
+    slopes = [None] * len(images) if slopes is None else slopes
+    changes = [_change(*image, place, motion[0]) for image in zip(images, slopes, strict=True)]
     return images, tuple(
         change if isinstance(tangent, SymbolicZero) else tangent + change
         for tangent, change in zip(tangents, changes, strict=True)
     )
 
 
-def _steps(image):
-    """What pixels have more than the next one in their row and in their column, `(2, height, width, channels)`."""
-    across, down = image[:, :-1] - image[:, 1:], image[:-1] - image[1:]
-    return jnp.stack([jnp.pad(across, ((0, 0), (0, 1), (0, 0))), jnp.pad(down, ((0, 1), (0, 0), (0, 0)))])
+# Axes of an image along which gaps lie: those of rows first.
+ALONG = (1, 0)
 
 
-def _after(values, axis):
-    """Values of the pixels before, zero for the first."""
-    return jnp.roll(values, 1, axis).at[(slice(None),) * axis + (0,)].set(0)
+def _next(values, axis):
+    """Values of the next pixel along an axis; what the last one gets has no effect, as no crossing lies beyond it."""
+    return jnp.roll(values, -1, axis)
 
 
-def _jumps(steps, slopes, place):
-    """Steps without what the colours change by themselves on the way to the crossing."""
-    place = place.astype(steps.dtype)[..., None]
-    after = jnp.stack([jnp.roll(slopes[0], -1, 1), jnp.roll(slopes[1], -1, 0)])
-    smooth = place * slopes + (1 - place) * after
+def _differs(images, axis):
+    differs = [x != _next(x, axis) for image in images for x in _channels(image)]
+    return reduce(jnp.logical_or, differs, jnp.zeros(images[0].shape[:2], bool))
+
+
+def _channels(image):
+    """Channel by channel, because XLA's sums over short axes are slow on a CPU."""
+    return [image[..., c] for c in range(image.shape[-1])]
+
+
+def _change(image, slopes, place, motion):
+    """Change of an image: the motion of every crossing times the jump there, half to either of its pixels."""
+    changes = []
+    for c, values in enumerate(_channels(image)):
+        total = jnp.zeros_like(values)
+        for k, axis in enumerate(ALONG):
+            jump = values - _next(values, axis)
+            if slopes is not None:
+                jump = _without_slope(jump, slopes[k, ..., c], place[k], axis)
+            change = jump * (motion[k] / 2).astype(values.dtype)
+            total += change + jnp.roll(change, 1, axis)
+        changes.append(total)
+    return jnp.stack(changes, axis=-1) if changes else jnp.zeros_like(image)
+
+
+def _without_slope(step, slope, place, axis):
+    """A step without what colours change by themselves on the way from the centres to the crossing."""
+    place = place.astype(step.dtype)
+    smooth = place * slope + (1 - place) * _next(slope, axis)
     # At most the step: colours that vary within less than a pixel have slopes that say nothing a pixel further on.
-    return steps + jnp.clip(smooth, jnp.minimum(-steps, 0), jnp.maximum(-steps, 0))
+    return step + jnp.clip(smooth, -jnp.abs(step), jnp.abs(step))

@@ -27,6 +27,7 @@ MARGIN = 1e-3
 TOUCHING = 1e-6
 # A crossing is a face's edge, 3 * face + edge, or a surface cut by another: CUT - (2 * face + side of the other).
 NONE, CUT = -1, -2
+# The edge opposite each corner, from its first corner, after which it is named, to its second.
 PAIRS = ((1, 2), (2, 0), (0, 1))
 
 
@@ -147,7 +148,7 @@ class _Section(NamedTuple):
 
     left: jax.Array
     right: jax.Array
-    left_edge: jax.Array
+    left_edge: jax.Array  # edge k joins corners k and k + 1
     right_edge: jax.Array
     depth: jax.Array
     slope: jax.Array
@@ -171,12 +172,12 @@ def _section(scene, face, gap):
     facing = jnp.sign(inverse)
     right = jnp.full_like(det, jnp.inf)
     left, left_edge, right_edge = -right, jnp.zeros_like(face), jnp.zeros_like(face)
-    for k in range(3):
+    for k, (edge, _) in enumerate(PAIRS):
         rise = facing * along[k]
         end = -facing * constant[k] / jnp.where(rise == 0, 1, rise)
-        right_edge = jnp.where((rise < 0) & (end < right), k, right_edge)
+        right_edge = jnp.where((rise < 0) & (end < right), edge, right_edge)
         right = jnp.where((rise < 0) & (end < right), end, right)
-        left_edge = jnp.where((rise > 0) & (end > left), k, left_edge)
+        left_edge = jnp.where((rise > 0) & (end > left), edge, left_edge)
         left = jnp.where((rise > 0) & (end > left), end, left)
     weights = [(constant[k] * inverse * scale, along[k] * inverse * scale) for k in range(3)]
     depth, slope, over = (sum(m[k] * z[k] for k in range(3)) * inverse for m in (constant, along, across))
