@@ -17,7 +17,7 @@ from jnr._geometry import check_vertices, flat_normals, smooth_normals, unit, un
 from jnr._inline_jit import inline_jit
 from jnr._lights import Light, check_lights, depends_on_position, diffuse
 from jnr._mesh import Mesh
-from jnr._ops.barycentrics.definition import barycentric_derivatives
+from jnr._ops.barycentrics.definition import weight_slopes
 from jnr._ops.boundary import Boundary, attach_boundary
 from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.gather import gather, weighted_gather
@@ -429,15 +429,17 @@ class _Samples:
 
     def with_slopes(self, draw):
         """The images of `draw(fragments)`, and how they change within faces per column and row."""
-        fragments, clip_positions = self.fragments, lax.stop_gradient(self.clip_positions)
+        fragments = self.fragments
         images, change = jax.linearize(lambda b, w: draw(fragments._replace(barycentric=b, clip_w=w)), *fragments[1:])
-
-        def slope(step):
-            clip_w = self.interpolate(clip_positions[:, 3:], fragments._replace(barycentric=step))[..., 0]
-            return change(step, clip_w)
-
-        steps = barycentric_derivatives(clip_positions, self.faces, fragments.face_index)
-        return images, jax.vmap(slope)(jnp.moveaxis(steps, -1, 0))
+        _, barycentric, clip_w = lax.stop_gradient(fragments)
+        of_face = weight_slopes(lax.stop_gradient(self.clip_positions), self.faces, *clip_w.shape)
+        of_face = self.of_seen_face(of_face)
+        slopes = []
+        for step in (of_face[..., :3], of_face[..., 3:]):
+            total = (step[..., 0] + step[..., 1] + step[..., 2]) * clip_w
+            moved = step * clip_w[..., None] - barycentric * total[..., None]
+            slopes.append(change(moved, -clip_w * total))
+        return images, jax.tree.map(lambda *values: jnp.stack(values), *slopes)
 
     def average(self, image):
         """Means over each pixel's samples."""

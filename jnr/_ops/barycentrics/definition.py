@@ -174,3 +174,33 @@ def barycentric_derivatives(clip_positions: jax.Array, faces: jax.Array, face_in
             result.append((step[axis] - minor * inverse * step_of_total) * inverse)
     result = jnp.stack(result, axis=-1).reshape(height, width, 2, 3).swapaxes(-1, -2)
     return jnp.where(valid[..., None, None], result, 0)
+
+
+def weight_slopes(clip_positions: jax.Array, faces: jax.Array, height: int, width: int) -> jax.Array:
+    """How a face's barycentrics divided by `clip_w`, which are linear in the image, change per column and per row.
+
+    Args:
+        clip_positions: `(vertices, 4)`.
+        faces: `(faces, 3)`.
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        `(faces, 6)`: the three corners' per column, then per row; zero for faces that are not drawn.
+    """
+    if 0 in (faces.shape[0], clip_positions.shape[0]):
+        return jnp.zeros((faces.shape[0], 6), clip_positions.dtype)
+    vertices = jnp.stack(pixel_space(clip_positions, height, width), axis=-1)
+    corners = [gather_or_fill(vertices, faces[:, k]) for k in range(3)]
+    # From the first corner's place, so that no digits are lost far from the image's corner.
+    first = corners[0]
+    divisor = jnp.where(first[:, 2] > 0, first[:, 2], 1)
+    origin = [jnp.where(first[:, 2] > 0, first[:, i] / divisor, 0) for i in range(2)]
+    scale = power_of_two_scale(*(corner[:, i] for corner in corners for i in range(3)))
+    x, y = ([(corner[:, i] - origin[i] * corner[:, 2]) * scale for corner in corners] for i in range(2))
+    w = [corner[:, 2] * scale for corner in corners]
+    det = sum((x[i] * y[j] - y[i] * x[j]) * w[k] for k, (i, j) in enumerate(OTHERS))
+    inverse = scale / jnp.where(det == 0, 1, det)
+    valid = (det != 0) & jnp.isfinite(inverse)
+    steps = [y[i] * w[j] - w[i] * y[j] for i, j in OTHERS] + [w[i] * x[j] - x[i] * w[j] for i, j in OTHERS]
+    return jnp.stack([jnp.where(valid, step * inverse, 0) for step in steps], axis=-1)
