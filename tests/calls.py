@@ -149,8 +149,9 @@ def _in_jnr() -> Iterator[Any]:
     options = {"eps": 1e-3, "deterministic": False, "backend": None}
     yield jnr.edge_sweep, {"image": IMAGE, **OP, **options}
     yield jnr.opendr, {"image": IMAGE, **OP, "boundary": "occlusion"}
+    yield jnr.boundary, {"image": IMAGE, **OP, "slopes": np.stack([IMAGE, IMAGE]), "backend": None}
     yield jnr.with_gradient, {"image": IMAGE, **OP, "gradient": no_gradient}
-    yield jnr.render_depth, SILHOUETTE
+    yield jnr.render_depth, {**SILHOUETTE, "gradient": "boundary"}
     yield jnr.render_silhouette, {**SILHOUETTE, "gradient": "edge_sweep", "eps": 1e-3}
     render = {"textures": COLORS, "lights": LIGHTS, "shader": jnr.Phong(), "normals": "smooth", "attributes": COLORS}
     render |= {"background": (1.0, 0.0, 0.5), "gradient": "edge_sweep", "interior": True, "eps": 1e-3}
@@ -160,6 +161,7 @@ def _in_jnr() -> Iterator[Any]:
 def _in_modules() -> Iterator[Any]:
     yield gradients.EdgeSweep, options_of_edge_sweep()
     yield gradients.OpenDR, {"boundary": "occlusion"}
+    yield gradients.Boundary, {"backend": None}
     iou = {"alpha": MASK, "target": MASK / 2}
     yield losses.silhouette_iou, iou
     yield losses.total_variation, {"images": IMAGE, "mask": MASK}

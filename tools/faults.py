@@ -147,7 +147,7 @@ FAULTS = [
     (
         "what is cut away keeps its depth",
         "jnr/_render.py",
-        "samples.covered &= kept",
+        "            covered &= kept",
         "pass",
         "tests/test_opacity.py -k cutoff",
     ),

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
@@ -182,9 +181,8 @@ def _tangent(backend, primals, tangents):
     motion = crossing_motion_p.bind(
         clip_tangent[None], crossings, clip_positions[None], *constants[1:], backend=backend
     )
-    place = crossings[0, ..., 1] / np.float32(definition.UNIT)
     slopes = [None] * len(images) if slopes is None else slopes
-    changes = [_change(*image, place, motion[0]) for image in zip(images, slopes, strict=True)]
+    changes = [_change(*image, crossings[0, ..., 1], motion[0]) for image in zip(images, slopes, strict=True)]
     return images, tuple(
         change if isinstance(tangent, SymbolicZero) else tangent + change
         for tangent, change in zip(tangents, changes, strict=True)
@@ -227,7 +225,7 @@ def _change(image, slopes, place, motion):
 
 def _without_slope(step, slope, place, axis):
     """A step without what colours change by themselves on the way from the centres to the crossing."""
-    place = place.astype(step.dtype)
+    place = place.astype(step.dtype) / definition.UNIT
     smooth = place * slope + (1 - place) * _next(slope, axis)
     # At most the step: colours that vary within less than a pixel have slopes that say nothing a pixel further on.
     return step + jnp.clip(smooth, -jnp.abs(step), jnp.abs(step))
