@@ -4,7 +4,8 @@
 
 No GPU is needed. The workload is a sphere of 20 * 4^level faces with the loss sum((alpha - reference)^2), where the
 reference is the silhouette shifted by three pixels, and the gradient with respect to three colours per face corner. The
-floor is the time that a GPU takes to issue the instructions without any stall.
+kernels of the boundary follow those of the edge sweep, for the same silhouette. The floor is the time that a GPU takes
+to issue the instructions without any stall.
 """
 
 # pyright: reportMissingImports=false
@@ -21,7 +22,7 @@ import ptx_emulator
 
 import jnr
 from jnr._camera import transform
-from jnr.triton_kernels import edge_sweep, gather, rasterize
+from jnr.triton_kernels import boundary, edge_sweep, gather, rasterize
 
 # H100 and H200: multiprocessors * instructions issued per multiprocessor and cycle * cycles per second.
 ISSUES_PER_SECOND = 132 * 4 * 1.755e9
@@ -41,6 +42,10 @@ def main():
         alpha = (face_index >= 0).astype(jnp.float32)[..., None]
         cotangent = 2 * (alpha - jnp.roll(alpha, 3, axis=2))
         edge_sweep.edge_sweep_bwd(alpha, cotangent, clip, mesh.faces[None], face_index, eps=1e-3)
+        mesh_and_index = clip, mesh.faces[None], face_index
+        active = jnp.stack([alpha[..., 0] != jnp.roll(alpha[..., 0], -1, axis) for axis in (2, 1)], axis=1)
+        crossings = boundary.boundary_crossings(*mesh_and_index, active)
+        boundary.crossing_motion_bwd(active.astype(jnp.float32), crossings, *mesh_and_index, sums=1)
         colors = jnp.ones((1, options.size**2, 3))
         gather.weighted_scatter_add(colors, colors, face_index.reshape(1, -1, 1), rows=3 * mesh.faces.shape[0], sums=1)
     print(

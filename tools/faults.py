@@ -32,12 +32,15 @@ TESTS = {
     "voxels": ["tests/test_voxels.py", "-k", "no_area"],
     "gltf": ["tests/test_io_gltf.py"],
     "triton_gather": ["tests/ops/gather/test_gather_triton.py", "-k", "interpreter and (added_up or zero)"],
+    "boundary": ["tests/ops/boundary/test_boundary.py", "-k", "not cpu"],
+    "triton_boundary": ["tests/ops/boundary/test_boundary_triton.py", "-k", "agree and interpreter"],
     "triton_edge_sweep": ["tests/ops/edge_sweep/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
 
 OPS, TRITON, IO, COMPAT = "jnr/_ops/", "triton_kernels/", "jnr/io/", "jnr/compat/neural_renderer/"
 RASTERIZE, EDGE_SWEEP = OPS + "rasterize/definition.py", OPS + "edge_sweep/definition.py"
 BARYCENTRICS, GATHER = OPS + "barycentrics/definition.py", OPS + "gather/definition.py"
+BOUNDARY, TRITON_BOUNDARY = OPS + "boundary/definition.py", TRITON + "boundary.py"
 PIXEL_SPACE, GLTF = OPS + "pixel_space.py", "jnr/io/_gltf"
 
 # What is wrong, where, the line as it is and as it becomes, and the tests that should notice: a key of `TESTS` or
@@ -669,5 +672,78 @@ FAULTS = [
         "last + following, last + column]",
         "last + column, last + following]",
         "shapes",
+    ),
+    (
+        "a fold moves with another of its face's edges",
+        BOUNDARY,
+        "for k, (edge, _) in enumerate(PAIRS):",
+        "for k, (_, edge) in enumerate(PAIRS):",
+        "boundary",
+    ),
+    (
+        "a surface ends at the first edge in the gap",
+        BOUNDARY,
+        ".max(jnp.where(valid & counts, key",
+        ".max(jnp.where(valid & counts & (edge < 0), key",
+        "boundary",
+    ),
+    ("of a crossing both corners move it alike", BOUNDARY, "(1 - share) * inverse", "0.5 * inverse", "boundary"),
+    (
+        "surfaces that meet do not cut each other",
+        BOUNDARY,
+        "cut = continues & ",
+        "cut = continues & (base > 9) & ",
+        "boundary",
+    ),
+    (
+        "a cut moves with the sum of two planes",
+        BOUNDARY,
+        "(cutting, other, -1, has_other)",
+        "(cutting, other, 1, has_other)",
+        "boundary",
+    ),
+    ("a cut moves across its line alone", BOUNDARY, "towards = -slope /", "towards = -across /", "boundary"),
+    (
+        "a crossing's motion by w is left out",
+        BOUNDARY,
+        "[one, zero, -here, zero]",
+        "[one, zero, zero, zero]",
+        "tests/test_boundary_truth.py",
+    ),
+    (
+        "colours that vary over a fold count twice",
+        OPS + "boundary/__init__.py",
+        "if slopes is not None:",
+        "if slopes is None:",
+        "boundary",
+    ),
+    (
+        "a jump goes to one of its pixels",
+        OPS + "boundary/__init__.py",
+        "total += change + jnp.roll(change, 1, axis)",
+        "total += 2 * change",
+        "tests/test_boundary_truth.py",
+    ),
+    ("edges behind a surface end another one", TRITON_BOUNDARY, "(depth < clear)", "(depth < BIG)", "triton_boundary"),
+    (
+        "lanes follow lines of other edges",
+        TRITON_BOUNDARY,
+        "rank + tl.gather(offset, source, 0)",
+        "rank + tl.gather(first, source, 0)",
+        "triton_boundary",
+    ),
+    (
+        "no face continues beyond its edge",
+        TRITON_BOUNDARY,
+        "(continues.to(tl.uint32) << 31)",
+        "(continues.to(tl.uint32) << 31 >> 31)",
+        "triton_boundary",
+    ),
+    (
+        "a cut on a GPU moves with the sum of two planes",
+        TRITON_BOUNDARY,
+        "t, -pull, has_other)",
+        "t, pull, has_other)",
+        "triton_boundary",
     ),
 ]

@@ -10,12 +10,13 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from jnr.triton_kernels import barycentrics, edge_sweep, gather, rasterize
+from jnr.triton_kernels import barycentrics, boundary, edge_sweep, gather, rasterize
 
 POINTERS = {
     "image_ptr": "*fp32", "cotangent_ptr": "*fp32", "clip_ptr": "*fp32", "grad_ptr": "*fp32",
     "values_ptr": "*fp32", "weights_ptr": "*fp32", "sums_ptr": "*fp32", "index_ptr": "*i32",
     "table_ptr": "*fp32", "out_ptr": "*fp32",
+    "active_ptr": "*i8", "state_ptr": "*i32", "edge_ptr": "*i32", "depths_ptr": "*fp32", "crossings_ptr": "*i32",
     "faces_ptr": "*i32", "face_index_ptr": "*i32", "largest_ptr": "*i32", "box_ptr": "*i32", "chunks_ptr": "*i32",
     "pair_ends_ptr": "*u32", "chunk_ends_ptr": "*u32", "keys_ptr": "*u32", "eps": "fp32", "fixed_point_scale": "fp32",
 }  # fmt: skip
@@ -58,6 +59,15 @@ VARIANTS = [
         )
         # Barycentrics; attributes per corner; many features per vertex.
         for channels, terms, group, weighted in ((3, 1, 1, 0), (3, 1, 3, 1), (64, 3, 1, 1))
+    ),
+    *(
+        (kernel, 1, {"BLOCK": boundary.BLOCK}, registers, 0)
+        for kernel, registers in (
+            (boundary.nearer_surface_kernel, 64),
+            (boundary.furthest_edge_kernel, 64),
+            (boundary.choose_crossing_kernel, 64),
+            (boundary.crossing_motion_bwd_kernel, 64),
+        )
     ),
     (barycentrics.barycentrics_kernel, 1, {"BLOCK": barycentrics.BLOCK}, 64, 0),
     (gather.gather_kernel, 1, {"CHANNELS": 3, "BLOCK": gather.BLOCK}, 64, 0),

@@ -8,6 +8,7 @@ from scenes import NAMES, SCENES
 
 import jnr
 from jnr._ops.barycentrics import barycentrics_bwd_p
+from jnr._ops.boundary import boundary_crossings_p, crossing_motion_bwd_p
 
 pytestmark = [
     pytest.mark.gpu,
@@ -65,6 +66,27 @@ def test_gradients_through_barycentrics_agree_with_plain_jax(scene):
     for found, expected in zip(gradients("triton"), gradients("xla"), strict=True):
         scale = np.abs(np.asarray(expected)).max(initial=0)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("scene", NAMES)
+def test_crossings_and_their_gradient_agree_with_plain_jax(scene):
+    clip, faces, height, width = SCENES[scene]
+    face_index = jnr.rasterize(clip, faces, (height, width), backend="xla").face_index
+    mesh = jnp.asarray(clip)[None], jnp.asarray(faces)[None], face_index[None]
+    active = jnp.ones((1, 2, height, width), bool)
+    found, expected = (boundary_crossings_p.bind(*mesh, active, backend=backend) for backend in ("triton", "xla"))
+    differs = found[..., 0] != expected[..., 0]
+    # Of edges at one place rounding chooses one.
+    assert differs.mean() <= (0.02 if scene in ALIGNED else 0.005)
+    place, expected_place = (jnp.where(differs, 0, crossings[..., 1] / 2**24) for crossings in (found, expected))
+    np.testing.assert_allclose(place, expected_place, atol=1e-5)
+
+    cotangent = jnp.asarray(np.random.default_rng(0).normal(size=active.shape), jnp.float32)
+    found, expected_grad = (
+        crossing_motion_bwd_p.bind(cotangent, expected, *mesh, sums=1, backend=backend) for backend in ("triton", "xla")
+    )
+    scale = np.abs(np.asarray(expected_grad)).max(initial=0)
+    np.testing.assert_allclose(found, expected_grad, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_rendering_is_deterministic():

@@ -48,6 +48,20 @@ def test_step_has_three_launches_forward_and_two_backward_for_every_batch_size(b
     assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 5
 
 
+def boundary_gradient(clip, faces):
+    fragments = jnr.rasterize(clip, faces, 24)
+    alpha = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
+    return jax.grad(lambda clip: jnp.sum((jnr.boundary(alpha, clip, faces, fragments) - 0.5) ** 2))(clip)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_gradient_of_the_boundary_has_four_launches_and_no_loop_for_every_batch_size(size):
+    faces = jnr.shapes.icosphere(0).faces
+    text = lowered(jax.jit(jax.vmap(lambda clip: boundary_gradient(clip, faces))), jnp.zeros((size, 12, 4)))
+    assert len(re.findall("custom_call @triton_kernel_call", text)) == 3 + 4
+    assert "stablehlo.while" not in text
+
+
 def test_deterministic_backward_pass_has_four_launches_for_every_batch_size():
     mesh = jnr.shapes.icosphere(0)
     gradient = jnr.gradients.EdgeSweep(deterministic=True)

@@ -202,6 +202,12 @@ def _multiply_add(a, b, c):
     return a * b + c
 
 
+def _high_product(a, b):
+    """The upper half of the product of 32-bit integers."""
+    wide = np.dtype(f"{a.dtype.kind}8")
+    return (a.astype(wide) * b.astype(wide) >> 32).astype(a.dtype)
+
+
 _FLOAT_OPERATIONS = {
     "add": np.add,
     "add.rn": np.add,
@@ -223,6 +229,7 @@ _INTEGER_OPERATIONS = {
     "add": np.add,
     "sub": np.subtract,
     "mul.lo": np.multiply,
+    "mul.hi": _high_product,
     "mul.wide": np.multiply,
     "mad.lo": _multiply_add,
     "mad.wide": _multiply_add,
@@ -245,6 +252,7 @@ def _arithmetic(words, operands):
     name, kind = ".".join(words[:-1]), words[-1]
     operations = {"f": _FLOAT_OPERATIONS, "b": _PREDICATE_OPERATIONS}.get(_type(kind).kind, _INTEGER_OPERATIONS)
     _require(name in operations, f"the operation {name} on {kind}")
+    _require(name != "mul.hi" or kind in ("s32", "u32"), f"the operation {name} on {kind}")
     function, kinds = operations[name], [kind] * (len(operands) - 1)
     if words[0] in ("shl", "shr"):
         kinds[1] = "u32"

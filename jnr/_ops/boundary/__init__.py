@@ -16,12 +16,15 @@ from jnr import _checks
 from jnr._backend import Backend, check_backend
 from jnr._ops.boundary import definition
 from jnr._ops.devices import vary_alike
-from jnr._ops.op import Cpp, declare
+from jnr._ops.op import Cpp, Triton, declare
 from jnr._ops.rasterize import Fragments, check_fragments
 from jnr._ops.reverse_only import second_derivative_error, without_derivative
 
 boundary_crossings_p = declare(
-    definition.boundary_crossings, lambda *operands, **_: ((*operands[3].shape[1:], 2), jnp.int32), cpp=Cpp()
+    definition.boundary_crossings,
+    lambda *operands, **_: ((*operands[3].shape[1:], 2), jnp.int32),
+    cpp=Cpp(),
+    triton=Triton("boundary"),
 )
 # Forward mode is plain JAX on every backend.
 crossing_motion_p = declare(
@@ -33,6 +36,7 @@ crossing_motion_bwd_p = declare(
     definition.crossing_motion_bwd,
     lambda cotangent, crossings, clip_positions, *_, **__: (clip_positions.shape[1:], cotangent.dtype),
     cpp=Cpp(),
+    triton=Triton("boundary"),
 )
 
 

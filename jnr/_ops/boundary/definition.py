@@ -25,6 +25,9 @@ UNIT = 2**24
 MARGIN = 1e-3
 # NDC depth: surfaces that are nearer to each other than this touch.
 TOUCHING = 1e-6
+# Of the slopes of two surfaces that cut each other, the least part by which they differ: nearly parallel surfaces meet
+# anywhere.
+PARALLEL = 0.01
 # A crossing is a face's edge, 3 * face + edge, or a surface cut by another: CUT - (2 * face + side of the other).
 NONE, CUT = -1, -2
 # The edge opposite each corner, from its first corner, after which it is named, to its second.
@@ -369,9 +372,10 @@ def _candidates(scene, own, along_rows, line, edge):
         mine = jax.tree.map(lambda x, index=index: gather_in_bounds(x, index), own)
         at = jnp.clip(t, 0, 1)
         reach = _as_units(jnp.where(mine.is_p, at, 1 - at))
-        behind = mine.other_p + jnp.where(jnp.isfinite(mine.other_p), (mine.other_q - mine.other_p) * at, 0)
+        rise = jnp.where(jnp.isfinite(mine.other_p), mine.other_q - mine.other_p, 0)
+        behind = mine.other_p + rise * at
         # Clearly nearer than the other surface: its own edges lie at its depth.
-        clear = behind - jnp.maximum(behind - mine.depth, 0) / 4 - TOUCHING
+        clear = behind - jnp.maximum(behind - mine.depth, 0) / 4 - TOUCHING - MARGIN * jnp.abs(rise)
         clear = jnp.where(jnp.isfinite(behind), clear, jnp.inf)
         counts &= (reach >= mine.least) & (depth < clear)
         continues = (rightward == mine.is_p) & (side != 0)
@@ -408,7 +412,8 @@ def _choose(scene, index, own, furthest):
     base = jnp.where(other, own.other_p, 0)
     first = jnp.where(other, first - (base + rise * start), jnp.where(last > 1, first - 1, -1 - first))
     last = jnp.where(other, last - (base + rise * stop), jnp.where(last > 1, last - 1, -1 - last))
-    cut = continues & (first < 0) & (last > 0) & (last - first > TOUCHING)
+    least = PARALLEL * (jnp.abs(beyond.slope) + jnp.abs(rise)) + 10 * TOUCHING
+    cut = continues & (first < 0) & (last > 0) & (jnp.abs(beyond.slope - rise) > least)
     at = start + (stop - start) * first / jnp.where(cut, first - last, 1)
     what = jnp.where(cut, CUT - (2 * face + own.is_p.astype(jnp.int32)), jnp.where(ends, edge, NONE))
     return jnp.stack([what, jnp.where(cut, _as_units(at), jnp.where(own.is_p, reach, UNIT - reach))], axis=-1)
