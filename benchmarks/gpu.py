@@ -149,7 +149,7 @@ def measure(name, make_mesh, size, batch, bandwidth):
     face_index = rasterize_clip(clip)
     alpha = (face_index >= 0).astype(jnp.float32)[..., None]
     cotangent = 2 * (alpha - reference[..., None])
-    sweep = jax.jit(lambda i, g, c, f: edge_sweep_bwd(i, g, c, mesh.faces[None], f, eps=1e-3))
+    sweep = jax.jit(lambda i, g, c, f: edge_sweep_bwd(i, g, c, mesh.faces[None], f, jnp.zeros((1, 0, 0)), eps=1e-3))
     # Operands of the gradient with respect to three colours per face corner.
     colors = jnp.ones((batch, size * size, 3))
     corners = colors, colors, face_index.reshape(batch, -1, 1)

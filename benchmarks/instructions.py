@@ -41,7 +41,7 @@ def main():
         face_index = rasterize.rasterize(clip, mesh.faces[None], **size, cull=None)
         alpha = (face_index >= 0).astype(jnp.float32)[..., None]
         cotangent = 2 * (alpha - jnp.roll(alpha, 3, axis=2))
-        edge_sweep.edge_sweep_bwd(alpha, cotangent, clip, mesh.faces[None], face_index, eps=1e-3)
+        edge_sweep.edge_sweep_bwd(alpha, cotangent, clip, mesh.faces[None], face_index, jnp.zeros((1, 0, 0)), eps=1e-3)
         mesh_and_index = clip, mesh.faces[None], face_index
         active = jnp.stack([alpha[..., 0] != jnp.roll(alpha[..., 0], -1, axis) for axis in (2, 1)], axis=1)
         crossings = boundary.boundary_crossings(*mesh_and_index, active)

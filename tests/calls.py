@@ -146,8 +146,7 @@ def _in_jnr() -> Iterator[Any]:
     yield jnr.voxelize, {**MESH_ARGUMENTS, "size": 4, "low": -1.0, "high": 1.0, "rule": "winding"}
     yield jnr.rasterize, {"clip_positions": CLIP, "faces": FACES, "image_size": 8, "cull": "back", "backend": None}
     yield jnr.interpolate, {"attributes": COLORS, "faces": FACES, "fragments": FRAGMENTS, "background": 0.5}
-    options = {"eps": 1e-3, "deterministic": False, "backend": None}
-    yield jnr.edge_sweep, {"image": IMAGE, **OP, **options}
+    yield jnr.edge_sweep, {"image": IMAGE, **OP, **options_of_edge_sweep()}
     yield jnr.opendr, {"image": IMAGE, **OP, "boundary": "occlusion"}
     yield jnr.boundary, {"image": IMAGE, **OP, "slopes": np.stack([IMAGE, IMAGE]), "backend": None}
     yield jnr.with_gradient, {"image": IMAGE, **OP, "gradient": no_gradient}
@@ -208,7 +207,8 @@ def _in_applications() -> Iterator[Any]:
 
 def options_of_edge_sweep():
     """The fields of an `EdgeSweep`."""
-    return {"eps": 1e-3, "deterministic": False, "backend": None}
+    published = {"occlusion": False, "silhouettes_only": False}
+    return {"eps": 1e-3, "deterministic": False, "backend": None, **published}
 
 
 def step(optimizer):

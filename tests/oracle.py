@@ -87,18 +87,34 @@ def rasterize(clip, faces, height, width, *, cull=None, edge=1e-3, tie=1e-5):
     return Seen(face_index, barycentric, depth, clear)
 
 
-def edge_sweep(image, cotangent, clip, faces, face_index, *, eps=1e-3, edge=1e-3, digits=2e-6):
-    """Returns the edge sweep's cotangent of the clip positions.
+def edge_sweep(
+    image,
+    cotangent,
+    clip,
+    faces,
+    face_index,
+    *,
+    eps=1e-3,
+    edge=1e-3,
+    digits=2e-6,
+    depth=None,
+    silhouettes_only=False,
+    tie=1e-5,
+):
+    """Returns the edge sweep's cotangent of the clip positions, with occlusion if the pixels' NDC `depth` is given.
 
     A vertex is unambiguous (`clear`) unless one of its edges passes within `edge` pixels of a pixel centre, where the
-    sign of the gradient jumps. `rounding` bounds the effect of relative errors of `digits` in positions and terms.
+    sign of the gradient jumps, or within `tie` of the depth of a pixel beyond. `rounding` bounds the effect of relative
+    errors of `digits` in positions and terms.
     """
     image, cotangent, clip = (np.asarray(a, np.float64) for a in (image, cotangent, clip))
     height, width, _ = image.shape
     x, y, w = in_pixels(np.where(np.isfinite(clip), clip, 0), height, width).T
-    along_rows = _sweep_lines(image, cotangent, x, y, w, faces, face_index, eps, edge, digits)
-    turned = image.swapaxes(0, 1), cotangent.swapaxes(0, 1)
-    along_columns = _sweep_lines(*turned, y, x, w, faces, face_index.T, eps, edge, digits)
+    depth = np.full((height, width), np.inf) if depth is None else depth
+    options = clip[:, 2], faces, silhouettes_only, eps, edge, digits, tie
+    along_rows = _sweep_lines(image, cotangent, face_index, depth, x, y, w, *options)
+    turned = image.swapaxes(0, 1), cotangent.swapaxes(0, 1), face_index.T, depth.T
+    along_columns = _sweep_lines(*turned, y, x, w, *options)
 
     gradient, rounding = np.zeros((len(clip), 4)), np.zeros((len(clip), 4))
     (gradient[:, 0], rounding[:, 0], clear), (down, rounding[:, 1], clear_down) = along_rows, along_columns
@@ -111,7 +127,9 @@ def edge_sweep(image, cotangent, clip, faces, face_index, *, eps=1e-3, edge=1e-3
     return Swept(gradient, rounding, clear & clear_down)
 
 
-def _sweep_lines(image, cotangent, along, across, w, faces, face_index, eps, edge, digits):
+def _sweep_lines(
+    image, cotangent, face_index, depth, along, across, w, z, faces, silhouettes_only, eps, edge, digits, tie
+):
     """Returns cotangent, rounding bound and `clear` mask of the clip coordinate along the image's rows."""
     lines, size, _ = image.shape
     gradient, rounding, clear = np.zeros(len(w)), np.zeros(len(w)), np.ones(len(w), bool)
@@ -138,12 +156,22 @@ def _sweep_lines(image, cotangent, along, across, w, faces, face_index, eps, edg
                     clear[[a, b]] = False
                 if not (0 <= inner < size and 0 <= outer < size) or outward == 0:
                     continue
+                behind = face_index[line, outer]
+                if silhouettes_only and behind >= 0 and {a, b} <= set(faces[behind]):
+                    continue
+                # Moved along the line, the crossing stays the same point of the edge and keeps its depth.
+                beyond = np.arange(outer, size if outward > 0 else -1, outward)
+                in_front = depth[line, beyond] - ((1 - t) * z[a] + t * z[b]) / at_w
+                if np.any(np.abs(in_front) <= tie):
+                    clear[[a, b]] = False
+                if in_front[0] < 0:
+                    continue
                 # Cancellation in t and q grows as the edge becomes parallel to the line.
                 flat = max(abs(from_a), abs(from_b)) / abs(from_a * w[b] - from_b * w[a])
                 of_q = flat * max(abs(along[a]), abs(along[b]), size * abs(w[a]), size * abs(w[b]))
                 of_t = max(abs(across[a]), abs(across[b]), lines * abs(w[a]), lines * abs(w[b])) / abs(from_a - from_b)
 
-                beyond = np.arange(outer, size if outward > 0 else -1, outward)
+                beyond = beyond[np.logical_and.accumulate(in_front >= 0)]
                 within = np.flatnonzero(shows)
                 for pixels, other, sweeps in ((beyond, inner, shows[inner]), (within, outer, True)):
                     if not sweeps:

@@ -103,8 +103,11 @@ WIDE_CALLS = {
     "edge_sweep_bwd": (
         (1, 3, 4),
         jnp.float32,
-        lambda: (*[jnp.zeros((1, 1, WIDE, 1), jnp.float32)] * 2, CLIP, FACES, jnp.zeros((1, 1, WIDE), jnp.int32)),
-        {"eps": np.float64(1e-3)},
+        lambda: (
+            *[jnp.zeros((1, 1, WIDE, 1), jnp.float32)] * 2,
+            *(CLIP, FACES, jnp.zeros((1, 1, WIDE), jnp.int32), jnp.zeros((1, 0, 0), jnp.float32)),
+        ),
+        {"eps": np.float64(1e-3), "silhouettes_only": np.bool_(False)},
     ),
 }
 

@@ -40,52 +40,59 @@ def edge_sweep_bwd(
     clip_positions: jax.Array,
     faces: jax.Array,
     face_index: jax.Array,
+    depth_limit: jax.Array,
     *,
     eps: float,
+    silhouettes_only: bool = False,
     deterministic: bool = False,
 ) -> jax.Array:
     """Arguments and result as in jnr/_ops/edge_sweep/definition.py."""
-    launch.check_float32(image, cotangent, clip_positions)
-    batch = max(map(len, (image, cotangent, clip_positions, faces, face_index)))
+    launch.check_float32(image, cotangent, clip_positions, depth_limit)
+    by_row = image, cotangent, clip_positions, faces, face_index, depth_limit
+    batch = max(map(len, by_row))
     num_vertices = clip_positions.shape[1]
     if 0 in (batch, num_vertices, faces.shape[1], image.size):
         return jnp.zeros((batch, num_vertices, 4), clip_positions.dtype)
     sweep = _sweep_deterministic if deterministic or launch.is_deterministic() else _sweep
-    by_row = image, cotangent, clip_positions, faces, face_index
     # In the transposed image the pixels of a column are contiguous.
-    by_column = image.swapaxes(1, 2), cotangent.swapaxes(1, 2), clip_positions, faces, face_index.swapaxes(1, 2)
-    grad_x, grad_y = sweep(by_row, axis=0, eps=eps), sweep(by_column, axis=1, eps=eps)
+    image, cotangent, face_index, depth_limit = (a.swapaxes(1, 2) for a in (image, cotangent, face_index, depth_limit))
+    by_column = image, cotangent, clip_positions, faces, face_index, depth_limit
+    options = {"eps": eps, "silhouettes_only": silhouettes_only}
+    grad_x, grad_y = sweep(by_row, axis=0, **options), sweep(by_column, axis=1, **options)
     # Rows grow downwards and y upwards.
     return clip_cotangent(grad_x, -grad_y, clip_positions)
 
 
-def _sweep(operands, *, axis, eps):
+def _sweep(operands, **options):
     """Cotangent of the clip coordinate along the lines, `(batch, vertices)`."""
-    return _launch(operands, "add", axis=axis, eps=eps)
+    return _launch(operands, "add", **options)
 
 
-def _sweep_deterministic(operands, *, axis, eps):
+def _sweep_deterministic(operands, **options):
     """The same from sums in fixed point, which do not depend on the order of the terms."""
     _, lines, length, _ = operands[0].shape
     # A pixel adds at most three terms to a sum, each below 4 units. One more bit is the sign.
     fraction_bits = 61 - (3 * lines * length).bit_length()
-    run = partial(_launch, operands, axis=axis, eps=eps)
+    run = partial(_launch, operands, **options)
     largest = run("find_largest")
     sums = run("add_fixed_point", largest=largest, fixed_point_scale=2.0**fraction_bits)
     return _from_fixed_point(sums, largest, fraction_bits)
 
 
-def _launch(operands, mode, *, axis, eps, largest=None, fixed_point_scale=1.0):
-    image, cotangent, clip_positions, faces, face_index = operands
+def _launch(operands, mode, *, axis, eps, silhouettes_only, largest=None, fixed_point_scale=1.0):
+    image, cotangent, clip_positions, faces, face_index, depth_limit = operands
+    occlusion = depth_limit.size > 0
     batch, num_vertices = max(map(len, operands)), clip_positions.shape[1]
     lines, length, channels = image.shape[1:]
     dtype, words = MODES[mode]
     (sums,) = launch.call(
         edge_sweep_bwd_kernel,
-        *operands,
+        *operands[:-1],
+        depth_limit if occlusion else image,  # read only with occlusion
         face_index if largest is None else largest,  # read only in fixed point
         *(launch.batch_step(a, a.shape[-1]) for a in (image, cotangent, clip_positions, faces)),
         launch.batch_step(face_index),
+        launch.batch_step(depth_limit),
         lines,
         length,
         num_vertices,
@@ -98,9 +105,11 @@ def _launch(operands, mode, *, axis, eps, largest=None, fixed_point_scale=1.0):
         AXIS=axis,
         CHANNELS=channels,
         MODE=mode,
+        OCCLUSION=int(occlusion),
+        SILHOUETTES_ONLY=int(silhouettes_only),
         BLOCK=BLOCK,
-        # Fixed point needs the registers that the other half of the sweeps would take.
-        SWEEPS=SWEEPS if mode == "add" else SWEEPS // 2,
+        # Fixed point and occlusion need the registers that the other half of the sweeps would take.
+        SWEEPS=SWEEPS if mode == "add" and not occlusion else SWEEPS // 2,
         PIXELS=PIXELS,
     )
     return sums
@@ -124,6 +133,8 @@ class Line(NamedTuple):
 
     image_ptr: tl.tensor
     cotangent_ptr: tl.tensor
+    face_index_ptr: tl.tensor
+    depth_limit_ptr: tl.tensor  # NDC depth beyond which a pixel hides an edge
     length: tl.tensor
     pixel_ndc: tl.tensor  # distance between neighbouring pixels in NDC
     eps: tl.tensor
@@ -169,6 +180,7 @@ class Sweeps(NamedTuple):
     distance: tl.tensor  # from start to the crossing, in pixels
     near_a: tl.tensor  # eps times the absolute shares of the edge's corners
     near_b: tl.tensor
+    depth: tl.tensor  # of the edge at the crossing, in NDC
 
 
 @triton.jit
@@ -272,6 +284,72 @@ def _exit_crossing(p0, p1, p2, direction, limit):
 
 
 @triton.jit
+def _corners_of_edge(edge, v0, v1, v2):
+    return tl.where(edge == 0, v1, tl.where(edge == 1, v2, v0)), tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))
+
+
+@triton.jit
+def _is_joined(face, edge, other_ptr, num_vertices, mask):
+    """Whether other faces have both corners of an edge of faces."""
+    u0 = load_vertex(other_ptr, 0, num_vertices, mask)
+    u1 = load_vertex(other_ptr, 1, num_vertices, mask)
+    u2 = load_vertex(other_ptr, 2, num_vertices, mask)
+    a, b = _corners_of_edge(edge, face.v0, face.v1, face.v2)
+    return mask & ((u0 == a) | (u1 == a) | (u2 == a)) & ((u0 == b) | (u1 == b) | (u2 == b))
+
+
+@triton.jit
+def _depth(clip_ptr, face, crossing, mask):
+    """NDC depth of the edge at the crossing."""
+    a, b = _corners_of_edge(crossing.edge, face.v0, face.v1, face.v2)
+    z_a = tl.load(clip_ptr + a.to(tl.int64) * 4 + 2, mask=mask, other=0.0)
+    z_b = tl.load(clip_ptr + b.to(tl.int64) * 4 + 2, mask=mask, other=0.0)
+    return (crossing.slope_a * z_a + crossing.slope_b * z_b) * face.scale
+
+
+@triton.jit
+def _look_beyond(
+    line,
+    clip_ptr,
+    faces_ptr,
+    column,
+    face,
+    crossing,
+    direction,
+    num_vertices,
+    mask,
+    OCCLUSION: tl.constexpr,
+    SILHOUETTES_ONLY: tl.constexpr,
+):
+    """Which crossings count, for what the pixel after each sees; and the depths of their edges, with OCCLUSION."""
+    counts, depth = mask, crossing.distance
+    beyond = column + direction * (tl.floor(crossing.distance).to(tl.int32) + 1)
+    in_line = mask & (beyond >= 0) & (beyond < line.length)
+    if SILHOUETTES_ONLY:
+        other = tl.load(line.face_index_ptr + beyond, mask=in_line, other=-1)
+        other_ptr = faces_ptr + other.to(tl.int64) * 3
+        counts = counts & ~_is_joined(face, crossing.edge, other_ptr, num_vertices, other >= 0)
+    if OCCLUSION:
+        depth = _depth(clip_ptr, face, crossing, mask)
+        counts = counts & ~(depth > tl.load(line.depth_limit_ptr + beyond, mask=in_line, other=float("inf")))
+    return counts, depth
+
+
+@triton.jit
+def _first_hiding(line, sweeps, first, end, SWEEPS: tl.constexpr, PIXELS: tl.constexpr):
+    """Per sweep, the distance from the crossing to the first pixel of [first, end) that hides the edge."""
+    nearest = tl.full([SWEEPS, PIXELS], float("inf"), tl.float32)
+    for step in range(first, end, PIXELS):
+        column = step + tl.arange(0, PIXELS)
+        limit = tl.load(line.depth_limit_ptr + column, mask=column < line.length, other=float("inf"))
+        pixels = (column[None, :] - sweeps.start[:, None]).to(tl.float32)
+        distance = sweeps.direction[:, None] * pixels - sweeps.distance[:, None]
+        hides = (distance > 0) & (sweeps.depth[:, None] > limit[None, :])
+        nearest = tl.where(hides, tl.minimum(nearest, distance), nearest)
+    return tl.min(nearest, axis=1)
+
+
+@triton.jit
 def _pull(line, gain, direction, distance, slope, share):
     """Term of one corner: the gain over the distance that the corner has to move."""
     reach = distance * line.pixel_ndc + line.eps * tl.abs(share)
@@ -314,12 +392,23 @@ def _pick(left, right, lane, is_left):
 
 
 @triton.jit
-def _sum_out_terms(line, sweeps, first, end, CHANNELS: tl.constexpr, SWEEPS: tl.constexpr, PIXELS: tl.constexpr):
+def _sum_out_terms(
+    line,
+    sweeps,
+    first,
+    end,
+    CHANNELS: tl.constexpr,
+    OCCLUSION: tl.constexpr,
+    SWEEPS: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
     """Per sweep and corner, the sum of gain / reach over the pixels of [first, end) beyond the crossing.
 
     The reach is the distance from the crossing to the pixel in NDC plus the corner's share of eps.
     """
     sum_a, sum_b = tl.zeros([SWEEPS, PIXELS], tl.float32), tl.zeros([SWEEPS, PIXELS], tl.float32)
+    if OCCLUSION:
+        hidden_from = _first_hiding(line, sweeps, first, end, SWEEPS, PIXELS)
     for step in range(first, end, PIXELS):
         column = step + tl.arange(0, PIXELS)
         in_line = column < line.length
@@ -334,6 +423,8 @@ def _sum_out_terms(line, sweeps, first, end, CHANNELS: tl.constexpr, SWEEPS: tl.
             pixels = (column[None, :] - sweeps.start[:, None]).to(tl.float32)
             distance = sweeps.direction[:, None] * pixels - sweeps.distance[:, None]
             beyond = distance > 0
+            if OCCLUSION:
+                beyond = beyond & (distance < hidden_from[:, None])
             gain = tl.where(beyond, maximum(gain, 0.0), 0.0)
             distance = tl.where(beyond, distance * line.pixel_ndc, 1.0)
             # One division for both corners.
@@ -354,8 +445,11 @@ def _add_out_sweeps(
     right,
     ends_left,
     ends_right,
+    depth_left,
+    depth_right,
     CHANNELS: tl.constexpr,
     MODE: tl.constexpr,
+    OCCLUSION: tl.constexpr,
     BLOCK: tl.constexpr,
     SWEEPS: tl.constexpr,
     PIXELS: tl.constexpr,
@@ -383,6 +477,7 @@ def _add_out_sweeps(
             _pick(left.distance, right.distance, lane, is_left),
             line.eps * tl.abs(_pick(left.share_a, right.share_a, lane, is_left)),
             line.eps * tl.abs(_pick(left.share_b, right.share_b, lane, is_left)),
+            _pick(depth_left, depth_right, lane, is_left),
         )
 
         # Columns before the first start matter to sweeps to the left only, those after the last to sweeps to the right.
@@ -390,7 +485,7 @@ def _add_out_sweeps(
         low = tl.where(first < num_left, 0, low // PIXELS * PIXELS)
         high = tl.max(tl.where(exists, start, 0), axis=0) + 1
         high = tl.where(tl.minimum(first + SWEEPS, num_sweeps) > num_left, line.length, high)
-        sum_a, sum_b = _sum_out_terms(line, sweeps, low, high, CHANNELS, SWEEPS, PIXELS)
+        sum_a, sum_b = _sum_out_terms(line, sweeps, low, high, CHANNELS, OCCLUSION, SWEEPS, PIXELS)
 
         # After the sum, so that they occupy no registers during it.
         slope_a = _pick(left.slope_a, right.slope_a, lane, is_left)
@@ -400,8 +495,7 @@ def _add_out_sweeps(
         term_a = -direction * slope_a * scale * sum_a
         term_b = -direction * slope_b * scale * sum_b
         v0, v1, v2 = tl.gather(face.v0, lane, 0), tl.gather(face.v1, lane, 0), tl.gather(face.v2, lane, 0)
-        vertex_a = tl.where(edge == 0, v1, tl.where(edge == 1, v2, v0))
-        vertex_b = tl.where(edge == 0, v2, tl.where(edge == 1, v0, v1))
+        vertex_a, vertex_b = _corners_of_edge(edge, v0, v1, v2)
         _accumulate(gradient, vertex_a, term_a, exists & (edge >= 0), MODE)
         _accumulate(gradient, vertex_b, term_b, exists & (edge >= 0), MODE)
 
@@ -413,12 +507,14 @@ def edge_sweep_bwd_kernel(
     clip_ptr,
     faces_ptr,
     face_index_ptr,
+    depth_limit_ptr,
     largest_ptr,
     image_step,
     cotangent_step,
     clip_step,
     faces_step,
     face_index_step,
+    depth_limit_step,
     lines,
     length,
     num_vertices,
@@ -428,6 +524,8 @@ def edge_sweep_bwd_kernel(
     AXIS: tl.constexpr,
     CHANNELS: tl.constexpr,
     MODE: tl.constexpr,
+    OCCLUSION: tl.constexpr,
+    SILHOUETTES_ONLY: tl.constexpr,
     BLOCK: tl.constexpr,
     SWEEPS: tl.constexpr,
     PIXELS: tl.constexpr,
@@ -444,12 +542,13 @@ def edge_sweep_bwd_kernel(
     image_ptr += (item * image_step + row_start) * CHANNELS
     cotangent_ptr += (item * cotangent_step + row_start) * CHANNELS
     face_index_ptr += item * face_index_step + row_start
+    depth_limit_ptr += item * depth_limit_step + row_start
     clip_ptr += item * clip_step * 4
     faces_ptr += item * faces_step * 3
     if MODE == "add_fixed_point":
         # JAX has no 64-bit integers without x64, so the launch function passes pairs of 32-bit words.
         grad_ptr = grad_ptr.to(tl.pointer_type(tl.int64))
-    line = Line(image_ptr, cotangent_ptr, length, tl.div_rn(2.0, length * 1.0), eps)
+    line = Line(image_ptr, cotangent_ptr, face_index_ptr, depth_limit_ptr, length, tl.div_rn(2.0, length * 1.0), eps)
     gradient = Gradient(grad_ptr + item * num_vertices, largest_ptr + item * num_vertices, fixed_point_scale)
 
     column = first_column + tl.arange(0, BLOCK)
@@ -472,15 +571,22 @@ def edge_sweep_bwd_kernel(
     left = _exit_crossing(face.p0, face.p1, face.p2, -1.0, length + 1.0)
     right = _exit_crossing(face.p0, face.p1, face.p2, 1.0, length + 1.0)
 
+    counts_left, depth_left = _look_beyond(
+        line, clip_ptr, faces_ptr, column, face, left, -1, num_vertices, covered, OCCLUSION, SILHOUETTES_ONLY
+    )
+    counts_right, depth_right = _look_beyond(
+        line, clip_ptr, faces_ptr, column, face, right, 1, num_vertices, covered, OCCLUSION, SILHOUETTES_ONLY
+    )
+
     if tl.max(active.to(tl.int32), axis=0) > 0:
-        left0, left1, left2 = _in_terms(line, column, active, left, -1, CHANNELS)
-        right0, right1, right2 = _in_terms(line, column, active, right, 1, CHANNELS)
+        left0, left1, left2 = _in_terms(line, column, active & counts_left, left, -1, CHANNELS)
+        right0, right1, right2 = _in_terms(line, column, active & counts_right, right, 1, CHANNELS)
         _accumulate(gradient, face.v0, (left0 + right0) * face.scale, active, MODE)
         _accumulate(gradient, face.v1, (left1 + right1) * face.scale, active, MODE)
         _accumulate(gradient, face.v2, (left2 + right2) * face.scale, active, MODE)
 
-    ends_left = ends_left & (left.distance < 1)
-    ends_right = ends_right & (right.distance < 1)
+    ends_left = ends_left & counts_left & (left.distance < 1)
+    ends_right = ends_right & counts_right & (right.distance < 1)
     _add_out_sweeps(
         gradient,
         line,
@@ -490,8 +596,11 @@ def edge_sweep_bwd_kernel(
         right,
         ends_left,
         ends_right,
+        depth_left,
+        depth_right,
         CHANNELS,
         MODE,
+        OCCLUSION,
         BLOCK,
         SWEEPS,
         PIXELS,

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jnr import _backend
+from jnr._ops.edge_sweep import TIE
 
 NEEDS = {
     "interpret": pytest.mark.skipif(not _backend._installed("triton"), reason="triton is not installed"),
@@ -129,6 +130,25 @@ def golden_soup(case):
     clip = np.asarray(reference.clip_from_screen(xyz, float(data["near"]), float(data["far"])))
     faces = np.arange(3 * num_faces, dtype=np.int32).reshape(1, num_faces, 3)
     return clip.reshape(batch, -1, 4), faces, data
+
+
+# The edge sweep's limit of depth without occlusion.
+NOTHING_HIDES = np.zeros((1, 0, 0), np.float32)
+
+
+def depth_limit_of(clip, faces, face_index):
+    """The edge sweep's limit of depth for the faces that the pixels of one image see, computed in float64."""
+    height, width = face_index.shape[1:]
+    column, row = np.meshgrid(np.arange(width), np.arange(height))
+    seen = np.asarray(face_index[0])
+    corners = np.asarray(clip, np.float64)[faces[np.maximum(seen, 0)]]
+    x, y, z, w = np.moveaxis(corners, -1, 0)
+    ndc_x, ndc_y = ((2 * column + 1) / width - 1)[..., None], (1 - (2 * row + 1) / height)[..., None]
+    # The point of the face on the pixel's ray, up to a factor: sum b (x - ndc_x w) = sum b (y - ndc_y w) = 0.
+    b = np.cross(x - ndc_x * w, y - ndc_y * w)
+    with np.errstate(all="ignore"):
+        depth = np.sum(b * z, axis=-1) / np.sum(b * w, axis=-1)
+    return np.where(seen >= 0, depth + TIE, np.inf)[None].astype(np.float32)
 
 
 def check_sweep(out, expected):

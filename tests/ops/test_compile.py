@@ -13,7 +13,8 @@ from triton.compiler import ASTSource
 from jnr.triton_kernels import barycentrics, boundary, edge_sweep, gather, rasterize
 
 POINTERS = {
-    "image_ptr": "*fp32", "cotangent_ptr": "*fp32", "clip_ptr": "*fp32", "grad_ptr": "*fp32",
+    "image_ptr": "*fp32", "cotangent_ptr": "*fp32", "depth_limit_ptr": "*fp32", "clip_ptr": "*fp32",
+    "grad_ptr": "*fp32",
     "values_ptr": "*fp32", "weights_ptr": "*fp32", "sums_ptr": "*fp32", "index_ptr": "*i32",
     "table_ptr": "*fp32", "out_ptr": "*fp32",
     "active_ptr": "*i8", "state_ptr": "*i32", "edge_ptr": "*i32", "depths_ptr": "*fp32", "crossings_ptr": "*i32",
@@ -39,14 +40,16 @@ VARIANTS = [
                 "AXIS": axis,
                 "CHANNELS": channels,
                 "MODE": mode,
-                "SWEEPS": edge_sweep.SWEEPS // (1 if mode == "add" else 2),
+                "OCCLUSION": options,
+                "SILHOUETTES_ONLY": options,
+                "SWEEPS": edge_sweep.SWEEPS // (1 if mode == "add" and not options else 2),
             },
             152,
             4096,
         )
-        for axis, channels, mode in (
-            *((0, 1, "add"), (1, 1, "add"), (0, 3, "add"), (1, 4, "add")),
-            *((0, 1, "find_largest"), (1, 3, "add_fixed_point")),
+        for axis, channels, mode, options in (
+            *((0, 1, "add", 0), (1, 1, "add", 0), (0, 3, "add", 0), (1, 4, "add", 0), (0, 4, "add", 1)),
+            *((0, 1, "find_largest", 0), (1, 3, "add_fixed_point", 0), (1, 3, "add_fixed_point", 1)),
         )
     ),
     *(
@@ -77,7 +80,7 @@ VARIANTS = [
         for channels, terms, group in ((3, 1, 3), (4, 8, 1))
     ),
 ]
-SHOWN = ("CULL", "AXIS", "CHANNELS", "MODE", "TERMS", "GROUP")
+SHOWN = ("CULL", "AXIS", "CHANNELS", "MODE", "OCCLUSION", "TERMS", "GROUP")
 NAMES = ["-".join([v[0].fn.__name__, *(f"{name}{v[2][name]}" for name in SHOWN if name in v[2])]) for v in VARIANTS]
 
 

@@ -161,7 +161,7 @@ def test_xla_flag_for_determinism_applies_to_the_kernels(flag, monkeypatch):
     def launches(flags):
         monkeypatch.setenv("XLA_FLAGS", flags)
         launched.clear()
-        edge_sweep.edge_sweep_bwd(image, image, clip, faces, face_index, eps=1e-3)
+        edge_sweep.edge_sweep_bwd(image, image, clip, faces, face_index, jnp.zeros((1, 0, 0)), eps=1e-3)
         sweeps = len(launched)
         gather.scatter_add(image[:, 0], face_index[:, 0], rows=3, sums=1)
         gather.weighted_scatter_add(image[:, 0], image[:, 0, :, :1], face_index[:, 0, :, None], rows=3, sums=1)

@@ -14,19 +14,22 @@
 namespace jnr {
 namespace {
 
-constexpr char kEps[] = "eps";
+constexpr char kEps[] = "eps", kSilhouettesOnly[] = "silhouettes_only";
 
 template <ffi::DataType kType>
 ffi::Error edge_sweep_bwd(Threads threads, ffi::Buffer<kType, 4> image, ffi::Buffer<kType, 4> cotangent,
                           ffi::Buffer<kType, 3> clip_positions, ffi::Buffer<ffi::S32, 3> faces,
-                          ffi::Buffer<ffi::S32, 3> face_index, ffi::Attr<double, kEps> eps,
+                          ffi::Buffer<ffi::S32, 3> face_index, ffi::Buffer<kType, 3> depth_limit,
+                          ffi::Attr<double, kEps> eps, ffi::Attr<bool, kSilhouettesOnly> silhouettes_only,
                           ffi::ResultBuffer<kType, 3> grad) {
   using T = ffi::NativeType<kType>;
   int64_t batch = dim(*grad, 0), num_vertices = dim(*grad, 1), num_faces = dim(faces, 1);
   int64_t height = dim(image, 1), width = dim(image, 2), channels = dim(image, 3);
+  const bool occlusion = dim(depth_limit, 1) > 0;
   if (!has_shape(image, batch, {height, width, channels}) || !has_shape(cotangent, batch, {height, width, channels}) ||
       !has_shape(clip_positions, batch, {num_vertices, 4}) || !has_shape(faces, batch, {num_faces, 3}) ||
-      !has_shape(face_index, batch, {height, width}) || dim(*grad, 2) != 4)
+      !has_shape(face_index, batch, {height, width}) || dim(*grad, 2) != 4 ||
+      (occlusion && !has_shape(depth_limit, batch, {height, width})))
     return shape_error();
   if (!is_countable(height, width)) return size_error();
   if (batch == 0) return ffi::Error::Success();
@@ -43,12 +46,14 @@ ffi::Error edge_sweep_bwd(Threads threads, ffi::Buffer<kType, 4> image, ffi::Buf
                          .vertices = placed.vertices.get() + placed.offset(item),
                          .faces = item_data(faces, item),
                          .face_index = item_data(face_index, item),
+                         .depth_limit = occlusion ? item_data(depth_limit, item) : nullptr,
                          .num_vertices = used.vertices[item],
                          .num_faces = used.faces[item],
                          .height = height,
                          .width = width,
                          .channels = channels,
-                         .eps = T(*eps)};
+                         .eps = T(*eps),
+                         .silhouettes_only = *silhouettes_only};
     sums[task].reset(new T[used.vertices[item]]());
     std::unique_ptr<T[]> numbers(new T[sweep_numbers(length, channels)]);
     std::unique_ptr<int32_t[]> integers(new int32_t[sweep_integers(length)]);

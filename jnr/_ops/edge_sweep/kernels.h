@@ -16,8 +16,11 @@ struct EdgeSweepItem {
   const Vertex<T>* vertices;
   const int32_t* faces;
   const int32_t* face_index;
+  // The NDC depth beyond which each pixel hides an edge; null if no pixel hides any.
+  const T* depth_limit;
   int64_t num_vertices, num_faces, height, width, channels;
   T eps;
+  bool silhouettes_only;
 };
 
 // Lines that are scanned together, so that cache lines are used in full.

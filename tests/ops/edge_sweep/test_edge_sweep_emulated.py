@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scenes import check_sweep, golden_soup, padded
+from scenes import NOTHING_HIDES, check_sweep, depth_limit_of, golden_soup, padded
 
 pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
@@ -14,7 +14,7 @@ from jnr._ops.rasterize.definition import rasterize
 from jnr.triton_kernels import edge_sweep
 
 plain_rasterize = jax.jit(rasterize, static_argnames=("height", "width", "cull"))
-plain_edge_sweep = jax.jit(definition.edge_sweep_bwd, static_argnames="eps")
+plain_edge_sweep = jax.jit(definition.edge_sweep_bwd, static_argnames=("eps", "silhouettes_only"))
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -33,12 +33,22 @@ def test_batch_of_gradients_shares_operands_of_batch_size_one(shared, launches):
     sweep(clips, many_faces, 12, 18, shared_image=shared == "image")
 
 
-def sweep(clips, faces, height, width, deterministic=False, shared_image=False):
+@pytest.mark.parametrize("option", ["occlusion", "silhouettes_only"])
+def test_gradient_with_an_option_agrees_with_plain_jax(option, launches):
+    clip, faces = padded("odd_sizes" if option == "occlusion" else "padding")
+    clips = np.stack([clip, clip * np.array([-1, 1, 1, 1], np.float32)])
+    sweep(clips, faces[None], 16, 16, **{option: True})
+
+
+def sweep(clips, faces, height, width, deterministic=False, shared_image=False, occlusion=False, **options):
     face_index = plain_rasterize(clips, faces, height=height, width=width, cull=None)
     image, cotangent = np.random.default_rng(0).normal(size=(2, len(face_index), height, width, 3)).astype(np.float32)
-    operands = image[:1] if shared_image else image, cotangent, clips, faces, face_index
-    out = edge_sweep.edge_sweep_bwd(*map(jnp.asarray, operands), eps=1e-3, deterministic=deterministic)
-    expected = np.asarray(plain_edge_sweep(*operands, eps=1e-3))
+    limit = NOTHING_HIDES
+    if occlusion:
+        limit = np.concatenate([depth_limit_of(clips[i], faces[0], face_index[i][None]) for i in range(len(clips))])
+    operands = image[:1] if shared_image else image, cotangent, clips, faces, face_index, limit
+    out = edge_sweep.edge_sweep_bwd(*map(jnp.asarray, operands), eps=1e-3, deterministic=deterministic, **options)
+    expected = np.asarray(plain_edge_sweep(*operands, eps=1e-3, **options))
     assert np.abs(expected).max() > 0
     check_sweep(np.asarray(out), expected)
 
@@ -48,7 +58,7 @@ def test_gradient_agrees_with_the_original_renderer(case, launches):
     clip, faces, data = golden_soup(case)
     face_index = np.ascontiguousarray(data["face_index_map"][:, ::-1])
     image, cotangent = (np.ascontiguousarray(data[key][:, ::-1]) for key in ("rgb_map", "g_rgb"))
-    operands = image, cotangent, clip, faces, face_index
+    operands = image, cotangent, clip, faces, face_index, NOTHING_HIDES
     out = edge_sweep.edge_sweep_bwd(*map(jnp.asarray, operands), eps=float(data["eps"]))
     depth = data["faces_xyz"][..., 2:]
     out = np.asarray(out)[..., :2].reshape(*depth.shape[:-1], 2) * depth
