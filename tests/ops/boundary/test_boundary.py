@@ -1,5 +1,7 @@
 """The boundary gradient's ops: agreement of the backends, closed forms, and the two modes as transposes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ pull = jax.jit(definition.crossing_motion_bwd, static_argnames="sums")
 PIXELS = 24
 
 
-def pixels(*corners, z=0.0, w=1.0):
+def pixels(*corners, z: Any = 0.0, w: Any = 1.0):
     """Clip positions of points given by column and row in a square image."""
     place = (2 * np.array(corners, np.float64) + 1) / PIXELS - 1
     z, w = (np.broadcast_to(value, len(corners)).astype(np.float64) for value in (z, w))
