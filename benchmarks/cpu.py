@@ -4,7 +4,8 @@
 
 Workloads render silhouettes with the loss sum((alpha - reference)^2) and its gradient with respect to the vertices.
 Workloads with "rgb" in their names render vertex colours under jnr's default light and include the gradient with
-respect to the colours. The reference is the same mesh, turned and stretched. Times are medians after warm-up. Other
+respect to the colours. The reference is the same mesh, turned and stretched. "jnr" has the default gradient, the edge
+sweep, and "jnr, boundary" the boundary gradient, with the derivative inside faces. Times are medians after warm-up. Other
 renderers that can be imported (pip install deodr) run the same workloads, alternating with jnr call by call.
 
 "floor" is a lower bound of the time: the bytes that must be moved at the rate of a copy, or the arithmetic at the rate
@@ -27,6 +28,8 @@ from pathlib import Path
 import numpy as np
 
 WARM_UP = 0.5  # seconds
+# jnr's gradients by the names of the rows.
+GRADIENTS = {"jnr": "edge_sweep", "jnr, boundary": "boundary"}
 
 
 def options():
@@ -76,7 +79,7 @@ def measure(functions, repeats):
     return 1e3 * np.median(times, axis=0)
 
 
-def build(jnr, mesh, size, batch, in_colour, backend):
+def build(jnr, mesh, size, batch, in_colour, backend, gradient="edge_sweep"):
     """Returns jitted forward and value-and-gradient functions, their arguments, clip positions and reference image."""
     import jax
     import jax.numpy as jnp
@@ -84,7 +87,7 @@ def build(jnr, mesh, size, batch, in_colour, backend):
     camera = jnr.Camera(jnr.LookAt((1.62, 1.3, 1.77)))  # 2.732 from the origin
 
     def image(vertices, colors):
-        settings = {"camera": camera, "image_size": size, "backend": backend}
+        settings = {"camera": camera, "image_size": size, "backend": backend, "gradient": gradient}
         if in_colour:
             return jnr.render(vertices, mesh.faces, colors, **settings).rgb
         return jnr.render_silhouette(vertices, mesh.faces, **settings)[..., None]
@@ -100,9 +103,9 @@ def build(jnr, mesh, size, batch, in_colour, backend):
     def loss(vertices, colors):
         return jnp.sum((image(vertices, colors) - reference) ** 2)
 
-    gradient = jax.value_and_grad(loss, argnums=(0, 1) if in_colour else 0)
+    both = jax.value_and_grad(loss, argnums=(0, 1) if in_colour else 0)
     clip = jax.vmap(camera.clip_positions)(vertices if batch else vertices[None])
-    return jax.jit(image), jax.jit(gradient), (vertices, colors), clip, reference
+    return jax.jit(image), jax.jit(both), (vertices, colors), clip, reference
 
 
 def rates(threads):
@@ -139,13 +142,13 @@ def peak_mib():
 
 def run_in_this_process(chosen):
     """Runs the workload of one renderer three times in this process and prints its peak memory in MiB."""
-    if chosen.alone == "jnr":
+    if chosen.alone in GRADIENTS:
         import jax
 
         import jnr
 
         (work,) = (work for work in workloads(jnr) if work[0] == chosen.only)
-        _, both, arguments, *_ = build(jnr, *work[1:], chosen.backend)
+        _, both, arguments, *_ = build(jnr, *work[1:], chosen.backend, GRADIENTS[chosen.alone])
         for _ in range(3):
             jax.block_until_ready(both(*arguments))
     else:
@@ -189,13 +192,14 @@ def main():
     for name, mesh, size, batch, in_colour in workloads(jnr):
         if chosen.only not in name:
             continue
-        forward, both, arguments, clip, reference = build(jnr, mesh, size, batch, in_colour, chosen.backend)
-        start = time.perf_counter()
-        both, forward = (f.lower(*arguments).compile() for f in (both, forward))
-        compile_s = time.perf_counter() - start
-        renderers: dict[str, tuple[Callable, Callable]] = {
-            "jnr": (lambda f=forward, a=arguments: f(*a), lambda f=both, a=arguments: f(*a))
-        }
+        renderers: dict[str, tuple[Callable, Callable]] = {}
+        compile_s = {}
+        for row, gradient in GRADIENTS.items():
+            *functions, arguments, clip, reference = build(jnr, mesh, size, batch, in_colour, chosen.backend, gradient)
+            start = time.perf_counter()
+            forward, both = (f.lower(*arguments).compile() for f in functions)
+            compile_s[row] = time.perf_counter() - start
+            renderers[row] = (lambda f=forward, a=arguments: f(*a)), (lambda f=both, a=arguments: f(*a))
         images = np.asarray(reference).reshape(-1, *reference.shape[-3:])
         arrays = np.asarray(clip), np.asarray(mesh.faces), np.asarray(arguments[1]), images
         for peer, (module, make) in PEERS.items():
@@ -212,19 +216,20 @@ def main():
                 "forward_backward_ms": round(both_ms, 3),
                 "jnr_over_it": round(float(figures[1][0] / figures[1][k]), 3),
             }
-            if renderer == "jnr":
-                result["compile_s"] = round(compile_s, 2)
+            if renderer in compile_s:
+                result["compile_s"] = round(compile_s[renderer], 2)
                 count = len(mesh.vertices), len(mesh.faces), size**2, images.shape[-1], len(images)
                 result["floor_ms"] = round(floor_ms(*count, bytes_per_s, operations_per_s), 3)
             if chosen.memory:
                 result["peak_mib"] = round(peak_memory(renderer, name, arrays, chosen.backend))
             results.append(result)
+            ratio = f"jnr/it {result['jnr_over_it']:5.2f}"
             print(
-                f"{name:26} {renderer:6} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
+                f"{name:26} {renderer:13} forward {forward_ms:8.2f} ms   forward+backward {both_ms:8.2f} ms   "
                 + (
-                    f"floor {result['floor_ms']:5.2f} ms   compile time {compile_s:.1f} s"
-                    if k == 0
-                    else f"jnr/it {result['jnr_over_it']:5.2f}"
+                    f"{ratio}   floor {result['floor_ms']:5.2f} ms   compiled in {compile_s[renderer]:.1f} s"
+                    if renderer in compile_s
+                    else ratio
                 )
                 + (f"   peak {result['peak_mib']} MiB" if chosen.memory else ""),
                 flush=True,
