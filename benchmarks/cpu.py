@@ -5,8 +5,8 @@
 Workloads render silhouettes with the loss sum((alpha - reference)^2) and its gradient with respect to the vertices.
 Workloads with "rgb" in their names render vertex colours under jnr's default light and include the gradient with
 respect to the colours. The reference is the same mesh, turned and stretched. "jnr" has the default gradient, the edge
-sweep, and "jnr, boundary" the boundary gradient, with the derivative inside faces. Times are medians after warm-up. Other
-renderers that can be imported (pip install deodr) run the same workloads, alternating with jnr call by call.
+sweep, and "jnr, boundary" the boundary gradient, with the derivative inside faces. Times are medians after warm-up.
+Other renderers that can be imported (pip install deodr) run the same workloads, alternating with jnr call by call.
 
 "floor" is a lower bound of the time: the bytes that must be moved at the rate of a copy, or the arithmetic at the rate
 of a matrix product, whichever takes longer, both measured on the same processors (see `floor_ms`). With --memory each

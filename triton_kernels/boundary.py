@@ -400,11 +400,13 @@ def nearer_surface_kernel(
     in_front_p = behind_p >= behind_q - TOUCHING
     is_p = sees_p & (~sees_q | ((ends_p == ends_q) & in_front_p) | ((ends_p != ends_q) & ends_p))
     ends = tl.where(is_p, ends_p, ends_q)
-    reach = tl.where(ends, _as_units(tl.where(is_p, at_p, 1.0 - at_q)), -1)
     edge = tl.where(is_p, 3 * face_p + p.right_edge, 3 * face_q + q.left_edge)
     has_other = sees_p & sees_q
     # Surfaces that do not lie behind each other are one surface, whose edges move alike.
     occludes = ends & (~has_other | (tl.where(is_p, behind_p, behind_q) > TOUCHING))
+    # Faces that no centre sees may lie between those of p and q: the middle stands for them.
+    end = tl.where(occludes, tl.where(is_p, at_p, at_q), (at_p + at_q) * 0.5)
+    reach = tl.where(ends, _as_units(tl.where(is_p, end, 1.0 - end)), -1)
     state = 4 * reach + tl.where(occludes, OCCLUDES, 0) + is_p.to(tl.int32)
     other_p = tl.where(is_p, _depth_at(q, 0.0), _depth_at(p, 0.0))
     other_q = tl.where(is_p, _depth_at(q, 1.0), _depth_at(p, 1.0))
@@ -704,7 +706,7 @@ def _pick(value0, value1, value2, index):
 
 
 @triton.jit
-def _add_edges(grad_ptr, mesh, gaps, edge, t, force, mask):
+def _add_edges(grad_ptr, mesh, gaps, edge, force, mask):
     """Adds the terms of edges: the motion of the two corners along the line, by their weights in the edge's point."""
     face = _load_face(mesh, gaps, edge // 3, mask)
     k = edge % 3
@@ -715,9 +717,10 @@ def _add_edges(grad_ptr, mesh, gaps, edge, t, force, mask):
     w = _pick(p0.w, p1.w, p2.w, k) * (1 - share) + _pick(p1.w, p2.w, p0.w, k) * share
     mask = mask & crosses & (w > 0)
     pull = tl.div_rn(force, tl.where(mask, w, 1.0))
-    one, zero = tl.full(t.shape, 1.0, tl.float32), tl.zeros(t.shape, tl.float32)
+    one, zero = tl.full(edge.shape, 1.0, tl.float32), tl.zeros(edge.shape, tl.float32)
     vertex_a, vertex_b = _pick(face.v0, face.v1, face.v2, k), _pick(face.v1, face.v2, face.v0, k)
-    here = t + gaps.column
+    x = _pick(p0.x, p1.x, p2.x, k) * (1 - share) + _pick(p1.x, p2.x, p0.x, k) * share
+    here = tl.div_rn(x, tl.where(mask, w, 1.0)) + gaps.column
     _add(grad_ptr, mesh, gaps, vertex_a, pull * (1 - share), one, zero, -here, zero, mask)
     _add(grad_ptr, mesh, gaps, vertex_b, pull * share, one, zero, -here, zero, mask)
 
@@ -794,6 +797,6 @@ def crossing_motion_bwd_kernel(
     t = tl.load(crossings_ptr + 1, mask=exists, other=0).to(tl.float32) * (1.0 / UNIT)
     is_edge, is_cut = exists & (what >= 0), exists & (what <= CUT)
     if tl.max(is_edge.to(tl.int32), axis=0) > 0:
-        _add_edges(grad_ptr, mesh, gaps, tl.where(is_edge, what, 0), t, force, is_edge)
+        _add_edges(grad_ptr, mesh, gaps, tl.where(is_edge, what, 0), force, is_edge)
     if tl.max(is_cut.to(tl.int32), axis=0) > 0:
         _add_cuts(grad_ptr, mesh, face_index_ptr, gaps, tl.where(is_cut, CUT - what, 0), t, force, is_cut)

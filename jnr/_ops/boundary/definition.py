@@ -219,6 +219,9 @@ def _own_surface(scene, index):
     # Surfaces that do not lie behind each other are one surface, whose edges move alike.
     behind = jnp.where(is_p, q.depth_at(at_p) - p.depth_at(at_p), p.depth_at(at_q) - q.depth_at(at_q))
     occludes = (reach >= 0) & (~has_other | (behind > TOUCHING))
+    # Faces that no centre sees may lie between theirs: the middle stands for them.
+    middle = (at_p + at_q) / 2
+    reach = jnp.where((reach < 0) | occludes, reach, jnp.where(is_p, middle, 1 - middle))
     reach = jnp.where(reach < 0, -1, _as_units(reach))
     least = jnp.where(occludes, reach - int(MARGIN * UNIT), 2 * UNIT)
     return _Own(is_p, reach, edge, least, depth, *other)
@@ -419,7 +422,7 @@ def _choose(scene, index, own, furthest):
     return jnp.stack([what, jnp.where(cut, _as_units(at), jnp.where(own.is_p, reach, UNIT - reach))], axis=-1)
 
 
-def _forms(scene, index, crossing):
+def _forms(scene, index, crossings):
     """The motion of crossings along their lines as linear forms of their faces' corners.
 
     Returns:
@@ -427,7 +430,7 @@ def _forms(scene, index, crossing):
         (..., 3), and the form (..., 4) of a corner's motion: x, y, w, z in pixel space.
     """
     gap, (face_p, face_q) = _gap(scene, index), _faces_of(scene, index)
-    what, t = crossing[..., 0], crossing[..., 1].astype(scene.positions.dtype) / UNIT
+    what, t = crossings[..., 0], crossings[..., 1].astype(scene.positions.dtype) / UNIT
     is_edge = what >= 0
     face = jnp.maximum(jnp.where(is_edge, what // 3, (CUT - what) // 2), 0)
     other = jnp.where((CUT - what) % 2 == 1, face_q, face_p)
@@ -437,18 +440,20 @@ def _forms(scene, index, crossing):
 
     # An edge: the corner's motion along the line, by its weight in the point of the edge.
     corners = scene.corners(face)
-    _, y, w, _ = _relative(corners, gap)
+    x, y, w, _ = _relative(corners, gap)
     k = what % 3
     a, b = _pick(y, k), _pick([*y[1:], y[0]], k)
     crosses = (a >= 0) != (b >= 0)
     share = jnp.clip(a / jnp.where(crosses, a - b, 1), 0, 1)
     w_at = _pick(w, k) * (1 - share) + _pick([*w[1:], w[0]], k) * share
     inverse = jnp.where(crosses & (w_at > 0), 1 / jnp.where(w_at > 0, w_at, 1), 0)
+    x_at = _pick(x, k) * (1 - share) + _pick([*x[1:], x[0]], k) * share
+    crossing = gap.column.astype(t.dtype) + x_at * inverse
     of_edge = [
         jnp.where(k == j, (1 - share) * inverse, jnp.where((k + 1) % 3 == j, share * inverse, 0)) for j in range(3)
     ]
     one, zero = jnp.ones_like(t), jnp.zeros_like(t)
-    edge_form = [one, zero, -here, zero]
+    edge_form = [one, zero, -crossing, zero]
 
     # A cut: depths are equal along it. A corner's motion changes its plane's depth at a fixed place.
     has_other = other >= 0
