@@ -1,9 +1,10 @@
-"""Compares the gradients of Neural Renderer and OpenDR.
+"""Compares the gradients of Neural Renderer and OpenDR and the derivative of the picture.
 
     python examples/compare_gradients.py [--out out]
 
 Plots how each gradient moves a triangle's vertices for a loss on a single pixel, and which pixels have a gradient at
-all. Then optimises the same displaced meshes with both gradients and prints the results.
+all. Then optimises the same displaced meshes with each gradient and prints the results. More tasks are in
+`benchmarks/tasks.py`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from tqdm import tqdm
@@ -22,7 +24,11 @@ from tqdm import tqdm
 import jnr
 from jnr import viz
 
-GRADIENTS: dict[viz.GradientName, str] = {"edge_sweep": "Neural Renderer", "opendr": "OpenDR"}
+GRADIENTS: dict[viz.GradientName, str] = {
+    "edge_sweep": "Neural Renderer",
+    "opendr": "OpenDR",
+    "boundary": "boundary",
+}
 SIZE = 16
 # Corners in pixels, right and down.
 TRIANGLE = np.array([[3.3, 4.0], [12.4, 7.5], [4.6, 14.0]])
@@ -44,13 +50,13 @@ def plot_comparison():
     options = {"camera": camera, "image_size": SIZE}
     alpha = jnr.render_silhouette(vertices, faces, **options)[..., None]
     image = 0.15 + 0.6 * jnp.repeat(alpha, 3, axis=-1)
-    figure = Figure(figsize=(11, 7.6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=(2, 1.35))
+    figure = Figure(figsize=(13, 9.8), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=(3, 1.2))
     top, bottom = halves
     top.suptitle("Descent of the vertices when one pixel (square) should be darker or brighter", fontsize=13)
-    axes = top.subplots(2, 6)
+    axes = top.subplots(len(GRADIENTS), 6)
     bottom.suptitle("How strongly (colour, log) and which way (arrows) each pixel alone moves the mesh", fontsize=13)
-    maps = bottom.subplots(1, 4)
+    maps = bottom.subplots(1, 2 * len(GRADIENTS))
     for row, (gradient, title) in enumerate(GRADIENTS.items()):
         for turn, change in enumerate(("darker", "brighter")):
             descents = viz.pixel_descents(vertices, faces, gradient=gradient, brighter=change == "brighter", **options)
@@ -77,71 +83,81 @@ def _square(pixel, color):
     return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="tab:orange", linewidth=1.8, zorder=2)
 
 
-def align(gradient, offsets, seeds, steps, size):
-    """Returns IoU and error in pixels, each (offsets, seeds), after aligning a displaced small teapot."""
+def align(silhouette, offsets, seeds, steps, size):
+    """Returns IoU and error in pixels, each (offsets, seeds), after aligning a displaced small teapot.
+
+    `silhouette(vertices, faces, camera=..., image_size=...)` renders. The directions of displacement are `seeds` many.
+    """
     mesh = jnr.shapes.teapot(3)
     # Orthographic, so that the silhouette's size carries no information about its position.
     camera = jnr.Camera(jnr.LookAt((0.0, 0.0, 3.0)), jnr.Orthographic(1.6))
     pixel = 3.2 / size  # in world units
 
-    def silhouette(shift):
+    def seen(shift):
         vertices = 0.4 * mesh.vertices + jnp.append(shift, 0.0)
-        return jnr.render_silhouette(vertices, mesh.faces, camera=camera, image_size=size, gradient=gradient)
+        return silhouette(vertices, mesh.faces, camera=camera, image_size=size)
 
-    target = silhouette(jnp.zeros(2))
     angle = 2 * np.pi * np.arange(seeds) / seeds
     way = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     start = jnp.asarray(np.array(offsets)[:, None, None] * pixel * way, jnp.float32)
     optimizer = optax.adam(optax.cosine_decay_schedule(0.02, steps))
 
-    def loss(shift):
-        return jnr.losses.silhouette_iou(silhouette(shift), target)
-
     @jax.jit
-    def step(shifts, state):
-        grads = jax.vmap(jax.vmap(jax.grad(loss)))(shifts)
-        updates, state = optimizer.update(grads, state)
-        return optax.apply_updates(shifts, updates), state
+    def run(start):
+        target = seen(jnp.zeros(2))
+        shift = descend(lambda shift: jnr.losses.silhouette_iou(seen(shift), target), start, optimizer, steps)
+        return 1 - jnr.losses.silhouette_iou(seen(shift), target), jnp.linalg.norm(shift) / pixel
 
-    state = optimizer.init(start)
-    shifts = start
-    for _ in tqdm(range(steps), desc=f"aligning, {gradient}", leave=False):
-        shifts, state = step(shifts, state)
-    alpha = jax.jit(jax.vmap(jax.vmap(silhouette)))(shifts)
-    iou = 1 - jax.vmap(jax.vmap(partial(jnr.losses.silhouette_iou, target=target)))(alpha)
-    return np.asarray(iou), np.linalg.norm(shifts, axis=-1) / pixel
+    return tuple(np.asarray(result) for result in jax.vmap(jax.vmap(run))(start))
 
 
-def fit_sphere(gradient, steps, size, views):
-    """Returns the mean IoU over the views after fitting a sphere to silhouettes of the teapot."""
+def fit_sphere(silhouette, phases, steps, size, views):
+    """Returns the IoU in views halfway between those used after fitting a sphere to the teapot, one per phase.
+
+    `silhouette(vertices, faces, camera=..., image_size=...)` renders. A phase is the first view's azimuth as a share of
+    the angle between two views. The IoU is that of hard silhouettes.
+    """
     sphere, mesh = jnr.shapes.icosphere(3), jnr.shapes.teapot(4)
     edges, _ = jnr.unique_edges(sphere.faces)
-    angles = 2 * jnp.pi * jnp.arange(views) / views
 
-    def silhouette(vertices, faces, angle):
-        eye = 2.732 * jnp.stack([jnp.sin(angle), 0.4 * jnp.sin(3 * angle), jnp.cos(angle)])
-        camera = jnr.Camera(jnr.LookAt(eye))
-        return jnr.render_silhouette(vertices, faces, camera=camera, image_size=size, gradient=gradient)
+    def seen(render, vertices, faces, phase):
+        angles = 2 * jnp.pi * (jnp.arange(views) + phase) / views
 
-    targets = jax.jit(jax.vmap(partial(silhouette, mesh.vertices, mesh.faces)))(angles)
+        def view(angle):
+            eye = 2.732 * jnp.stack([jnp.sin(angle), 0.4 * jnp.sin(3 * angle), jnp.cos(angle)])
+            return render(vertices, faces, camera=jnr.Camera(jnr.LookAt(eye)), image_size=size)
 
-    def loss(vertices):
-        alpha = jax.vmap(partial(silhouette, vertices, sphere.faces))(angles)
-        return jnr.losses.silhouette_iou(alpha, targets) + 100 * jnr.losses.laplacian(vertices, edges)
-
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.01, steps))
+        return jax.vmap(view)(angles)
 
     @jax.jit
-    def step(vertices, state):
-        updates, state = optimizer.update(jax.grad(loss)(vertices), state)
-        return optax.apply_updates(vertices, updates), state
+    def run(phase):
+        targets = seen(silhouette, mesh.vertices, mesh.faces, phase)
 
-    vertices = sphere.vertices * 0.5
-    state = optimizer.init(vertices)
-    for _ in tqdm(range(steps), desc=f"fitting, {gradient}", leave=False):
-        vertices, state = step(vertices, state)
-    alpha = jax.jit(jax.vmap(partial(silhouette, vertices, sphere.faces)))(angles)
-    return 1 - float(jnr.losses.silhouette_iou(alpha, targets))
+        def loss(vertices):
+            alpha = seen(silhouette, vertices, sphere.faces, phase)
+            return jnr.losses.silhouette_iou(alpha, targets) + 100 * jnr.losses.laplacian(vertices, edges)
+
+        optimizer = optax.adam(optax.cosine_decay_schedule(0.01, steps))
+        vertices = descend(loss, sphere.vertices * 0.5, optimizer, steps)
+        held_out = [
+            seen(jnr.render_silhouette, *shape, phase + 0.5)
+            for shape in ((vertices, sphere.faces), (mesh.vertices, mesh.faces))
+        ]
+        return 1 - jnr.losses.silhouette_iou(*held_out)
+
+    return np.asarray(jax.vmap(run)(jnp.asarray(phases)))
+
+
+def descend(loss, start, optimizer, steps):
+    """Returns the parameters after `steps` steps."""
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    (end, _), _ = lax.scan(step, (start, optimizer.init(start)), length=steps)
+    return end
 
 
 def main():
@@ -159,17 +175,18 @@ def main():
 
     offsets = [2**k for k in range(7) if 2**k <= options.size // 2]
     columns = {}
-    for gradient, title in GRADIENTS.items():
-        iou, error = align(gradient, offsets, options.seeds, options.steps, options.size)
+    for gradient, title in tqdm(GRADIENTS.items()):
+        silhouette = partial(jnr.render_silhouette, gradient=gradient)
+        iou, error = align(silhouette, offsets, options.seeds, options.steps, options.size)
         cells = [
             f"{i.mean():.2f}, {e.mean():.1f} px, {(e < 1).sum()} of {len(e)}" for i, e in zip(iou, error, strict=True)
         ]
-        fitted = fit_sphere(gradient, options.steps, options.size, options.views)
+        (fitted,) = fit_sphere(silhouette, [0.0], options.steps, options.size, options.views)
         columns[title] = [*cells, f"{fitted:.2f}"]
     print(f"{options.size} x {options.size} pixels, {options.steps} Adam steps; IoU, mean error, runs within a pixel")
     print(f"| task | {' | '.join(columns)} |")
-    print("|---|---|---|")
-    tasks = [*(f"small teapot, {offset} px away" for offset in offsets), "sphere to teapot"]
+    print("|" + "---|" * (len(columns) + 1))
+    tasks = [*(f"small teapot, {offset} px away" for offset in offsets), "sphere to teapot, views not used"]
     for task, *cells in zip(tasks, *columns.values(), strict=True):
         print(f"| {task} | {' | '.join(cells)} |")
     print(f"figure in {options.out}/")
