@@ -22,11 +22,14 @@ import jnr
 
 SIZE, SAMPLES = 48, 12
 NIGHTLY = os.environ.get("JNR_NIGHTLY") == "1"
-CAMERAS = {
-    "perspective": jnr.Camera(projection=jnr.Perspective(near=0.5, far=6.0)),
-    "parallel": jnr.Camera(projection=jnr.Orthographic(1.5, near=0.5, far=6.0)),
+PROJECTIONS = {
+    "perspective": jnr.Perspective(near=0.5, far=6.0),
+    "parallel": jnr.Orthographic(1.5, near=0.5, far=6.0),
 }
-CAMERAS = {name: np.asarray(camera.clip_from_world(), np.float64) for name, camera in CAMERAS.items()}
+CAMERAS = {
+    name: np.asarray(jnr.Camera(projection=projection).clip_from_world(), np.float64)
+    for name, projection in PROJECTIONS.items()
+}
 PIXELS = moved_grids(SIZE, 128 if NIGHTLY else 32)
 DENSE = Grid(SIZE, SIZE * SAMPLES, SIZE)
 # Meshes are padded to one of two sizes, and so share their compiled programs.
@@ -67,8 +70,9 @@ def smooth(points):
     return 0.5 + 0.4 * np.sin(points @ rotation(0.4, 0.9, 0.2) * 2)
 
 
-def padded(vertices, faces, colors, size):
+def padded(mesh, size):
     """A mesh with unused vertices and padding faces."""
+    vertices, faces, colors = mesh
     rows = size[0] - len(vertices)
     return (
         np.pad(np.asarray(vertices, np.float64), ((0, rows), (0, 0))),
@@ -130,8 +134,8 @@ def fine_meshes():
     yield "fine teapot", vertices, np.asarray(teapot.faces), smooth(vertices)
 
 
-MESHES = {name: padded(*mesh, COARSE) for name, *mesh in coarse_meshes()}
-MESHES |= {name: padded(*mesh, FINE) for name, *mesh in fine_meshes()}
+MESHES = {name: padded(mesh, COARSE) for name, *mesh in coarse_meshes()}
+MESHES |= {name: padded(mesh, FINE) for name, *mesh in fine_meshes()}
 # Their corners are no vertices of the surface, or too small to move one alone.
 WHOLE = ("cube of six colours", "fine ball", "fine occluding", "fine crossing", "fine teapot")
 AT_THE_BORDER = ("over the border", "behind the camera", "near plane")
