@@ -2,7 +2,7 @@
 
 The pixel grid is moved over a fixed scene. A loss that is the sum over pixels of a weight times the hard image is, on
 average over all positions of the grid, the integral of weight times picture over the image's area. Its derivative is
-found by central differences of hard images with `SAMPLES` x `SAMPLES` samples per pixel, and knows nothing of edges.
+found by central differences of hard images with many samples per pixel, and knows nothing of edges.
 
 Which weights are fair? A gradient that weighs the change between neighbours p and q by (g_p + g_q) / 2 sees the weights
 through a box of two pixels along the motion. On average over positions of the grid it
@@ -23,7 +23,6 @@ import numpy as np
 
 import jnr
 
-SAMPLES = 16
 CHANNELS = {"rgb": [0, 1, 2], "alpha": [3], "depth": [4]}
 
 

@@ -122,7 +122,7 @@ def fine_meshes():
     small = jnr.shapes.icosphere(3)
     points, faces = np.asarray(small.vertices, np.float64), np.asarray(small.faces)
     both = np.concatenate([faces, faces + len(points)])
-    for name, shift in (("fine occluding", [0.4, 0.3, 0.9]), ("fine crossing", [0.5, 0.2, 0.1])):
+    for name, shift in (("fine occluding", [0.25, 0.2, 0.9]), ("fine crossing", [0.5, 0.2, 0.1])):
         yield (
             name,
             np.concatenate([points * 0.7 - [0.2, 0.1, 0.0], points @ TILT.T * 0.6 + shift]),
@@ -201,14 +201,14 @@ LIMITS = {
     "crossing plates": (0.18, 0.32),
     "cube": (0.04, 0.10),
     "cube of six colours": (0.05, 0.13),
-    "ball": (0.10, 0.22),
+    "ball": (0.07, 0.18),
     "over the border": (0.04, 0.08),
     "behind the camera": (0.10, 0.25),
     "near plane": (0.04, 0.06),
-    "fine ball": (0.15, 0.32),
-    "fine occluding": (0.10, 0.30),
-    "fine crossing": (0.10, 0.30),
-    "fine teapot": (0.10, 0.30),
+    "fine ball": (0.06, 0.13),
+    "fine occluding": (0.04, 0.08),
+    "fine crossing": (0.05, 0.10),
+    "fine teapot": (0.10, 0.25),
 }
 CASES = [
     (name, camera, False)
