@@ -753,9 +753,9 @@ FAULTS = [
     (
         "a crossing's motion by w is left out",
         BOUNDARY,
-        "[one, zero, -here, zero]",
+        "[one, zero, -crossing, zero]",
         "[one, zero, zero, zero]",
-        "tests/test_boundary_truth.py",
+        "boundary",
     ),
     (
         "colours that vary over a fold count twice",
@@ -769,7 +769,7 @@ FAULTS = [
         OPS + "boundary/__init__.py",
         "total += change + jnp.roll(change, 1, axis)",
         "total += 2 * change",
-        "tests/test_boundary_truth.py",
+        "boundary",
     ),
     ("edges behind a surface end another one", TRITON_BOUNDARY, "(depth < clear)", "(depth < BIG)", "triton_boundary"),
     (

@@ -97,6 +97,32 @@ def test_crossing_of_an_edge_and_its_motion():
     np.testing.assert_allclose(motion[0, 0, 5, 10], 0.75, rtol=1e-4)
 
 
+def test_half_of_a_change_goes_to_either_pixel():
+    # The crossing of the test above, whose corner moves by a pixel: three quarters of a pixel's area.
+    clip, faces = jnp.asarray(pixels((10, 0), (12, 20), (2, 10))), jnp.array([[0, 1, 2]])
+
+    def image(clip):
+        fragments = jnr.rasterize(clip, faces, PIXELS)
+        return jnr.boundary((fragments.face_index >= 0).astype(clip.dtype)[..., None], clip, faces, fragments)
+
+    tangent = jnp.zeros((3, 4)).at[0, 0].set(2 / PIXELS)
+    change = jax.jit(lambda clip: jax.jvp(image, (clip,), (tangent,))[1])(clip)[5, :, 0]
+    expected = np.zeros(PIXELS)
+    expected[10:12] = 0.375
+    # The edge on the left has this corner too.
+    np.testing.assert_allclose(change[8:], expected[8:], atol=1e-4)
+
+
+def test_corners_move_a_crossing_by_w():
+    # Farther away is nearer to the middle of the image: the corner's w moves it from column 10 towards 11.5.
+    clip, faces, face_index = scene_of(pixels((10, 0), (12, 20), (2, 10)), [[0, 1, 2]], PIXELS, PIXELS)
+    crossings = find(clip, faces, face_index, jnp.ones((1, 2, PIXELS, PIXELS), bool))
+    tangent = jnp.zeros((1, 3, 4)).at[0, 0, 3].set(1.0)
+    # The crossing's own column counts: its point of the edge keeps its share.
+    motion = move(tangent, crossings, clip, faces, face_index)[0, 0, 5, 10]
+    np.testing.assert_allclose(motion, 0.75 * (11.5 - 10.5), rtol=1e-3)
+
+
 def test_area_of_a_triangle():
     # The derivative of the area in pixels, over shifts below a pixel.
     corners = np.array([(4.3, 3.1), (20.2, 8.4), (7.7, 19.9)])
