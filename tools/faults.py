@@ -728,7 +728,7 @@ FAULTS = [
         "boundary",
     ),
     (
-        "a surface ends at the first edge in the gap",
+        "faces that no centre sees end no surface",
         BOUNDARY,
         ".max(jnp.where(valid & counts, key",
         ".max(jnp.where(valid & counts & (edge < 0), key",
@@ -760,8 +760,8 @@ FAULTS = [
     (
         "colours that vary over a fold count twice",
         OPS + "boundary/__init__.py",
-        "if slopes is not None:",
-        "if slopes is None:",
+        "jump = _without_slope(jump, slopes[k, ..., c], place[k], axis)",
+        "pass",
         "boundary",
     ),
     (
