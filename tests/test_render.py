@@ -856,7 +856,8 @@ def gradient_options(gradient, **options):
 
 def test_backend_of_render_reaches_a_gradient_without_a_backend():
     sweep = jnr.gradients.EdgeSweep
-    assert gradient_options(sweep(eps=5.0), backend="xla") == {"backend": "xla", "deterministic": False, "eps": 5.0}
+    expected = {"backend": "xla", "deterministic": False, "eps": 5.0, "silhouettes_only": False}
+    assert gradient_options(sweep(eps=5.0), backend="xla") == expected
     assert gradient_options(sweep(backend="xla"))["backend"] == "xla"
     assert gradient_options(sweep())["backend"] is None
     assert gradient_options("edge_sweep", eps=0.5, backend="xla") == gradient_options(sweep(0.5), backend="xla")
