@@ -168,7 +168,7 @@ def random_quaternion(key):
 def product(a, b):
     """Returns the quaternion of rotating by b, then by a."""
     scalar = a[0] * b[0] - a[1:] @ b[1:]
-    return jnp.append(scalar, a[0] * b[1:] + b[0] * a[1:] + jnp.cross(a[1:], b[1:]))[jnp.array([0, 1, 2, 3])]
+    return jnp.append(scalar, a[0] * b[1:] + b[0] * a[1:] + jnp.cross(a[1:], b[1:]))
 
 
 def scaled(quaternion, share):

@@ -5,8 +5,7 @@ A visibility gradient is a function that returns the cotangent of the positions 
     def gradient(image, cotangent, clip_positions, faces, fragments): ...
 
 `render(..., gradient=gradient)` uses it, and so does `with_gradient` in a pipeline of your own. It is written for one
-mesh and one image; `vmap` maps it. `EdgeSweep`, `OpenDR` and `Boundary` are those that jnr provides, with
-their options.
+mesh and one image; `vmap` maps it. jnr provides `EdgeSweep`, `OpenDR` and `Boundary`, with their options.
 """
 
 from jnr._ops.boundary import Boundary as Boundary

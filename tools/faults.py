@@ -92,7 +92,13 @@ FAULTS = [
         "cross(first, second)]",
         "oracle",
     ),
-    ("corners stay in the order of the face", PIXEL_SPACE, "swap = (bx < ax)", "swap = (bx < -9e9)", "coincident"),
+    (
+        "corners stay in the order of the face",
+        PIXEL_SPACE,
+        "swap = precedes(corners[j], corners[i])",
+        "swap = sign < -9",
+        "coincident",
+    ),
     (
         "the order of corners does not change the side",
         PIXEL_SPACE,

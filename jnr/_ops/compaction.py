@@ -1,6 +1,7 @@
 """Compaction in programs of fixed shape: the positions of set flags, in order, without a scatter."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +26,8 @@ class Flags(NamedTuple):
 
 
 def pack(flags: jax.Array) -> Flags:
-    """Packs flags `(..., n)`, n a multiple of 32, in memory order."""
-    bits = flags.reshape(-1, WORD)
+    """Packs flags of any shape in memory order."""
+    bits = jnp.pad(flags.reshape(-1), (0, -flags.size % WORD)).reshape(-1, WORD)
     words = jnp.zeros(bits.shape[0], jnp.uint32)
     for bit in range(WORD):
         words |= bits[:, bit].astype(jnp.uint32) << np.uint32(bit)
@@ -49,3 +50,19 @@ def select(flags: Flags, rank: jax.Array) -> jax.Array:
         rank = jnp.where(upper, rank - below, rank)
         position = jnp.where(upper, position + half, position)
     return word * WORD + position
+
+
+def for_each(flags: Flags, block_size: int, body: Callable[[jax.Array, jax.Array, Any], Any], state: Any) -> Any:
+    """Folds `body(positions, valid, state)` over blocks of the set flags' positions, in order.
+
+    The last block is filled up with positions in range that are not valid.
+    """
+
+    def block(carry):
+        first, state = carry
+        rank = first + lax.iota(jnp.int32, block_size)
+        valid = rank < flags.total
+        positions = lax.optimization_barrier(jnp.where(valid, select(flags, rank), 0))
+        return first + block_size, body(positions, valid, state)
+
+    return lax.while_loop(lambda carry: carry[0] < flags.total, block, (jnp.int32(0), state))[1]

@@ -4,6 +4,8 @@ A vertex is `(x, y, w)` in *pixel space*: `x / w` is a column and `y / w` a row,
 growing downwards. Nothing is divided by `w`, so vertices behind the camera are ordinary values (Olano and Greer 1997).
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,13 @@ def pixel_space(clip_positions: jax.Array, height: int, width: int) -> tuple[jax
     """Pixel-space x, y and w, each `(...)`, from clip positions `(..., 4)`."""
     x, y, w = clip_positions[..., 0], clip_positions[..., 1], clip_positions[..., 3]
     return ((x + w) * width - w) * 0.5, ((w - y) * height - w) * 0.5, w
+
+
+def clip_cotangent_of_pixels(grad: jax.Array, height: int, width: int) -> jax.Array:
+    """Cotangent of clip positions `(..., 4)` from that of pixel-space x, y and w, `(..., 3)`."""
+    clip_like = jax.ShapeDtypeStruct((*grad.shape[:-1], 4), grad.dtype)
+    transpose = jax.linear_transpose(partial(pixel_space, height=height, width=width), clip_like)
+    return transpose(tuple(jnp.moveaxis(grad, -1, 0)))[0]
 
 
 def is_projectable(clip_positions: jax.Array) -> jax.Array:
@@ -41,6 +50,12 @@ def cross(p: tuple, q: tuple) -> tuple[jax.Array, jax.Array, jax.Array]:
     return py * qw - pw * qy, pw * qx - px * qw, px * qy - py * qx
 
 
+def precedes(p: tuple, q: tuple) -> jax.Array:
+    """Whether a point `(x, y, w, ...)` comes before another one in an order of positions."""
+    (px, py, pw), (qx, qy, qw) = p[:3], q[:3]
+    return (px < qx) | ((px == qx) & ((py < qy) | ((py == qy) & (pw < qw))))
+
+
 def in_order(corners: list[tuple]) -> tuple[list[tuple], jax.Array]:
     """The three corners `(x, y, w, ...)` of faces in an order that their positions determine, and its sign.
 
@@ -49,8 +64,7 @@ def in_order(corners: list[tuple]) -> tuple[list[tuple], jax.Array]:
     """
     sign = jnp.ones_like(corners[0][0])
     for i, j in ((0, 1), (1, 2), (0, 1)):
-        (ax, ay, aw), (bx, by, bw) = corners[i][:3], corners[j][:3]
-        swap = (bx < ax) | ((bx == ax) & ((by < ay) | ((by == ay) & (bw < aw))))
+        swap = precedes(corners[j], corners[i])
         first = tuple(jnp.where(swap, b, a) for a, b in zip(corners[i], corners[j], strict=True))
         second = tuple(jnp.where(swap, a, b) for a, b in zip(corners[i], corners[j], strict=True))
         corners = [first if k == i else second if k == j else corner for k, corner in enumerate(corners)]

@@ -10,9 +10,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jnr import _checks
 from jnr._ops.boundary import Boundary, attach_boundary
-from jnr._ops.rasterize import Fragments, check_fragments
+from jnr._ops.rasterize import Fragments, check_picture
 from jnr._ops.reverse_only import forward_mode_error, reverse_only
 
 
@@ -67,12 +66,7 @@ def with_gradient(
         ...     return jnp.zeros_like(clip_positions).at[:, 0].set(-jnp.abs(cotangent).sum())
         >>> image = jnr.with_gradient(image, clip_positions, faces, fragments, toward_the_right)
     """
-    fragments = check_fragments(fragments)
-    image = _checks.as_float(image, "image")
-    _checks.check_shape(image, "image", *fragments.face_index.shape, "channels")
-    clip_positions = _checks.as_compute(clip_positions, "clip_positions")
-    _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
-    faces = _checks.as_faces(faces, clip_positions.shape[0])
+    image, clip_positions, faces, fragments = check_picture(image, clip_positions, faces, fragments)
     if not callable(gradient):
         raise TypeError(f"gradient must be a function, see jnr.gradients, got {type(gradient).__name__}.")
     return attach_gradient((image,), clip_positions, faces, fragments, gradient)[0]

@@ -1,7 +1,6 @@
 """Barycentrics of the face that each pixel sees, in plain JAX. README.md beside this file derives them."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from jax import lax
 
 from jnr._ops.gather import definition as gather_definition
 from jnr._ops.indexing import gather_in_bounds, gather_or_fill, map_batch
-from jnr._ops.pixel_space import pixel_space, power_of_two_scale
+from jnr._ops.pixel_space import clip_cotangent_of_pixels, pixel_space, power_of_two_scale
 
 # The two other corners of each corner, in the order of its minor.
 OTHERS = ((1, 2), (2, 0), (0, 1))
@@ -83,9 +82,7 @@ def barycentrics_bwd(
     grad, index = map_batch(single, cotangent, clip_positions, faces, face_index)
     grad = scatter_add(grad, index, rows=num_vertices, sums=sums)
     # From pixel space to clip space, which is linear, after the sum.
-    clip_like = jax.ShapeDtypeStruct((sums, num_vertices, 4), grad.dtype)
-    to_pixels = jax.linear_transpose(partial(pixel_space, height=height, width=width), clip_like)
-    return to_pixels(tuple(jnp.moveaxis(grad, -1, 0)))[0]
+    return clip_cotangent_of_pixels(grad, height, width)
 
 
 def _barycentrics(clip_positions, faces, face_index):

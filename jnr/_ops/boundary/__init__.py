@@ -17,7 +17,7 @@ from jnr._backend import Backend, check_backend
 from jnr._ops.boundary import definition
 from jnr._ops.devices import vary_alike
 from jnr._ops.op import Cpp, Triton, declare
-from jnr._ops.rasterize import Fragments, check_fragments
+from jnr._ops.rasterize import Fragments, check_picture
 from jnr._ops.reverse_only import second_derivative_error, without_derivative
 
 boundary_crossings_p = declare(
@@ -137,12 +137,7 @@ def boundary(
     References:
         Li, Aittala, Durand and Lehtinen, Differentiable Monte Carlo ray tracing through edge sampling, 2018, eq. 5.
     """
-    fragments = check_fragments(fragments)
-    image = _checks.as_float(image, "image")
-    _checks.check_shape(image, "image", *fragments.face_index.shape, "channels")
-    clip_positions = _checks.as_compute(clip_positions, "clip_positions")
-    _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
-    faces = _checks.as_faces(faces, clip_positions.shape[0])
+    image, clip_positions, faces, fragments = check_picture(image, clip_positions, faces, fragments)
     within = None
     if slopes is not None:
         within = _checks.as_float(slopes, "slopes")

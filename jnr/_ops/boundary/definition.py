@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jnr._ops.compaction import WORD, Flags, pack, select
+from jnr._ops.compaction import for_each, pack
 from jnr._ops.indexing import gather_in_bounds, map_batch
-from jnr._ops.pixel_space import pixel_space, power_of_two_scale
+from jnr._ops.pixel_space import clip_cotangent_of_pixels, pixel_space, power_of_two_scale, precedes
 
 # Gaps, or lines of edges, processed at once.
 BLOCK = 2048
@@ -170,8 +170,8 @@ def _section(scene, face, gap):
     along = [w[i] * y[j] - y[i] * w[j] for i, j in PAIRS]
     across = [x[i] * w[j] - w[i] * x[j] for i, j in PAIRS]
     det = sum(constant[k] * w[k] for k in range(3))
-    sound = jnp.isfinite(1 / det)
-    inverse = jnp.where(sound, 1 / jnp.where(sound, det, 1), 0)
+    valid = jnp.isfinite(1 / det)
+    inverse = jnp.where(valid, 1 / jnp.where(valid, det, 1), 0)
     facing = jnp.sign(inverse)
     right = jnp.full_like(det, jnp.inf)
     left, left_edge, right_edge = -right, jnp.zeros_like(face), jnp.zeros_like(face)
@@ -203,13 +203,12 @@ def _own_surface(scene, index):
     gap, (face_p, face_q) = _gap(scene, index), _faces_of(scene, index)
     p, q = _section(scene, face_p, gap), _section(scene, face_q, gap)
     sees_p, sees_q = face_p >= 0, face_q >= 0
+    ends_p, ends_q = p.right <= 1, q.left >= 0
     # By rounding a face may end before the centre of the pixel that sees it.
-    end_p, end_q = jnp.clip(p.right, 0, 2), jnp.clip(q.left, -1, 1)
-    ends_p, ends_q = end_p <= 1, end_q >= 0
-    at_p, at_q = jnp.clip(end_p, 0, 1), jnp.clip(end_q, 0, 1)
-    # p's where both are as near, so that rounding does not decide.
-    in_front_p = q.depth_at(at_p) - p.depth_at(at_p) >= p.depth_at(at_q) - q.depth_at(at_q) - TOUCHING
-    is_p = jnp.where(ends_p == ends_q, in_front_p, ends_p)
+    at_p, at_q = jnp.clip(p.right, 0, 1), jnp.clip(q.left, 0, 1)
+    # How far the other surface lies behind each where it ends. p's is nearer if both do as far: not by rounding.
+    behind_p, behind_q = q.depth_at(at_p) - p.depth_at(at_p), p.depth_at(at_q) - q.depth_at(at_q)
+    is_p = jnp.where(ends_p == ends_q, behind_p >= behind_q - TOUCHING, ends_p)
     is_p = sees_p & (~sees_q | is_p)
     reach = jnp.where(is_p, jnp.where(ends_p, at_p, -1), jnp.where(ends_q, 1 - at_q, -1))
     edge = jnp.where(is_p, 3 * face_p + p.right_edge, 3 * face_q + q.left_edge)
@@ -217,8 +216,7 @@ def _own_surface(scene, index):
     has_other = sees_p & sees_q
     other = [jnp.where(has_other, jnp.where(is_p, q.depth_at(t), p.depth_at(t)), jnp.inf) for t in (0, 1)]
     # Surfaces that do not lie behind each other are one surface, whose edges move alike.
-    behind = jnp.where(is_p, q.depth_at(at_p) - p.depth_at(at_p), p.depth_at(at_q) - q.depth_at(at_q))
-    occludes = (reach >= 0) & (~has_other | (behind > TOUCHING))
+    occludes = (reach >= 0) & (~has_other | (jnp.where(is_p, behind_p, behind_q) > TOUCHING))
     # Faces that no centre sees may lie between theirs: the middle stands for them.
     middle = (at_p + at_q) / 2
     reach = jnp.where((reach < 0) | occludes, reach, jnp.where(is_p, middle, 1 - middle))
@@ -242,7 +240,7 @@ def _crossings(clip_positions, faces, face_index, active):
             jnp.pad(face_index[1:] != face_index[:-1], ((0, 1), (0, 0))),
         ]
     )
-    flags = _pack(active & differ)
+    flags = pack(active & differ)
 
     def find_own(index, valid, own):
         values = _own_surface(scene, index)
@@ -252,7 +250,7 @@ def _crossings(clip_positions, faces, face_index, active):
     example = jax.eval_shape(partial(_own_surface, scene), jax.ShapeDtypeStruct((BLOCK,), jnp.int32))
     own = jax.tree.map(lambda x: jnp.zeros(2 * scene.pixels, x.dtype), example)
     own = own._replace(least=jnp.full_like(own.least, 2 * UNIT))
-    own = _for_each(flags, find_own, own)
+    own = for_each(flags, BLOCK, find_own, own)
     furthest = _furthest_edges(scene, own)
 
     def choose(index, valid, result):
@@ -261,25 +259,7 @@ def _crossings(clip_positions, faces, face_index, active):
         return result.at[index].set(values, mode="drop")
 
     result = jnp.full((2 * scene.pixels, 2), NONE, jnp.int32)
-    return _for_each(flags, choose, result).reshape(*shape, 2)
-
-
-def _pack(flags):
-    flat = flags.reshape(-1)
-    return pack(jnp.pad(flat, (0, -flat.size % WORD)))
-
-
-def _for_each(flags: Flags, body, state):
-    """Folds `body(positions, valid, state)` over blocks of the set flags."""
-
-    def block(carry):
-        first, state = carry
-        rank = first + lax.iota(jnp.int32, BLOCK)
-        valid = rank < flags.total
-        position = lax.optimization_barrier(jnp.where(valid, select(flags, rank), 0))
-        return first + BLOCK, body(position, valid, state)
-
-    return lax.while_loop(lambda carry: carry[0] < flags.total, block, (jnp.int32(0), state))[1]
+    return for_each(flags, BLOCK, choose, result).reshape(*shape, 2)
 
 
 def _furthest_edges(scene, own):
@@ -342,7 +322,7 @@ def _candidates(scene, own, along_rows, line, edge):
     corners = scene.corners(face)
     a, b, c = (_pick([corners[(i + j) % 3] for i in range(3)], k[:, None]) for j in range(3))
     # The edge from either of its faces is computed from the same points in the same order.
-    swap = _precedes(b, a)[:, None]
+    swap = precedes(tuple(b.T), tuple(a.T))[:, None]
     a, b = jnp.where(swap, b, a), jnp.where(swap, a, b)
     zero = jnp.zeros_like(line)
     x, y, w, z = _relative((a, b, c), _Gap(along_rows, zero, line))
@@ -384,12 +364,6 @@ def _candidates(scene, own, along_rows, line, edge):
         continues = (rightward == mine.is_p) & (side != 0)
         low = (2**31 - 1 - edge).astype(jnp.uint32) | (continues.astype(jnp.uint32) << np.uint32(31))
         yield index, (reach + 1).astype(jnp.uint32), low, counts
-
-
-def _precedes(a, b):
-    """Whether point a comes before point b in an order of positions."""
-    same_x, same_y = a[:, 0] == b[:, 0], a[:, 1] == b[:, 1]
-    return (a[:, 0] < b[:, 0]) | (same_x & ((a[:, 1] < b[:, 1]) | (same_y & (a[:, 2] < b[:, 2]))))
 
 
 def _pick(values, index):
@@ -497,7 +471,7 @@ def _motion(tangent, crossings, clip_positions, faces, face_index):
         return motion.at[jnp.where(valid, index, motion.size)].set(total, mode="drop")
 
     motion = jnp.zeros(flat.shape[0], tangent.dtype)
-    return _for_each(_pack(flat[:, 0] != NONE), move, motion).reshape(shape)
+    return for_each(pack(flat[:, 0] != NONE), BLOCK, move, motion).reshape(shape)
 
 
 def _motion_bwd(cotangent, crossings, clip_positions, faces, face_index):
@@ -513,12 +487,7 @@ def _motion_bwd(cotangent, crossings, clip_positions, faces, face_index):
             grad = grad.at[row].add((pull[:, None] * weights)[..., None] * form[:, None], mode="drop")
         return grad
 
-    flags = _pack((flat[:, 0] != NONE) & (force != 0))
-    grad = _for_each(flags, add, jnp.zeros((clip_positions.shape[0], 4), cotangent.dtype))
+    flags = pack((flat[:, 0] != NONE) & (force != 0))
+    grad = for_each(flags, BLOCK, add, jnp.zeros((clip_positions.shape[0], 4), cotangent.dtype))
     # From pixel space to clip space, which is linear, after the sum.
-    to_pixels = jax.linear_transpose(
-        partial(pixel_space, height=face_index.shape[0], width=face_index.shape[1]),
-        jax.ShapeDtypeStruct(grad.shape, grad.dtype),
-    )
-    x, y, w, z = jnp.moveaxis(grad, -1, 0)
-    return to_pixels((x, y, w))[0].at[:, 2].add(z)
+    return clip_cotangent_of_pixels(grad[:, :3], *face_index.shape).at[:, 2].add(grad[:, 3])

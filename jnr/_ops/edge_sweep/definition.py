@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jnr._ops.compaction import WORD, Flags, pack, select
+from jnr._ops.compaction import WORD, Flags, for_each, pack, select
 from jnr._ops.indexing import gather_in_bounds
 from jnr._ops.pixel_space import clip_cotangent, pixel_space, power_of_two_scale
 
@@ -207,12 +207,8 @@ def _in_terms(lines, grad):
     padded = -(-width // WORD) * WORD
     flags = lax.optimization_barrier(pack(jnp.pad(active, ((0, 0), (0, padded - width)))))
 
-    def block(state):
-        first, grad = state
-        rank = first + lax.iota(jnp.int32, IN_BLOCK)
-        valid = rank < flags.total
-        line, column = jnp.divmod(jnp.where(valid, select(flags, rank), 0), padded)
-        line, column = lax.optimization_barrier((line, column))
+    def add(position, valid, grad):
+        line, column = lax.optimization_barrier(tuple(jnp.divmod(position, padded)))
         geometry = lines.geometry(line, column)
         own, weight = gather_in_bounds(lines.image, (line, column)), gather_in_bounds(lines.cotangent, (line, column))
         total = [jnp.zeros_like(geometry.scale)] * 3
@@ -230,9 +226,9 @@ def _in_terms(lines, grad):
                 push = gain * crossing.slope[k] / jnp.where(reach > 0, reach, 1)
                 total[k] += jnp.where(reach > 0, direction * push, 0)
         update = jnp.stack([t * geometry.scale for t in total], axis=-1)
-        return first + IN_BLOCK, grad.at[geometry.vertex].add(jnp.where(valid[:, None], update, 0))
+        return grad.at[geometry.vertex].add(jnp.where(valid[:, None], update, 0))
 
-    return lax.while_loop(lambda state: state[0] < flags.total, block, (jnp.int32(0), grad))[1]
+    return for_each(flags, IN_BLOCK, add, grad)
 
 
 class _Sweeps(NamedTuple):

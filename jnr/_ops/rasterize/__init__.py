@@ -55,6 +55,18 @@ def check_fragments(fragments: Any) -> Fragments:
     return Fragments(face_index.astype(jnp.int32), barycentric, fragments.clip_w)
 
 
+def check_picture(
+    image: Any, clip_positions: Any, faces: Any, fragments: Any
+) -> tuple[jax.Array, jax.Array, jax.Array, Fragments]:
+    """A finished image, the mesh that it shows and what its pixels see, of the right kinds and shapes."""
+    fragments = check_fragments(fragments)
+    image = _checks.as_float(image, "image")
+    _checks.check_shape(image, "image", *fragments.face_index.shape, "channels")
+    clip_positions = _checks.as_compute(clip_positions, "clip_positions")
+    _checks.check_shape(clip_positions, "clip_positions", "vertices", 4)
+    return image, clip_positions, _checks.as_faces(faces, clip_positions.shape[0]), fragments
+
+
 CULLED = {None: 0, "back": 1, "front": 2}
 
 
