@@ -425,7 +425,7 @@ class _Samples:
         else:
             images, slopes = sum(draw(self.fragments), ()), None
         mesh = self.clip_positions, self.faces, self.fragments.face_index
-        return attach_boundary(images, slopes, *mesh, backend=gradient.backend)
+        return attach_boundary(images, slopes, *mesh, shares=gradient.shares, backend=gradient.backend)
 
     def with_slopes(self, draw):
         """The images of `draw(fragments)`, and how they change within faces per column and row."""

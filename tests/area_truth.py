@@ -118,17 +118,22 @@ def true_derivatives(scene, directions, weights, grid, step=0.25):
     return differences(loss, scene.vertices, directions, step)
 
 
-def filtered(weights, samples, axis):
-    """Weights of pixels as a gradient sees them that weighs the change between neighbours by (g_p + g_q) / 2.
+def filtered(weights, samples, axis, pixels):
+    """Weights of pixels, averaged over positions of the grid, as they are seen through a box some pixels wide.
 
-    Averaged over positions of the grid, for motion along an axis of the image, at `samples` samples per pixel.
+    Args:
+        weights: One `(size, size, channels)`.
+        samples: Samples per pixel of the result.
+        axis: Axis of the image along which the box lies.
+        pixels: Width of the box.
     """
     fine = weights.repeat(samples, axis=0).repeat(samples, axis=1)
-    before = np.cumsum(np.pad(fine, [(samples, samples) if k == axis else (0, 0) for k in range(3)]), axis=axis)
+    half = pixels * samples // 2
+    before = np.cumsum(np.pad(fine, [(half, half) if k == axis else (0, 0) for k in range(3)]), axis=axis)
     length = weights.shape[axis] * samples
     before = np.concatenate([np.zeros_like(before.take([0], axis)), before], axis)
-    after = before.take(np.arange(length) + 2 * samples, axis)
-    return (after - before.take(np.arange(length), axis)) / (2 * samples)
+    after = before.take(np.arange(length) + 2 * half, axis)
+    return (after - before.take(np.arange(length), axis)) / (2 * half)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "gradient", "lit"))

@@ -160,7 +160,7 @@ def _in_jnr() -> Iterator[Any]:
 def _in_modules() -> Iterator[Any]:
     yield gradients.EdgeSweep, options_of_edge_sweep()
     yield gradients.OpenDR, {"boundary": "occlusion"}
-    yield gradients.Boundary, {"backend": None}
+    yield gradients.Boundary, {"backend": None, "shares": "nearest"}
     iou = {"alpha": MASK, "target": MASK / 2}
     yield losses.silhouette_iou, iou
     yield losses.total_variation, {"images": IMAGE, "mask": MASK}

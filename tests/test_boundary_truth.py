@@ -254,22 +254,28 @@ def test_a_triangle_s_mean_over_positions_of_the_grid_is_the_derivative_of_its_a
 
 
 @pytest.mark.parametrize("axis", [0, 1], ids=["down", "right"])
-def test_weights_independent_from_pixel_to_pixel_are_seen_through_a_box_of_two_pixels(axis):
-    vertices, faces, colors = MESHES["cube of six colours"]
+def test_weights_independent_from_pixel_to_pixel_are_seen_through_a_box(axis):
+    # One pixel wide if the nearest pixel gets a change, two if both share it.
+    vertices, faces, colors = MESHES["triangle"]
     scene = Scene(vertices, faces, colors, CAMERAS["parallel"])
     direction = np.broadcast_to(np.eye(3)[1 - axis], vertices.shape)[None] * 3 / SIZE
     weights = np.random.default_rng(16).uniform(-1, 1, (SIZE, SIZE, 5))
-    fine = filtered(weights, SAMPLES, axis)
-    truth = true_derivatives(scene, direction, fine, DENSE)[:, CHANNELS["rgb"]].sum()
     grids = moved_grids(SIZE, 128)
-    found = np.concatenate(
-        [
-            found_derivatives(scene, direction, [weights] * len(PIXELS), grids[k : k + len(PIXELS)], "rgb")[:, 0]
-            for k in range(0, len(grids), len(PIXELS))
-        ]
-    )
-    box = weights.repeat(SAMPLES, axis=0).repeat(SAMPLES, axis=1)
-    of_boxes = true_derivatives(scene, direction, box, DENSE)[:, CHANNELS["rgb"]].sum()
+
+    def truth(pixels):
+        fine, dense = filtered(weights, 2 * SAMPLES, axis, pixels), Grid(SIZE, 2 * SIZE * SAMPLES, SIZE)
+        return true_derivatives(scene, direction, fine, dense, step=0.125)[:, CHANNELS["rgb"]].sum()
+
+    def found(shares):
+        parts = [grids[k : k + len(PIXELS)] for k in range(0, len(grids), len(PIXELS))]
+        gradient = jnr.gradients.Boundary(shares=shares)
+        options = {"output": "rgb", "gradient": gradient}
+        derivatives = [found_derivatives(scene, direction, [weights] * len(p), p, **options)[:, 0] for p in parts]
+        return np.concatenate(derivatives)
+
+    of_one, of_two = truth(1), truth(2)
     # The spread over positions of the grid measures what random weights leave of the derivative.
-    assert abs(found.mean() - truth) < 0.1 * found.std()
-    assert abs(of_boxes - truth) > 0.2 * found.std()
+    equal, nearest = found("equal"), found("nearest")
+    assert abs(equal.mean() - of_two) < 0.1 * equal.std()
+    assert abs(nearest.mean() - of_one) < 0.1 * nearest.std()
+    assert abs(of_one - of_two) > 0.2 * max(equal.std(), nearest.std())

@@ -777,6 +777,13 @@ FAULTS = [
         "total += 2 * change",
         "boundary",
     ),
+    (
+        "a jump goes to the pixel that is farther from it",
+        OPS + "boundary/__init__.py",
+        "is_near = place[k] < definition.UNIT // 2",
+        "is_near = place[k] >= definition.UNIT // 2",
+        "boundary",
+    ),
     ("edges behind a surface end another one", TRITON_BOUNDARY, "(depth < clear)", "(depth < BIG)", "triton_boundary"),
     (
         "lanes follow lines of other edges",

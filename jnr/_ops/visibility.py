@@ -80,7 +80,8 @@ def attach_gradient(
     Images without a cotangent cost nothing in the backward pass.
     """
     if isinstance(gradient, Boundary):
-        return attach_boundary(images, None, clip_positions, faces, fragments.face_index, backend=gradient.backend)
+        mesh = clip_positions, faces, fragments.face_index
+        return attach_boundary(images, None, *mesh, shares=gradient.shares, backend=gradient.backend)
     op = getattr(gradient, "op", "with_gradient")
     images = tuple(reverse_only(image, op=op) for image in images)
     clip_positions = reverse_only(clip_positions, op=op)

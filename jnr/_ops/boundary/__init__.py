@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -62,19 +62,25 @@ ad.primitive_transposes[crossing_motion_p] = _transpose_motion
 without_derivative(crossing_motion_bwd_p, "boundary")
 
 
+Shares = Literal["equal", "nearest"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Boundary:
     """The derivative of the picture by the motion of boundaries, as `boundary` describes it.
 
     Attributes:
         backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform (in `render`, to take its backend).
+        shares: How a change is shared between two pixels, `"equal"` or `"nearest"`, see `boundary`.
     """
 
     backend: Backend | None = None
+    shares: Shares = "equal"
     op: ClassVar = "boundary"
 
     def __post_init__(self):
         check_backend(self.backend)
+        _checks.check_choice(self.shares, "shares", get_args(Shares))
 
     def __call__(
         self,
@@ -87,7 +93,8 @@ class Boundary:
         """The cotangent of the positions; see `jnr.gradients.Gradient`."""
 
         def moved(clip_positions):
-            return attach_boundary((image,), None, clip_positions, faces, fragments.face_index, backend=self.backend)[0]
+            mesh = clip_positions, faces, fragments.face_index
+            return attach_boundary((image,), None, *mesh, shares=self.shares, backend=self.backend)[0]
 
         return jax.vjp(moved, clip_positions)[1](cotangent)[0]
 
@@ -99,15 +106,16 @@ def boundary(
     fragments: Fragments,
     *,
     slopes: Float[ArrayLike, "2 height width channels"] | None = None,
+    shares: Shares = "equal",
     backend: Backend | None = None,
 ) -> Float[Array, "height width channels"]:
     """Returns `image` unchanged and attaches the derivative of the picture by the motion of its boundaries.
 
     Where two neighbouring pixels see different faces, a boundary crosses the line between their centres: an edge of the
     nearer surface, or the line in which two surfaces meet. If the crossing moves by a pixel, the area that shows one
-    side's colour grows by a pixel at the expense of the other's. Half of the change goes to either pixel. The sum over
-    all crossings is the derivative of the picture whose pixels are means over their areas, as far as it comes from
-    boundaries; the derivative of colours inside of faces is that of `image` itself.
+    side's colour grows by a pixel at the expense of the other's. The sum over all crossings is the derivative of the
+    picture whose pixels are means over their areas, as far as it comes from boundaries; the derivative of colours
+    inside of faces is that of `image` itself.
 
     Gradients: the tangent of `image` passes through; that of `clip_positions` adds the crossings' motion times the jump
     of the colours across them. Forward and reverse mode, linear in tangent and cotangent. Second derivatives by
@@ -121,6 +129,10 @@ def boundary(
         slopes: How the image changes within faces per column, `slopes[0]`, and per row, `slopes[1]`, from which colours
             on both sides of a crossing follow. None for colours that are constant on faces; then a colour that varies
             continuously over the surface counts twice, here and in the derivative of `image`.
+        shares: How the change is shared between the two pixels. `"nearest"` gives it to the pixel in whose area the
+            crossing lies. Averaged over positions of the pixel grid, this is the exact derivative, but one image's
+            varies with where its crossings happen to lie if neighbouring pixels have different cotangents. `"equal"`
+            gives half to either pixel: it varies less, and sees the cotangent through a box of two pixels.
         backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform. Forward mode is plain JAX in any case.
 
     Returns:
@@ -142,9 +154,10 @@ def boundary(
     if slopes is not None:
         within = _checks.as_float(slopes, "slopes")
         _checks.check_shape(within, "slopes", 2, *image.shape)
+    _checks.check_choice(shares, "shares", get_args(Shares))
     check_backend(backend)
     mesh = clip_positions, faces, fragments.face_index
-    return attach_boundary((image,), None if within is None else (within,), *mesh, backend=backend)[0]
+    return attach_boundary((image,), None if within is None else (within,), *mesh, shares=shares, backend=backend)[0]
 
 
 def attach_boundary(
@@ -154,22 +167,23 @@ def attach_boundary(
     faces: jax.Array,
     face_index: jax.Array,
     *,
+    shares: Shares,
     backend: Backend | None,
 ) -> tuple[jax.Array, ...]:
     """`boundary` for arguments that have been checked, of several images."""
     clip_positions, faces, face_index = vary_alike(clip_positions, faces, face_index)
     slopes = None if slopes is None else tuple(map(lax.stop_gradient, slopes))
-    return _with_boundary(tuple(images), slopes, clip_positions, faces, face_index, backend)
+    return _with_boundary(tuple(images), slopes, clip_positions, faces, face_index, shares, backend)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(5,))
-def _with_boundary(images, slopes, clip_positions, faces, face_index, backend):
-    del slopes, clip_positions, faces, face_index, backend
+@partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+def _with_boundary(images, slopes, clip_positions, faces, face_index, shares, backend):
+    del slopes, clip_positions, faces, face_index, shares, backend
     return images
 
 
 @partial(_with_boundary.defjvp, symbolic_zeros=True)
-def _tangent(backend, primals, tangents):
+def _tangent(shares, backend, primals, tangents):
     images, slopes, clip_positions, faces, face_index = primals
     tangents, _, clip_tangent, *_ = tangents
     if isinstance(clip_tangent, SymbolicZero):
@@ -181,7 +195,7 @@ def _tangent(backend, primals, tangents):
         clip_tangent[None], crossings, clip_positions[None], *constants[1:], backend=backend
     )
     slopes = [None] * len(images) if slopes is None else slopes
-    changes = [_change(*image, crossings[0, ..., 1], motion[0]) for image in zip(images, slopes, strict=True)]
+    changes = [_change(*image, crossings[0, ..., 1], motion[0], shares) for image in zip(images, slopes, strict=True)]
     return images, tuple(
         change if isinstance(tangent, SymbolicZero) else tangent + change
         for tangent, change in zip(tangents, changes, strict=True)
@@ -207,8 +221,8 @@ def _channels(image):
     return [image[..., c] for c in range(image.shape[-1])]
 
 
-def _change(image, slopes, place, motion):
-    """Change of an image: the motion of every crossing times the jump there, half to either of its pixels."""
+def _change(image, slopes, place, motion, shares):
+    """Change of an image: the motion of every crossing times the jump there, shared between its two pixels."""
     changes = []
     for c, values in enumerate(_channels(image)):
         total = jnp.zeros_like(values)
@@ -216,8 +230,13 @@ def _change(image, slopes, place, motion):
             jump = values - _next(values, axis)
             if slopes is not None:
                 jump = _without_slope(jump, slopes[k, ..., c], place[k], axis)
-            change = jump * (motion[k] / 2).astype(values.dtype)
-            total += change + jnp.roll(change, 1, axis)
+            if shares == "equal":
+                change = jump * (motion[k] / 2).astype(values.dtype)
+                total += change + jnp.roll(change, 1, axis)
+            else:
+                change = jump * motion[k].astype(values.dtype)
+                is_near = place[k] < definition.UNIT // 2
+                total += jnp.where(is_near, change, 0) + jnp.roll(jnp.where(is_near, 0, change), 1, axis)
         changes.append(total)
     return jnp.stack(changes, axis=-1) if changes else jnp.zeros_like(image)
 

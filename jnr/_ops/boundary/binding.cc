@@ -27,11 +27,20 @@ ffi::Error boundary_crossings(Threads threads, ffi::Buffer<kType, 3> clip_positi
   if (batch == 0 || pixels == 0) return ffi::Error::Success();
   int64_t row_words = (width + 63) / 64, column_words = (height + 63) / 64;
   int64_t words = height * row_words + width * column_words;
-  int64_t tile_columns = (width + kGapTile - 1) / kGapTile, tiles = tile_columns * ((height + kGapTile - 1) / kGapTile);
+  int code_shift = 0;
+  while (std::max(height, width) >> code_shift > INT16_MAX) ++code_shift;
+  TileLevel levels[kTileLevels + 1];
+  int64_t tiles = 0;
+  for (int level = 0; level <= kTileLevels; ++level) {
+    int64_t side = int64_t(2) << (code_shift + level), columns = width / side + 2;
+    levels[level] = {int32_t(tiles), int32_t(columns)};
+    tiles += (height / side + 2) * columns;
+  }
   int64_t sets = dim(clip_positions, 0);
   std::unique_ptr<Point<T>[]> points(new Point<T>[sets * num_vertices]);
   std::unique_ptr<uint64_t[]> bits(new uint64_t[batch * words]);
-  std::unique_ptr<uint8_t[]> has_gap(new uint8_t[batch * tiles]);
+  std::unique_ptr<int32_t[]> codes(new int32_t[sets * num_vertices]);
+  std::unique_ptr<uint8_t[]> has_gap(new uint8_t[batch * 2 * tiles]);
   std::vector<std::unique_ptr<Gap<T>[]>> gaps(batch);
   auto item_at = [&](int64_t item) {
     return CrossingsItem<T>{.mesh = {.clip = item_data(clip_positions, item),
@@ -47,8 +56,11 @@ ffi::Error boundary_crossings(Threads threads, ffi::Buffer<kType, 3> clip_positi
                             .column_bits = bits.get() + item * words + height * row_words,
                             .row_words = row_words,
                             .column_words = column_words,
-                            .tiles = has_gap.get() + item * tiles,
-                            .tile_columns = tile_columns,
+                            .codes = codes.get() + (sets == 1 ? 0 : item * num_vertices),
+                            .code_shift = code_shift,
+                            .tiles = has_gap.get() + 2 * item * tiles,
+                            .near = has_gap.get() + (2 * item + 1) * tiles,
+                            .levels = levels,
                             .crossings = crossings->typed_data() + item * pixels * 4,
                             .gaps = gaps[item].get()};
   };
@@ -76,7 +88,7 @@ ffi::Error boundary_crossings(Threads threads, ffi::Buffer<kType, 3> clip_positi
   });
   parallel_for(threads, batch, [&](int64_t item) { kernels.mark_tiles(item_at(item)); });
   parallel_for_blocks(threads, batch, num_faces, [&](int64_t item, int64_t begin, int64_t end) {
-    if (number[item * (blocks + 1) + blocks] > 0) kernels.find_edges(item_at(item), begin, end);
+    if (num_vertices > 0 && number[item * (blocks + 1) + blocks] > 0) kernels.find_edges(item_at(item), begin, end);
   });
   parallel_for(threads, batch * blocks, [&](int64_t task) {
     int64_t item = task / blocks, first = item * (blocks + 1) + task % blocks;

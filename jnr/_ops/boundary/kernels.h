@@ -29,8 +29,17 @@ struct ClipMesh {
   int64_t num_vertices, num_faces, height, width;
 };
 
-// Pixels along a side of the tiles that say whether there is a gap.
-constexpr int64_t kGapTile = 2;
+// Tiles say whether there is a gap nearby. A level's tiles are twice as wide as those of the level before. Sizes of faces
+// are 16-bit numbers, and so there are 16 levels.
+constexpr int kTileLevels = 16;
+
+// Where the tiles of a level begin, and how many a row has: all that the image touches and one that is empty.
+struct TileLevel {
+  int32_t begin, columns;
+};
+
+// The code of a vertex that has no place in the image.
+constexpr int32_t kNowhere = int32_t(0x80008000);
 
 // One item of a batch.
 template <typename T>
@@ -42,9 +51,14 @@ struct CrossingsItem {
   // A bit per wanted gap, of rows (height, row_words) and of columns (width, column_words).
   uint64_t *row_bits, *column_bits;
   int64_t row_words, column_words;
-  // Per tile whether it has a pixel of a gap, or the next one to the right or below has.
-  uint8_t* tiles;
-  int64_t tile_columns;
+  // Per vertex the last row and column before it, 16 bits each, in steps of 2^code_shift pixels, at most one
+  // beyond the image.
+  int32_t* codes;
+  int code_shift;
+  // Per tile whether it has a pixel of a gap, and whether it, the next one to the right or one of the two below has.
+  // Tiles of level k have 2^(code_shift + 1 + k) pixels along a side.
+  uint8_t *tiles, *near;
+  const TileLevel* levels;
   // Result, (2, height, width, 2). Before `choose` it holds the numbers of the gaps in `gaps`.
   int32_t* crossings;
   Gap<T>* gaps;

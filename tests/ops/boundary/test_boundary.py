@@ -97,18 +97,21 @@ def test_crossing_of_an_edge_and_its_motion():
     np.testing.assert_allclose(motion[0, 0, 5, 10], 0.75, rtol=1e-4)
 
 
-def test_half_of_a_change_goes_to_either_pixel():
-    # The crossing of the test above, whose corner moves by a pixel: three quarters of a pixel's area.
+@pytest.mark.parametrize(("shares", "expected_change"), [("equal", (0.375, 0.375)), ("nearest", (0, 0.75))])
+def test_two_pixels_share_a_change(shares, expected_change):
+    # The crossing of the test above, whose corner moves by a pixel: three quarters of a pixel's area. It lies in the
+    # second half of its gap.
     clip, faces = jnp.asarray(pixels((10, 0), (12, 20), (2, 10))), jnp.array([[0, 1, 2]])
 
     def image(clip):
         fragments = jnr.rasterize(clip, faces, PIXELS)
-        return jnr.boundary((fragments.face_index >= 0).astype(clip.dtype)[..., None], clip, faces, fragments)
+        covered = (fragments.face_index >= 0).astype(clip.dtype)[..., None]
+        return jnr.boundary(covered, clip, faces, fragments, shares=shares)
 
     tangent = jnp.zeros((3, 4)).at[0, 0].set(2 / PIXELS)
     change = jax.jit(lambda clip: jax.jvp(image, (clip,), (tangent,))[1])(clip)[5, :, 0]
     expected = np.zeros(PIXELS)
-    expected[10:12] = 0.375
+    expected[10:12] = expected_change
     # The edge on the left has this corner too.
     np.testing.assert_allclose(change[8:], expected[8:], atol=1e-4)
 
