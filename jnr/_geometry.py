@@ -13,9 +13,10 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jnr import _checks
 from jnr._backend import Backend
 from jnr._inline_jit import inline_jit
+from jnr._ops import normals
 from jnr._ops.gather import gather
-from jnr._ops.indexing import drop_negative, gather_in_bounds, gather_or_fill
-from jnr._ops.pixel_space import power_of_two_scale
+from jnr._ops.indexing import gather_in_bounds, gather_or_fill
+from jnr._ops.normals import definition
 
 
 def check_vertices(vertices: ArrayLike) -> jax.Array:
@@ -32,13 +33,8 @@ def face_normals(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike,
     """
     vertices = check_vertices(vertices)
     faces = _checks.as_faces(faces, vertices.shape[0])
-    return flat_normals(vertices, faces, backend="xla")
-
-
-@inline_jit("backend")
-def flat_normals(vertices, faces, *, backend) -> jax.Array:
-    """`face_normals` for arguments that have been checked, with a backend for the gather."""
-    return unit(_cross_products(vertices, faces, backend=backend))
+    index = jnp.asarray(np.arange(faces.shape[0], dtype=np.int32))
+    return normals.face_normals(vertices, faces, index, backend="xla")
 
 
 def vertex_normals(
@@ -57,7 +53,7 @@ def vertex_normals(
     """
     vertices = check_vertices(vertices)
     faces = _checks.as_faces(faces, vertices.shape[0])
-    return smooth_normals(vertices, faces)
+    return normals.vertex_normals(vertices, faces, backend="xla")
 
 
 def face_areas(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "faces 3"]) -> Float[Array, " faces"]:
@@ -67,7 +63,7 @@ def face_areas(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike, "
     """
     vertices = check_vertices(vertices)
     faces = _checks.as_faces(faces, vertices.shape[0])
-    products = _cross_products(vertices, faces, rescaled=False)
+    products = definition.products(vertices, faces)
     squared = jnp.sum(products * products, axis=-1)
     some = squared > 0
     return jnp.where(some, jnp.sqrt(jnp.where(some, squared, 1)) / 2, 0)
@@ -259,81 +255,7 @@ def sample_surface(
     return SurfaceSamples(points, face, barycentric)
 
 
-@inline_jit()
-def smooth_normals(vertices, faces) -> jax.Array:
-    """`vertex_normals` for arguments that have been checked."""
-    if 0 in (vertices.shape[0], faces.shape[0]):
-        return jnp.zeros_like(vertices)
-    # One scale for the whole mesh, so that areas stay comparable.
-    finite = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
-    scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(finite - finite[:1]))))
-    products = with_size(_cross_products(vertices * scale, faces, rescaled=False))
-    total = jnp.zeros((vertices.shape[0], 4), vertices.dtype)
-    for k in range(3):
-        total = total.at[drop_negative(faces[:, k], vertices.shape[0])].add(products, mode="drop")
-    return unit_of_sum(total)
-
-
-@inline_jit("rescaled", "backend")
-def _cross_products(vertices, faces, *, rescaled=True, backend: Backend | None = "xla"):
-    """A vector along each face's normal, of twice the face's area unless rescaled; zero for degenerate faces."""
-    if 0 in (vertices.shape[0], faces.shape[0]):
-        return jnp.zeros((faces.shape[0], 3), vertices.dtype)
-    corner = corner_values(vertices, faces, backend=backend)
-    # Masked before the product: its derivative would be NaN times zero.
-    valid = jnp.all(faces >= 0, axis=-1) & jnp.all(jnp.isfinite(corner), axis=(0, 2))
-    corner = jnp.where(valid[:, None], corner, 0)
-    # Around corner 1 as in Neural Renderer: for a face parallel to the light, the last bit decides.
-    forward, back = corner[2] - corner[1], corner[0] - corner[1]
-    if rescaled:
-        forward, back = near_one(forward), near_one(back)
-    product = jnp.cross(forward, back)
-    return jnp.where(is_noise(product, forward, back)[..., None], 0, product)
-
-
-def is_noise(product, forward, back):
-    """Whether a cross product is within the rounding error of its terms, as it is for collinear vectors.
-
-    Compilers may contract products and sums, so that even the product of a vector with itself need not be zero.
-    """
-    largest, *sides = (
-        jnp.maximum(jnp.maximum(abs(v[..., 0]), abs(v[..., 1])), abs(v[..., 2])) for v in (product, forward, back)
-    )
-    return largest < 2 * jnp.finfo(product.dtype).eps * sides[0] * sides[1]
-
-
-@inline_jit()
-def unit(normal: jax.Array) -> jax.Array:
-    """Vectors along the last axis normalized to length 1, zero where they have no direction."""
-    # Not jnp.sum: its order of terms depends on the shape of the array.
-    x, y, z = (normal[..., i : i + 1] for i in range(3))
-    squared = x * x + y * y + z * z
-    valid = (squared > 0) & jnp.isfinite(squared)
-    # Not rsqrt: its last bit depends on the size of the array.
-    return jnp.where(valid, normal, 0) / jnp.sqrt(jnp.where(valid, squared, 1))
-
-
-def with_size(vectors: jax.Array) -> jax.Array:
-    """Vectors with their largest coordinate behind them, a constant, as `unit_of_sum` takes their sums."""
-    size = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
-    return jnp.concatenate([vectors, lax.stop_gradient(size)], axis=-1)
-
-
-@inline_jit()
-def unit_of_sum(total: jax.Array) -> jax.Array:
-    """Sums of vectors `with_size`, normalized; zero where the vectors cancel but for the rounding of their sum."""
-    vector, size = total[..., :3], total[..., 3:]
-    # Dozens of terms round to a few units in the last place.
-    rounding = 16 * float(jnp.finfo(total.dtype).eps) * size
-    remains = jnp.max(jnp.abs(vector), axis=-1, keepdims=True) > rounding
-    return unit(near_one(jnp.where(remains, vector, 0)))
-
-
-@inline_jit()
-def near_one(vectors):
-    """The vectors scaled so that products of their coordinates neither overflow nor underflow."""
-    scale = power_of_two_scale(*(vectors[..., i] for i in range(3)))
-    return vectors * lax.stop_gradient(scale)[..., None]
+unit, near_one = inline_jit()(definition.unit), inline_jit()(definition.near_one)
 
 
 @inline_jit("backend")

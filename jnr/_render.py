@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 from jnr import _checks
 from jnr._backend import Backend, check_backend
 from jnr._camera import Camera, check_camera, view_of
-from jnr._geometry import check_vertices, flat_normals, smooth_normals, unit, unit_of_sum, with_size
+from jnr._geometry import check_vertices
 from jnr._inline_jit import inline_jit
 from jnr._lights import Light, check_lights, depends_on_position, diffuse
 from jnr._mesh import Mesh
@@ -22,10 +22,12 @@ from jnr._ops.boundary import Boundary, attach_boundary
 from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.gather import gather, weighted_gather
 from jnr._ops.interpolate import as_attributes, check_attributes, interpolate_unchecked
+from jnr._ops.normals import face_normals, face_sides, unit_vectors, vertex_normals
+from jnr._ops.normals.definition import with_size
 from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
 from jnr._ops.visibility import Gradient, attach_gradient
-from jnr._shading import Lambert, Shader, Surface, face_sides, match_channels
+from jnr._shading import Lambert, Shader, Surface, match_channels
 from jnr._textures import Textures, check_textures, has_opacity, is_vertex_colors, sample_textures, split_opacity
 
 GradientName = Literal["edge_sweep", "opendr", "boundary"]
@@ -345,6 +347,8 @@ class _Samples:
             self.clip_positions, self.faces, height=size[0], width=size[1], cull=cull, backend=backend
         )
         self.covered = (self.fragments.face_index >= 0)[..., None]
+        # Fewer corners than samples: what depends on the face alone is computed per face.
+        self.has_few_faces = self.faces.size <= self.covered.size
 
     def coverage(self, covered):
         """1 where a sample is covered, 0 elsewhere: `(height, width, 1)`."""
@@ -359,26 +363,32 @@ class _Samples:
         return gather(values, self.fragments.face_index, backend=self.backend)
 
     def normals(self, normals, fragments):
-        """Unit normals on the visible side: per face, None unless they are flat, and per sample."""
+        """Unit normals on the visible side, per face and per sample. Per face: None unless they are flat and few."""
         is_flat = isinstance(normals, str) and normals == "flat"
         if 0 in (self.vertices.shape[0], self.faces.shape[0]):
             empty = jnp.zeros((0, 3), self.vertices.dtype)
             return empty if is_flat else None, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
-        side = face_sides(self.clip_positions, self.faces, self.view.clip_from_world, backend=self.backend)[:, None]
-        if is_flat:
-            face_normal = flat_normals(self.vertices, self.faces, backend=self.backend) * side
+        mesh = self.clip_positions, self.faces
+        if is_flat and self.has_few_faces:
+            every = jnp.asarray(np.arange(self.faces.shape[0], dtype=np.int32))
+            side = face_sides(*mesh, every, self.view.clip_from_world, backend=self.backend)[:, None]
+            face_normal = face_normals(self.vertices, self.faces, every, backend=self.backend) * side
             return face_normal, self.of_seen_face(face_normal)
+        seen = fragments.face_index
+        side = face_sides(*mesh, seen, self.view.clip_from_world, backend=self.backend)[..., None]
+        if is_flat:
+            return None, face_normals(self.vertices, self.faces, seen, backend=self.backend) * side
         if isinstance(normals, str):
-            normals = smooth_normals(self.vertices, self.faces)
-        return None, unit_of_sum(self.interpolate(with_size(normals), fragments)) * self.of_seen_face(side)
+            normals = vertex_normals(self.vertices, self.faces, backend=self.backend)
+        return None, unit_vectors(self.interpolate(with_size(normals), fragments), backend=self.backend) * side
 
     def flat_lit(self, textures, albedo, face_normal, lights, fragments):
         """The texture times the light, which is the same everywhere on a face: computed once per face."""
         if not face_normal.shape[0]:
             return albedo
         light = match_channels(diffuse(lights, jnp.zeros_like(face_normal), face_normal), albedo)
-        if is_vertex_colors(textures) and light.shape[-1] == 1 and self.faces.size <= self.covered.size:
-            # Fewer corners than samples: the corners' colours are lit and interpolated.
+        if is_vertex_colors(textures) and light.shape[-1] == 1:
+            # The corners' colours are lit and interpolated.
             colors = _checks.widened(textures)
             face = jnp.asarray(np.repeat(np.arange(len(light), dtype=np.int32), 3))
             corner_light = gather(light, face, backend=self.backend)
@@ -390,7 +400,9 @@ class _Samples:
         """What a shader returns for the surface that is seen."""
         position = self.interpolate(self.vertices, fragments)
         viewer = self.view.viewer()
-        viewer = jnp.where(self.covered, unit(viewer[None, None, :3] - viewer[3] * position), 0)
+        # Without a size: every ray has a direction.
+        ray = jnp.pad(viewer[None, None, :3] - viewer[3] * position, ((0, 0), (0, 0), (0, 1)))
+        viewer = jnp.where(self.covered, unit_vectors(ray, backend=self.backend), 0)
         color = shader(Surface(albedo, position, normal, viewer, values, fragments, lights))
         color = _checks.as_float(color, "what shader returns")
         _checks.check_shape(color, "what shader returns", *self.covered.shape[:2], "channels")

@@ -7,15 +7,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
-from jnr._backend import Backend
-from jnr._geometry import corner_values
 from jnr._inline_jit import inline_jit
 from jnr._lights import Light, add, diffuse, dot, with_rank
-from jnr._ops.pixel_space import power_of_two_scale
 from jnr._ops.rasterize import Fragments
 from jnr._pytree import pytree
 
@@ -95,7 +91,7 @@ class Phong:
             highlight = _highlight(toward, surface.normal, surface.viewer, shininess)
             highlights = add(highlights, with_rank(color, highlight.ndim) * highlight)
         color = _lambert(surface)
-        return color + match_channels(highlights * with_rank(specular, highlights.ndim), color)
+        return color + _in_channels_of(color, highlights * with_rank(specular, highlights.ndim))
 
 
 @inline_jit()
@@ -103,13 +99,15 @@ def _highlight(toward, normal, viewer, shininess):
     squared = dot(toward, toward)
     toward = with_rank(toward / jnp.sqrt(jnp.where(squared > 0, squared, 1)), normal.ndim)
     cosine = dot(normal, toward)
-    mirrored = dot(2 * cosine * normal - toward, viewer)
+    # The viewer's cosine with 2 cosine normal - toward, without this vector.
+    mirrored = 2 * cosine * dot(normal, viewer) - dot(toward, viewer)
     shines = (cosine > 0) & (mirrored > 0)
     return jnp.where(shines, jnp.where(shines, mirrored, 1) ** shininess, 0)
 
 
 def _lambert(surface):
-    return surface.albedo * match_channels(diffuse(surface.lights, surface.position, surface.normal), surface.albedo)
+    light = diffuse(surface.lights, surface.position, surface.normal)
+    return surface.albedo * _in_channels_of(surface.albedo, light)
 
 
 def match_channels(light: jax.Array, color: jax.Array) -> jax.Array:
@@ -121,21 +119,8 @@ def match_channels(light: jax.Array, color: jax.Array) -> jax.Array:
     return light.astype(color.dtype)
 
 
-@inline_jit("backend")
-def face_sides(
-    clip_positions: Float[Array, "vertices 4"],
-    faces: Int[Array, "faces 3"],
-    clip_from_world: Float[Array, "4 4"],
-    *,
-    backend: Backend | None = None,
-) -> Float[Array, " faces"]:
-    """1 where the camera sees the front of a face, from which it is counter-clockwise, -1 where it sees the back."""
-    clip_positions, clip_from_world = lax.stop_gradient((clip_positions, clip_from_world))
-    rows = corner_values(clip_positions[:, jnp.array([0, 1, 3])], faces, backend=backend)
-    # Rescaled, since a product of three large coordinates overflows.
-    scale = power_of_two_scale(*(row[:, i] for row in rows for i in range(3)))
-    (x0, y0, w0), (x1, y1, w1), (x2, y2, w2) = ([row[:, i] * scale for i in range(3)] for row in rows)
-    turn = x0 * (y1 * w2 - y2 * w1) + x1 * (y2 * w0 - y0 * w2) + x2 * (y0 * w1 - y1 * w0)
-    # A face seen from behind is clockwise in the image, or counter-clockwise if the camera mirrors.
-    mirrored = jnp.linalg.det(clip_from_world[:3, :3]) > 0
-    return jnp.where((turn < 0) != mirrored, -1, 1).astype(clip_positions.dtype)
+def _in_channels_of(color, light):
+    """The light with one value per channel of the colour."""
+    light = match_channels(light, color)
+    # Not broadcast: its transpose sums over an axis of three, for which XLA's code for CPUs is slow.
+    return light if light.shape == color.shape else jnp.concatenate([light] * color.shape[-1], axis=-1)

@@ -21,8 +21,9 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from jnr import _checks
-from jnr._geometry import check_vertices, corner_values, face_normals, is_noise, unique_edges as _unique_edges
+from jnr._geometry import check_vertices, corner_values, face_normals, unique_edges as _unique_edges
 from jnr._ops.indexing import gather_in_bounds
+from jnr._ops.normals.definition import is_noise
 
 
 def silhouette_iou(

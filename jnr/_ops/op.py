@@ -64,6 +64,7 @@ class Op:
     cpp: Cpp | None
     triton: Triton | None
     definition_only: bool
+    xla_on_gpu: bool
 
     def result_type(self, *operands: Any, **params: Any) -> tuple[tuple[int, ...], Any]:
         """Shape and dtype of the result, batch axis included."""
@@ -78,6 +79,7 @@ def declare(
     cpp: Cpp | None = None,
     triton: Triton | None = None,
     definition_only: bool = False,
+    xla_on_gpu: bool = False,
 ) -> Primitive:
     """Declares an op as a JAX primitive with a batch axis of its own.
 
@@ -99,6 +101,8 @@ def declare(
         triton: The Triton kernel for NVIDIA GPUs, if there is one.
         definition_only: Whether the op is plain JAX on every backend. Its parameter `backend` then only reaches the
             ops of its derivatives.
+        xla_on_gpu: Whether `"triton"` takes the definition: elementwise code that XLA fuses with its neighbours, to
+            which a kernel would only add a launch.
 
     Example: a new op that scales an image, `scaled[r, c] = image[r, c] * factor`.
 
@@ -128,7 +132,7 @@ def declare(
            `jnr/_ops/gather/`.
         6. Tests that run every backend on the scenes of `tests/ops/scenes.py`, and a row in `benchmarks/`.
     """
-    op = Op(definition.__name__, definition, result, cpp, triton, definition_only)
+    op = Op(definition.__name__, definition, result, cpp, triton, definition_only, xla_on_gpu)
     primitive = Primitive(f"jnr_{op.name}")
 
     @functools.cache
@@ -153,7 +157,7 @@ def declare(
 
 def _implementation(op, platform, backend, operands):
     """The function that runs an op on a platform, by the rules that `declare` states."""
-    if op.definition_only or backend == "xla":
+    if op.definition_only or backend == "xla" or (op.xla_on_gpu and backend in ("triton", "interpret")):
         return op.definition
     if backend == "interpret":
         if op.triton is None:

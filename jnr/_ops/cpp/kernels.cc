@@ -7,5 +7,6 @@
 #include "../boundary/kernels.inc"
 #include "../edge_sweep/kernels.inc"
 #include "../gather/kernels.inc"
+#include "../normals/kernels.inc"
 #include "../rasterize/kernels.inc"
 #include "vertices.inc"

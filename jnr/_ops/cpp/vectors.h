@@ -99,6 +99,8 @@ inline V absolute(const V& a) {
   return a < V{} ? -a : a;
 }
 
+inline float sqrt(float a) { return __builtin_sqrtf(a); }
+inline double sqrt(double a) { return __builtin_sqrt(a); }
 inline float floor(float a) { return __builtin_floorf(a); }
 inline double floor(double a) { return __builtin_floor(a); }
 inline float ceil(float a) { return __builtin_ceilf(a); }

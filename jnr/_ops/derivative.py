@@ -1,0 +1,85 @@
+"""Ops whose derivative is an op of its own, so that a CPU computes both in one pass."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad
+
+from jnr._ops.batching import batch_size
+from jnr._ops.op import Cpp, declare
+
+
+def declare_differentiable(
+    definition: Callable[..., jax.Array],
+    result: Callable[..., tuple[tuple[int, ...], Any]],
+    *,
+    cpp: Cpp | None = None,
+) -> Primitive:
+    """Declares an op that is differentiable with respect to its first operand, in any mode and order.
+
+    Its cotangent map is the op `<name>_bwd`, with the C++ custom call of that name: operands are the cotangent and the
+    op's own, and the result is the cotangent of the first operand. Forward mode and higher derivatives are those of the
+    definition. On GPUs the definition runs on every backend.
+
+    Args:
+        definition: As for `declare`.
+        result: As for `declare`, from the operands.
+        cpp: The C++ kernels of the op and of its cotangent map.
+    """
+
+    def pushforward(tangent, primal, *constants):
+        size = max(tangent.shape[0], primal.shape[0])
+        tangent, primal = (jnp.broadcast_to(x, (size, *x.shape[1:])) for x in (tangent, primal))
+        return jax.jvp(lambda x: definition(x, *constants), (primal,), (tangent,))[1]
+
+    def pullback(cotangent, primal, *constants, sums):
+        batch = batch_size((cotangent, primal, *constants))
+        primal, cotangent = (jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (primal, cotangent))
+        (grad,) = jax.vjp(lambda x: definition(x, *constants), primal)[1](cotangent)
+        return grad.reshape(sums, -1, *grad.shape[1:]).sum(axis=1)
+
+    pushforward.__name__, pullback.__name__ = f"{definition.__name__}_jvp", f"{definition.__name__}_bwd"
+    primitive = declare(definition, lambda *operands, **_: result(*operands), cpp=cpp, xla_on_gpu=True)
+    pushforward_p = declare(pushforward, lambda _, *operands, **__: result(*operands), definition_only=True)
+    pullback_p = declare(
+        pullback, lambda cotangent, primal, *_, **__: (primal.shape[1:], cotangent.dtype), cpp=cpp, xla_on_gpu=True
+    )
+
+    def jvp(primals, tangents, *, backend):
+        out = primitive.bind(*primals, backend=backend)
+        if isinstance(tangents[0], ad.Zero):
+            return out, ad.Zero(jax.typeof(out).to_tangent_aval())
+        return out, pushforward_p.bind(tangents[0], *primals, backend=backend)
+
+    def transpose(cotangent, tangent, *operands, backend):
+        rest = (None,) * len(operands)
+        if isinstance(cotangent, ad.Zero):
+            return ad.Zero(tangent.aval), *rest
+        return pullback_p.bind(cotangent, *operands, sums=tangent.aval.shape[0], backend=backend), *rest
+
+    ad.primitive_jvps[primitive] = jvp
+    ad.primitive_transposes[pushforward_p] = transpose
+    # Derivatives of derivatives are those of the definition.
+    ad.primitive_jvps[pushforward_p] = partial(_jvp_of, pushforward)
+    ad.primitive_jvps[pullback_p] = partial(_jvp_of, pullback)
+    return primitive
+
+
+def _jvp_of(function, primals, tangents, *, backend, **params):
+    """Tangents of a function with respect to its operands of floats."""
+    del backend
+    varies = [jnp.issubdtype(primal.dtype, jnp.inexact) for primal in primals]
+
+    def of_floats(*floats):
+        floats = iter(floats)
+        return function(*(next(floats) if v else x for x, v in zip(primals, varies, strict=True)), **params)
+
+    floats, changes = (
+        [x for x, v in zip(values, varies, strict=True) if v]
+        for values in (primals, map(ad.instantiate_zeros, tangents))
+    )
+    return jax.jvp(of_floats, floats, changes)
