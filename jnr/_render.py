@@ -27,7 +27,7 @@ from jnr._ops.normals.definition import with_size
 from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
 from jnr._ops.visibility import Gradient, attach_gradient
-from jnr._shading import Lambert, Shader, Surface, match_channels
+from jnr._shading import Lambert, Shader, Surface, lambert, match_channels
 from jnr._textures import Textures, check_textures, has_opacity, is_vertex_colors, sample_textures, split_opacity
 
 GradientName = Literal["edge_sweep", "opendr", "boundary"]
@@ -161,8 +161,11 @@ def render(
         face_normal, normal = samples.normals(normals, fragments)
         if shader is None and not lights:
             color = albedo
-        elif shader is None and face_normal is not None and not any(map(depends_on_position, lights)):
-            color = samples.flat_lit(checked_textures, albedo, face_normal, lights, fragments)
+        elif shader is None and not any(map(depends_on_position, lights)):
+            if face_normal is None:
+                color = lambert(albedo, lights, jnp.zeros_like(normal), normal)
+            else:
+                color = samples.flat_lit(checked_textures, albedo, face_normal, lights, fragments)
         else:
             color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
         if kept is not None:

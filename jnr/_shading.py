@@ -53,7 +53,7 @@ class Lambert:
 
     def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
         """The colour of each pixel."""
-        return _lambert(surface)
+        return lambert(surface.albedo, surface.lights, surface.position, surface.normal)
 
 
 @pytree()
@@ -90,7 +90,7 @@ class Phong:
                 continue
             highlight = _highlight(toward, surface.normal, surface.viewer, shininess)
             highlights = add(highlights, with_rank(color, highlight.ndim) * highlight)
-        color = _lambert(surface)
+        color = Lambert()(surface)
         return color + _in_channels_of(color, highlights * with_rank(specular, highlights.ndim))
 
 
@@ -105,9 +105,9 @@ def _highlight(toward, normal, viewer, shininess):
     return jnp.where(shines, jnp.where(shines, mirrored, 1) ** shininess, 0)
 
 
-def _lambert(surface):
-    light = diffuse(surface.lights, surface.position, surface.normal)
-    return surface.albedo * _in_channels_of(surface.albedo, light)
+def lambert(albedo: jax.Array, lights: Sequence[Light], position: jax.Array, normal: jax.Array) -> jax.Array:
+    """The texture times the light at each pixel."""
+    return albedo * _in_channels_of(albedo, diffuse(lights, position, normal))
 
 
 def match_channels(light: jax.Array, color: jax.Array) -> jax.Array:
