@@ -1,9 +1,10 @@
 """Other CPU renderers for benchmarks/cpu.py and benchmarks/tasks.py; each needs its own package.
 
-Every function of `PEERS` takes NumPy arrays: clip positions `(batch, vertices, 4)`, faces `(faces, 3)`, vertex colours
-`(vertices, channels)` (ones for silhouettes), and reference images `(batch, height, width, channels)`. It returns two
-functions without arguments: forward, and forward with the gradient of sum((image - reference)^2) with respect to the
-image positions of the vertices and the colours.
+Every function of `PEERS` takes NumPy arrays by name: positions `vertices` `(batch, vertices, 3)` and `clip`
+`(batch, vertices, 4)`, `faces` `(faces, 3)`, `reference` images `(batch, height, width, channels)`, and textures:
+`colors` per vertex `(vertices, channels)` (ones for silhouettes) or per corner `(faces, 3, channels)`, or `texels`
+`(rows, columns, channels)` and `uv` `(vertices, 2)`. It returns two functions without arguments: forward, and forward
+with the gradient of sum((image - reference)^2) with respect to the image positions of the vertices and the textures.
 """
 
 # pyright: reportMissingImports=false
@@ -13,8 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# jnr's default light.
+AMBIENT, DIRECTIONAL, DIRECTION = 0.4, 0.6, (0.4243, 0.5657, 0.7071)
 
-def deodr(clip, faces, colors, reference):
+
+def deodr(*, clip, faces, colors, reference, **_):
     """Rasterizer that antialiases silhouettes by edge overdraw; its gradient reaches one pixel from each edge.
 
     It uses one thread and renders images one after the other. Its time includes finding silhouette edges, but neither
@@ -22,53 +26,147 @@ def deodr(clip, faces, colors, reference):
     """
     from deodr.triangulated_mesh import TriMeshAdjacencies
 
-    height, width = reference.shape[1:3]
     faces = faces.astype(np.uint32)
     adjacencies = TriMeshAdjacencies(faces, nb_vertices=clip.shape[1])
-    w = clip[..., 3].astype(np.float64)
-    pixels = np.stack([(clip[..., 0] / w + 1) * width / 2 - 0.5, (1 - clip[..., 1] / w) * height / 2 - 0.5], axis=-1)
+    size = reference.shape[1:3]
+    pixels, w = _deodr_pixels(clip, *size)
 
     def scene(item):
         edges = adjacencies.edge_on_silhouette(pixels[item])
-        return _deodr_scene(faces, pixels[item], w[item], colors, edges, height, width)
+        return _deodr_scene(faces, pixels[item], w[item], colors, edges, *size)
+
+    return _deodr_passes(scene, reference, lambda _, rendered: (rendered.ij_b, rendered.colors_b))
+
+
+def deodr_uv(*, clip, faces, texels, uv, reference, **_):
+    """DEODR's bilinear texture with the gradient to texels and texture coordinates.
+
+    Coordinates are interpolated without perspective, with which DEODR has no gradient. Its gradient to a texel is that
+    of the last pixel that reads it: DEODR does not sum them.
+    """
+    rows, columns = texels.shape[:2]
+    texture = {
+        "texture": texels.astype(np.float64),
+        "uv": np.stack([uv[:, 0] * columns - 0.5, (1 - uv[:, 1]) * rows - 0.5], axis=-1).astype(np.float64),
+        "textured": np.ones(len(faces), bool),
+        "shaded": np.ones(len(faces), bool),
+        "shade": np.ones(len(uv)),
+    }
+    topology, size = _Topology(faces), reference.shape[1:3]
+    pixels, w = _deodr_pixels(clip, *size)
+    black = np.zeros((len(uv), texels.shape[-1]))
+
+    def scene(item):
+        edges = topology.adjacencies.edge_on_silhouette(pixels[item])
+        return _deodr_scene(topology.faces, pixels[item], w[item], black, edges, *size, **texture)
+
+    return _deodr_passes(scene, reference, lambda _, rendered: (rendered.ij_b, rendered.texture_b, rendered.uv_b))
+
+
+def deodr_corners(*, clip, faces, colors, reference, **_):
+    """DEODR with a colour per corner: every corner is a vertex, and the gradients to positions are summed."""
+    scene, to_vertices = _deodr_split(clip, faces, reference)
+    colors = colors.astype(np.float64)
+
+    def gradients(_, rendered):
+        return to_vertices @ rendered.ij_b, rendered.colors_b.reshape(colors.shape)
+
+    return _deodr_passes(lambda item: scene(item, colors), reference, gradients)
+
+
+def deodr_flat(*, clip, faces, vertices, colors, reference, **_):
+    """DEODR with vertex colours under jnr's default light, one normal per face.
+
+    Its time includes the light and its gradient to vertices and colours, in NumPy.
+    """
+    scene, to_vertices = _deodr_split(clip, faces, reference)
+    vertices, colors, direction = vertices.astype(np.float64), colors.astype(np.float64), np.array(DIRECTION)
+
+    def light(item):
+        corner = vertices[item][faces]
+        first, second = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+        product = np.cross(first, second)
+        length = np.sqrt(np.einsum("fi,fi->f", product, product))
+        normal = product / length[:, None]
+        return AMBIENT + DIRECTIONAL * np.maximum(normal @ direction, 0), (first, second, length, normal)
+
+    def lit_scene(item):
+        return scene(item, colors[faces] * light(item)[0][:, None, None])
+
+    def gradients(item, rendered):
+        received, (first, second, length, normal) = light(item)
+        corners_b = rendered.colors_b.reshape(*faces.shape, -1)
+        light_b = np.einsum("fkc,fkc->f", corners_b, colors[faces])
+        normal_b = (DIRECTIONAL * light_b * (received > AMBIENT))[:, None] * direction
+        product_b = (normal_b - normal * np.einsum("fi,fi->f", normal, normal_b)[:, None]) / length[:, None]
+        first_b, second_b = np.cross(second, product_b), np.cross(product_b, first)
+        vertices_b = to_vertices @ np.stack([-first_b - second_b, first_b, second_b], axis=1).reshape(-1, 3)
+        colors_b = to_vertices @ (corners_b * received[:, None, None]).reshape(-1, colors.shape[-1])
+        return to_vertices @ rendered.ij_b, vertices_b, colors_b
+
+    return _deodr_passes(lit_scene, reference, gradients)
+
+
+def _deodr_passes(scene, reference, gradients):
+    """Forward, and forward with gradients, of the images of `scene(item)`."""
 
     def forward():
-        return [scene(item).render()[0] for item in range(len(clip))]
+        return [scene(item).render()[0] for item in range(len(reference))]
 
     def both():
-        gradients = []
-        for item in range(len(clip)):
+        results = []
+        for item in range(len(reference)):
             rendered = scene(item)
             image, _ = rendered.render()
             rendered.clear_gradients()
             rendered.render_backward(2 * (image - reference[item]))
-            gradients.append((rendered.ij_b, rendered.colors_b))
-        return gradients
+            results.append(gradients(item, rendered))
+        return results
 
     return forward, both
 
 
-def _deodr_scene(faces, pixels, depths, colors, edges, height, width):
-    """DEODR's scene without textures on a black background; `edges` says per face which are silhouettes."""
+def _deodr_split(clip, faces, reference):
+    """The scene of an item with colours per corner, and the matrix that sums corners at their vertices."""
+    from scipy.sparse import csr_matrix
+
+    topology, size = _Topology(faces), reference.shape[1]
+    pixels, w = _deodr_pixels(clip, size, size)
+    entries = np.ones(faces.size), (faces.ravel(), np.arange(faces.size))
+    to_vertices = csr_matrix(entries, shape=(clip.shape[1], faces.size))
+    return (lambda item, colors: topology.scene(pixels[item], w[item], colors, size)), to_vertices
+
+
+def _deodr_pixels(clip, height, width):
+    """Image positions and depths."""
+    w = clip[..., 3].astype(np.float64)
+    return np.stack([(clip[..., 0] / w + 1) * width / 2 - 0.5, (1 - clip[..., 1] / w) * height / 2 - 0.5], axis=-1), w
+
+
+def _deodr_scene(faces, pixels, depths, colors, edges, height, width, **texture):
+    """DEODR's scene on a black background; `edges` says per face which are silhouettes, `texture` what is not zero."""
     from deodr.differentiable_renderer import Scene2D
 
+    untextured = {
+        "textured": np.zeros(len(faces), bool),
+        "uv": np.zeros((len(pixels), 2)),
+        "shade": np.zeros(len(pixels)),
+        "shaded": np.zeros(len(faces), bool),
+        "texture": np.zeros((0, 0)),
+    }
     return Scene2D(
         faces=faces,
         faces_uv=faces,
         ij=pixels,
         depths=depths,
-        textured=np.zeros(len(faces), bool),
-        uv=np.zeros((len(pixels), 2)),
-        shade=np.zeros(len(pixels)),
         colors=colors.astype(np.float64),
-        shaded=np.zeros(len(faces), bool),
         edgeflags=edges,
         height=height,
         width=width,
         nb_colors=colors.shape[-1],
-        texture=np.zeros((0, 0)),
         background_color=np.zeros(colors.shape[-1]),
         backface_culling=True,
+        **(untextured | texture),
     )
 
 
@@ -155,5 +253,18 @@ def _callback(function, shapes, *operands):
     return jax.pure_callback(batch, shapes, *operands, vmap_method="broadcast_all")
 
 
-# Name -> (module that must be importable, function)
-PEERS = {"DEODR": ("deodr", deodr)}
+# Name -> (module that must be importable, functions by the kind of benchmarks/cpu.py whose work they do). "rgb" has no
+# light in DEODR.
+PEERS = {
+    "DEODR": (
+        "deodr",
+        {
+            "silhouette": deodr,
+            "rgb": deodr,
+            "unlit": deodr,
+            "flat": deodr_flat,
+            "flat, light outside": deodr_corners,
+            "UV bilinear": deodr_uv,
+        },
+    )
+}

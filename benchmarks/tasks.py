@@ -18,8 +18,8 @@ Each cell of the table is the median and the worst of the runs, and the number o
 - "behind": a ball whose target touches a larger one. It starts behind that one, out of sight or with a quarter of its
   width in sight. 16 directions, 300 steps of Adam on the squared difference of colours. Pixels; success: below 1.
 
-If `pip install deodr` has installed DEODR, it has a column of its own. It renders its own images, with its own
-antialiasing. A cell is saved to the JSON file as soon as it is done, and cells in that file are not run again.
+If `pip install ".[benchmarks]"` has installed DEODR, it has a column of its own. It renders its own images, with its
+own antialiasing. A cell is saved to the JSON file as soon as it is done, and cells in that file are not run again.
 """
 
 import argparse
