@@ -458,9 +458,15 @@ def view_of(camera: Camera, aspect: float, vertices: jax.Array | np.ndarray | No
 
 
 def _depth(projection, camera_from_world, vertices):
-    points = transform(camera_from_world, vertices)
     depth = getattr(projection, "depth", None)
-    return -points[:, 2] if depth is None else depth(points[:, :3])
+    if depth is None:
+        return _depth_along_z(camera_from_world, vertices)
+    return depth(transform(camera_from_world, vertices)[:, :3])
+
+
+@inline_jit()
+def _depth_along_z(camera_from_world, vertices):
+    return -transform(camera_from_world, vertices)[:, 2]
 
 
 def points_from_angles(

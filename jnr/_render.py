@@ -349,7 +349,7 @@ class _Samples:
         self.fragments: Fragments = rasterize_unchecked(
             self.clip_positions, self.faces, height=size[0], width=size[1], cull=cull, backend=backend
         )
-        self.covered = (self.fragments.face_index >= 0)[..., None]
+        self.covered = _covered(self.fragments.face_index)
         # Fewer corners than samples: what depends on the face alone is computed per face.
         self.has_few_faces = self.faces.size <= self.covered.size
 
@@ -462,6 +462,12 @@ class _Samples:
             # XLA compiles a constant without elements slowly where its other axes are long.
             return jax.device_put(np.zeros((*self.image_size, 0), image.dtype))
         return image if self.antialias == 1 else _means(image, n=self.antialias)
+
+
+@inline_jit()
+def _covered(face_index):
+    """Whether each sample sees a face: `(height, width, 1)`."""
+    return (face_index >= 0)[..., None]
 
 
 @inline_jit("n")

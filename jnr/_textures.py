@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -259,62 +260,65 @@ def _sample_uv(checked, faces, fragments, clip_positions, *, backend):
 
 
 def _uv_steps(checked, faces, fragments, clip_positions, uv, backend):
-    """Derivatives of the texture coordinate with respect to column and row: `(height, width, 2, 2)`."""
-    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index)
-    corners = gather(
-        checked.uv, visible_corners(checked.uv_faces, fragments.face_index, backend=backend), backend=backend
-    )
+    """Derivatives of (u, v) with respect to column and to row, each `(height, width)`."""
+    read = partial(gather, backend=backend)
+    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index, gather=read)
+    corners = read(checked.uv, visible_corners(checked.uv_faces, fragments.face_index, backend=backend))
     covered = fragments.face_index >= 0
-    steps = jnp.zeros((*fragments.face_index.shape, 2, 2), uv.dtype)
-    for k in range(3):
-        corner = jnp.where(covered[..., None], corners[..., k, :] - uv, 0)
-        steps = steps + corner[..., None, :] * gradient[..., k, :, None].astype(uv.dtype)
-    return steps
+    # An image for each number: XLA for the CPU does not vectorize short last axes.
+    edges = [[jnp.where(covered, corners[..., k, i] - uv[..., i], 0) for i in range(2)] for k in range(3)]
+    return [
+        [sum(edges[k][i] * gradient[k][axis].astype(uv.dtype) for k in range(3)) for i in range(2)] for axis in range(2)
+    ]
 
 
 class _Pyramid(NamedTuple):
-    """All mip levels of all images as rows of one table, and the position of each level in it."""
+    """All mip levels of all images as rows of one table, and where each level is."""
 
     texels: jax.Array
+    places: jax.Array  # (images * levels, 4), int32: the fields of _Place
+    levels: int
+
+
+class _Place(NamedTuple):
+    """Where the texels of a level are in the table: the first one, the distance of rows, and the level's size."""
+
     first: jax.Array
     stride: jax.Array
     height: jax.Array
     width: jax.Array
-    levels: int
 
 
 def _pyramid(images, sizes, *, mipmap: bool) -> _Pyramid:
     levels = max(max(image.shape[:2]) for image in images).bit_length() if mipmap else 1
-    tables, first, stride, height, width = [], [], [], [], []
+    tables, places = [], []
     offset = 0
     for k, image in enumerate(images):
-        size = jnp.asarray(image.shape[:2], jnp.int32) if sizes is None else sizes[k]
+        size = image.shape[:2] if sizes is None else sizes[k]
         for level in range(levels):
             if level:
                 image, size = _halve(image, size)
             tables.append(image.reshape(-1, image.shape[-1]))
-            first.append(offset)
-            stride.append(image.shape[1])
-            height.append(size[0])
-            width.append(size[1])
+            places.append((offset, image.shape[1], *size))
             offset += image.shape[0] * image.shape[1]
     if offset >= 2**31:
         raise ValueError(f"images must have fewer than 2**31 texels in all, got {offset}.")
-    return _Pyramid(
-        texels=jnp.concatenate(tables),
-        first=jnp.asarray(np.asarray(first, np.int32)),
-        stride=jnp.asarray(np.asarray(stride, np.int32)),
-        height=jnp.stack(height),
-        width=jnp.stack(width),
-        levels=levels,
-    )
+    return _Pyramid(jnp.concatenate(tables), jnp.array(places, jnp.int32), levels)
 
 
 def _halve(image, size):
     """The next level: each texel is the mean of the area that it covers, also where the size is odd."""
+    if isinstance(size, tuple) and size[0] % 2 == size[1] % 2 == 0:
+        height, width, channels = image.shape
+        # Sums over rows and slices of columns: XLA for the CPU vectorizes these, and their transposes.
+        image = jnp.sum(0.25 * image.reshape(height // 2, 2, width * channels), axis=1)
+        pairs = image.reshape(height // 2, width // 2, 2 * channels)
+        return pairs[..., :channels] + pairs[..., channels:], (height // 2, width // 2)
     for axis in range(2):
-        image = _halve_axis(jnp.moveaxis(image, axis, 0), size[axis])
+        image = _halve_axis(jnp.moveaxis(image, axis, 0), jnp.asarray(size[axis]))
         image = jnp.moveaxis(image, 0, axis)
+    if isinstance(size, tuple):
+        return image, tuple(max(n // 2, 1) for n in size)
     return image, jnp.maximum(size // 2, 1)
 
 
@@ -340,53 +344,69 @@ def _sample(checked, mask, uv, material, step, *, nearest, backend=None):
     """
     pyramid = _pyramid(checked.images, checked.sizes, mipmap=step is not None)
     row = None if material is None else material * pyramid.levels
+    (place,) = _at_row([pyramid.places], row, backend)
     if step is None:
-        return _sample_level(checked, pyramid, mask, uv, material, row, nearest=nearest, backend=backend)
-    base = jnp.stack([_of(pyramid.width, row), _of(pyramid.height, row)], axis=-1).astype(uv.dtype)
-    base = jnp.broadcast_to(base, uv.shape)
-    texels = (step[..., 0] * base[..., None, 0]) ** 2 + (step[..., 1] * base[..., None, 1]) ** 2
-    largest = jnp.maximum(texels[..., 0], texels[..., 1])
+        return _blend(checked, pyramid, _terms(checked, mask, uv, material, place, nearest=nearest), backend)
+    width, height = place.width.astype(uv.dtype), place.height.astype(uv.dtype)
+    largest = jnp.maximum(*((along_u * width) ** 2 + (along_v * height) ** 2 for along_u, along_v in step))
     # Half the logarithm of the square. Below one texel per pixel it is the first level, which has no derivative.
     magnified = ~(largest > 1)
     level = jnp.where(magnified, 0, 0.5 * jnp.log2(jnp.where(magnified, 1, largest)))
     # An image that is smaller than the largest reaches one texel at an earlier level.
-    last = jnp.floor(jnp.log2(jnp.max(base, axis=-1)) + 1e-3)
+    last = jnp.floor(jnp.log2(jnp.maximum(width, height)) + 1e-3)
     level = jnp.where(level < last, level, last)
     low = jnp.clip(lax.stop_gradient(jnp.floor(level)), 0, pyramid.levels - 1)
-    fraction = (level - low)[..., None].astype(checked.images[0].dtype)
+    fraction = level - low
     row = low.astype(jnp.int32) if row is None else row + low.astype(jnp.int32)
-    above = jnp.where(low + 1 > last, row, row + 1)
-    finer, coarser = (
-        _sample_level(checked, pyramid, mask, uv, material, r, nearest=False, backend=backend) for r in (row, above)
-    )
-    return finer + fraction * (coarser - finer)
+    # The level above, which for the last is itself.
+    is_last = jnp.all(pyramid.places[:, 2:] == 1, axis=1, keepdims=True)
+    above = jnp.where(is_last, pyramid.places, jnp.roll(pyramid.places, -1, axis=0))
+    terms = []
+    # One sum over the texels of both levels, so that the backward pass makes one table.
+    for place, share in zip(_at_row([pyramid.places, above], row, backend), (1 - fraction, fraction), strict=True):
+        for index, weight, is_outside in _terms(checked, mask, uv, material, place, nearest=False):
+            terms.append((index, share * weight, is_outside))
+    return _blend(checked, pyramid, terms, backend)
 
 
-def _of(column, row):
-    """A column of the pyramid's table at `row`; None stands for the only row."""
-    return column[0] if row is None else gather_in_bounds(column, row)
+def _at_row(places, row, backend):
+    """Each table's place at `row`; None stands for the only row."""
+    if row is None:
+        return [_Place(*table[0]) for table in places]
+    # One read for all: XLA for the CPU would compute the row again for every number that it reads.
+    values = gather(jnp.concatenate(places, axis=1), row, backend=backend)
+    return [_Place(*(values[..., 4 * k + i] for i in range(4))) for k in range(len(places))]
 
 
-def _sample_level(checked, pyramid, mask, uv, material, row, *, nearest, backend):
-    first, stride, height, width = (
-        _of(column, row) for column in (pyramid.first, pyramid.stride, pyramid.height, pyramid.width)
-    )
-    across, up = ([wrap if isinstance(wrap, str) else wrap[axis] for wrap in checked.wraps] for axis in range(2))
+def _terms(checked, mask, uv, material, place, *, nearest):
+    """For each texel that a sample of a level blends: its row in the table, its weight, whether the border is there."""
+    first, stride, height, width = place
+    across, up = _directions(checked.wraps)
     columns = _neighbours(_in_first_period(uv[..., 0], across), width, nearest)
     rows = _neighbours(1 - _in_first_period(uv[..., 1], up), height, nearest)
-    indices, weights, outside = [], [], jnp.zeros(uv.shape[:-1], uv.dtype)
+    terms = []
     for row_index, row_weight in rows:
         for column_index, column_weight in columns:
             i, inside_i = _wrapped(row_index, height, up, material)
             j, inside_j = _wrapped(column_index, width, across, material)
-            inside, weight = inside_i & inside_j, row_weight * column_weight
-            indices.append(jnp.where(mask & inside, first + i * stride + j, -1))
-            weights.append(weight)
-            outside = outside + jnp.where(inside, 0, weight)
-    indices, weights = jnp.stack(indices, axis=-1), jnp.stack(weights, axis=-1)
+            inside = inside_i & inside_j
+            index = jnp.where(mask & inside, first + i * stride + j, -1)
+            terms.append((index, row_weight * column_weight, ~inside))
+    return terms
+
+
+def _directions(wraps):
+    """The wrap mode of each image across and up."""
+    return [[wrap if isinstance(wrap, str) else wrap[axis] for wrap in wraps] for axis in range(2)]
+
+
+def _blend(checked, pyramid, terms, backend):
+    """The weighted sum of texels, and of the border where there are none."""
+    indices, weights = (jnp.stack(images, axis=-1) for images in list(zip(*terms, strict=True))[:2])
     color = weighted_gather(pyramid.texels, weights, indices, backend=backend)
-    if "border" not in (*across, *up):
+    if not any("border" in direction for direction in _directions(checked.wraps)):
         return color
+    outside = jnp.sum(jnp.where(jnp.stack([term[2] for term in terms], axis=-1), weights, 0), axis=-1)
     return color + outside[..., None].astype(color.dtype) * jnp.broadcast_to(checked.border, color.shape)
 
 
@@ -525,13 +545,19 @@ def sample_textures(
 ) -> Float[Array, "height width channels"]:
     """Colour of each pixel from textures that have been checked; white where there are none, zero on background."""
     if textures is None:
-        covered = (fragments.face_index >= 0)[..., None]
-        return jnp.broadcast_to(covered, (*covered.shape[:2], 3)).astype(fragments.barycentric.dtype)
+        return _white(fragments)
     if isinstance(textures, CheckedUV):
         return _sample_uv(textures, faces, fragments, clip_positions, backend=backend)
     if is_vertex_colors(textures):
         return interpolate_unchecked(textures, faces, fragments, backend=backend)
     return _sample_cubes(textures, fragments, backend=backend)
+
+
+@inline_jit()
+def _white(fragments):
+    """White at every covered pixel."""
+    covered = (fragments.face_index >= 0)[..., None]
+    return jnp.broadcast_to(covered, (*covered.shape[:2], 3)).astype(fragments.barycentric.dtype)
 
 
 def has_opacity(textures: Array | CheckedUV | None) -> bool:

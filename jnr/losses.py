@@ -6,8 +6,9 @@ Every loss returns a scalar and supports forward mode, reverse mode and higher o
 - `chamfer` differentiates by both point sets, with the nearest neighbours held fixed;
 - `cotangent_laplacian` differentiates by `vertices`, with the cotangent weights held fixed.
 
-The derivatives of all others are exact: of `silhouette_iou` by `alpha` and `target`, of `total_variation` by `images`
-and `mask`, of `laplacian`, `edge_length`, `edge_length_variance`, `flatness` and `normal_consistency` by `vertices`.
+The derivatives of all others are exact: of `silhouette_iou` by `alpha` and `target`, of `squared_error` by `image`
+and `target`, of `total_variation` by `images` and `mask`, of `laplacian`, `edge_length`, `edge_length_variance`,
+`flatness` and `normal_consistency` by `vertices`.
 Where a term is not differentiable (edges of zero length, faces of zero area), its derivative is zero.
 """
 
@@ -65,6 +66,39 @@ def _alike(a, b):
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.promote_types(a.dtype, b.dtype)
     return a.astype(dtype), b.astype(dtype)
+
+
+def squared_error(
+    image: Real[ArrayLike, "*batch height width channels"], target: Real[ArrayLike, "*batch height width channels"]
+) -> Float[Array, ""]:
+    """Returns the mean squared difference between two images, over pixels, channels and batch.
+
+    It is `jnp.mean((image - target) ** 2)`, in a form that XLA vectorizes on CPUs also for three channels.
+
+    Gradients: reach `image` and `target`.
+
+    Args:
+        image: Rendered image, with any number of channels.
+        target: Target image of the same shape. uint8 and uint16 are scaled to [0, 1].
+
+    Raises:
+        TypeError: If an argument is not an array of colours.
+        ValueError: If the shapes differ, have fewer than three axes or no elements.
+    """
+    image = _checks.widened(_checks.as_color(image, "image"))
+    target = _checks.widened(_checks.as_color(target, "target"))
+    image, target = _alike(image, target)
+    if image.shape != target.shape or image.ndim < 3:
+        raise ValueError(
+            f"image and target must have the same shape (..., height, width, channels), got {image.shape} and "
+            f"{target.shape}."
+        )
+    if 0 in image.shape:
+        raise ValueError(f"image must not be empty, got shape {image.shape}.")
+    # XLA for the CPU does not vectorize a lone subtraction where the last axis has three elements, but vectorizes a sum
+    # of products. The factor makes it one, and is exact.
+    half = 0.5 * (image - target)
+    return jnp.vdot(half, half, precision=lax.Precision.HIGHEST) * (4 / half.size)
 
 
 def total_variation(

@@ -163,6 +163,7 @@ def _in_modules() -> Iterator[Any]:
     yield gradients.Boundary, {"backend": None, "shares": "nearest"}
     iou = {"alpha": MASK, "target": MASK / 2}
     yield losses.silhouette_iou, iou
+    yield losses.squared_error, {"image": IMAGE, "target": IMAGE / 2}
     yield losses.total_variation, {"images": IMAGE, "mask": MASK}
     yield losses.chamfer, {"points": VERTICES, "others": VERTICES[::-1] + 0.1, "chunk": 8}
     for function in (losses.laplacian, losses.edge_length, losses.edge_length_variance):

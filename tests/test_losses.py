@@ -96,6 +96,75 @@ def test_iou_of_complex_numbers_is_an_error_that_names_the_argument():
         losses.silhouette_iou(jnp.zeros((4, 4)), jnp.zeros((4, 4), jnp.complex64))
 
 
+# --- squared_error
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 1), (4, 5, 3), (2, 4, 5, 3), (3, 2, 4, 5, 7)])
+def test_squared_error_is_the_mean_of_squared_differences(shape):
+    rng = np.random.default_rng(0)
+    image, target = rng.normal(size=(2, *shape))
+    with jax.enable_x64(True):
+        got, gradients = jax.value_and_grad(losses.squared_error, argnums=(0, 1))(jnp.asarray(image), target)
+    assert got == pytest.approx(np.mean((image - target) ** 2), rel=1e-14)
+    np.testing.assert_allclose(gradients[0], 2 * (image - target) / image.size, rtol=1e-14)
+    np.testing.assert_array_equal(gradients[1], -gradients[0])
+
+
+def test_squared_error_of_a_large_float32_image_is_accurate():
+    rng = np.random.default_rng(0)
+    image, target = rng.uniform(size=(2, 256, 256, 3)).astype(np.float32)
+    expected = np.mean((image.astype(np.float64) - target) ** 2)
+    # Sums of 196,608 terms in blocks.
+    assert losses.squared_error(image, target) == pytest.approx(expected, rel=1e-5)
+
+
+def test_squared_error_is_float32_for_narrower_images_and_the_wider_of_two_dtypes():
+    image = jnp.full((2, 2, 3), 0.5, jnp.bfloat16)
+    assert losses.squared_error(image, 0 * image).dtype == jnp.float32
+    with jax.enable_x64(True):
+        loss = losses.squared_error(image, np.zeros((2, 2, 3)))
+    assert loss.dtype == jnp.float64
+    assert float(loss) == 0.25
+
+
+def test_squared_error_scales_integer_targets_as_colours():
+    assert losses.squared_error(jnp.ones((2, 2, 3)), np.full((2, 2, 3), 255, np.uint8)) == 0
+
+
+def test_squared_error_under_jit_and_vmap_equals_that_of_each_image():
+    image, target = np.random.default_rng(0).uniform(size=(2, 3, 4, 5, 3)).astype(np.float32)
+    single = [float(losses.squared_error(a, b)) for a, b in zip(image, target, strict=True)]
+    np.testing.assert_allclose(jax.jit(jax.vmap(losses.squared_error))(image, target), single, rtol=1e-6)
+    shared = jax.vmap(losses.squared_error, in_axes=(0, None))(image, target[0])
+    np.testing.assert_allclose(shared[0], single[0], rtol=1e-6)
+
+
+def test_squared_error_derivatives_equal_finite_differences():
+    image, target = np.random.default_rng(0).uniform(size=(2, 3, 4, 3))
+    with jax.enable_x64(True):
+        check(losses.squared_error, image, target)
+        # Quadratic: its Hessian is 2 / size times the identity.
+        hessian = jax.hessian(losses.squared_error)(jnp.asarray(image), target).reshape(image.size, -1)
+    np.testing.assert_allclose(hessian, 2 / image.size * np.eye(image.size), atol=1e-15)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(
+    ("image", "target"), [((4, 4, 3), (4, 4, 1)), ((2, 4, 4, 3), (4, 4, 3)), ((4, 4), (4, 4)), ((), ())]
+)
+def test_squared_error_of_different_shapes_is_an_error_that_names_both(image, target):
+    with pytest.raises(ValueError, match=r"^image and target must have the same shape .*, got \(.*\) and \(.*\)\.$"):
+        losses.squared_error(jnp.zeros(image), jnp.zeros(target))
+
+
+@pytest.mark.validation
+def test_squared_error_of_an_empty_image_or_of_large_integers_is_an_error():
+    with pytest.raises(ValueError, match=r"^image must not be empty, got shape \(0, 4, 3\)\.$"):
+        losses.squared_error(jnp.zeros((0, 4, 3)), jnp.zeros((0, 4, 3)))
+    with pytest.raises(TypeError, match=r"^target must be colours: "):
+        losses.squared_error(jnp.zeros((4, 4, 3)), jnp.zeros((4, 4, 3), jnp.int32))
+
+
 # --- total_variation
 
 

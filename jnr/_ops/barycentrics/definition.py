@@ -73,9 +73,9 @@ def barycentrics_bwd(
 
     def single(cotangent, clip_positions, faces, face_index):
         corners, index = _corners_at_pixels(clip_positions, faces, face_index)
-        (grad,) = jax.vjp(lambda corners: _weights(_relative_to_pixel(corners, face_index), face_index), corners)[1](
-            cotangent
-        )
+        (grad,) = jax.vjp(
+            lambda corners: _weights(_relative_to_pixel(_split(corners), face_index), face_index), corners
+        )[1](cotangent)
         # Pixels of one corner are consecutive, as they are in the image.
         return jnp.moveaxis(grad, 2, 0).reshape(-1, 3), jnp.moveaxis(index, 2, 0).reshape(-1)
 
@@ -114,7 +114,12 @@ def _weights(local, face_index):
 
 def _faces_at_pixels(clip_positions, faces, face_index):
     """Corners of the face that each pixel sees in pixel space, scaled, relative to the pixel."""
-    return _relative_to_pixel(_corners_at_pixels(clip_positions, faces, face_index)[0], face_index)
+    return _relative_to_pixel(_split(_corners_at_pixels(clip_positions, faces, face_index)[0]), face_index)
+
+
+def _split(corners):
+    """An image for each coordinate of each corner."""
+    return [[corners[..., k, i] for i in range(3)] for k in range(3)]
 
 
 def _corners_at_pixels(clip_positions, faces, face_index):
@@ -126,13 +131,11 @@ def _corners_at_pixels(clip_positions, faces, face_index):
 
 
 def _relative_to_pixel(corners, face_index):
-    column = lax.broadcasted_iota(corners.dtype, face_index.shape, 1)
-    row = lax.broadcasted_iota(corners.dtype, face_index.shape, 0)
+    column = lax.broadcasted_iota(corners[0][0].dtype, face_index.shape, 1)
+    row = lax.broadcasted_iota(corners[0][0].dtype, face_index.shape, 0)
     # On background the corners (0, 0, 1), (1, 0, 1) and (0, 1, 1), so that no invalid face is differentiated.
-    corner, coordinate = (lax.broadcasted_iota(jnp.int32, (3, 3), axis) for axis in (0, 1))
-    spare = ((coordinate == 2) | (coordinate == corner - 1)).astype(corners.dtype)
-    corners = jnp.where((face_index >= 0)[..., None, None], corners, spare)
-    corners = [[corners[..., k, i] for i in range(3)] for k in range(3)]
+    spare = ((0, 0, 1), (1, 0, 1), (0, 1, 1))
+    corners = [[jnp.where(face_index >= 0, corners[k][i], spare[k][i]) for i in range(3)] for k in range(3)]
     scale = lax.stop_gradient(power_of_two_scale(*(v for corner in corners for v in corner)))
     local = []
     for x, y, w in corners:
@@ -141,21 +144,32 @@ def _relative_to_pixel(corners, face_index):
     return local
 
 
-def barycentric_derivatives(clip_positions: jax.Array, faces: jax.Array, face_index: jax.Array) -> jax.Array:
+def barycentric_derivatives(
+    clip_positions: jax.Array,
+    faces: jax.Array,
+    face_index: jax.Array,
+    *,
+    gather: Callable[..., jax.Array] = gather_or_fill,
+) -> list[list[jax.Array]]:
     """Derivatives of each pixel's barycentrics with respect to column and row, zero on background.
 
     Args:
         clip_positions: `(vertices, 4)`.
         faces: `(faces, 3)`.
         face_index: `(height, width)`, -1 on background.
+        gather: Reads rows of a table, such as the op of jnr/_ops/gather.
 
     Returns:
-        `(height, width, 3, 2)`: corner, then column and row.
+        For each corner the derivatives with respect to column and row, each `(height, width)`.
     """
-    height, width = face_index.shape
     if 0 in (faces.shape[0], clip_positions.shape[0]):
-        return jnp.zeros((height, width, 3, 2), clip_positions.dtype)
-    local = _faces_at_pixels(clip_positions, faces, face_index)
+        return [[jnp.zeros(face_index.shape, clip_positions.dtype)] * 2] * 3
+    # Each coordinate is read on its own. XLA for the CPU would compute the whole backward pass again for each entry of
+    # an array of them.
+    corners = jnp.clip(gather(faces, face_index), 0, clip_positions.shape[0] - 1)
+    index = [jnp.where(face_index >= 0, corners[..., k], -1) for k in range(3)]
+    coordinates = pixel_space(clip_positions, *face_index.shape)
+    local = _relative_to_pixel([[gather(v[:, None], i)[..., 0] for v in coordinates] for i in index], face_index)
     minors, steps = [], []
     for i, j in OTHERS:
         (xi, yi, wi), (xj, yj, wj) = local[i], local[j]
@@ -164,13 +178,11 @@ def barycentric_derivatives(clip_positions: jax.Array, faces: jax.Array, face_in
     total = minors[0] + minors[1] + minors[2]
     valid = (face_index >= 0) & (total != 0)
     inverse = 1 / jnp.where(valid, total, 1)
-    result = []
-    for axis in range(2):
-        step_of_total = sum(step[axis] for step in steps)
-        for minor, step in zip(minors, steps, strict=True):
-            result.append((step[axis] - minor * inverse * step_of_total) * inverse)
-    result = jnp.stack(result, axis=-1).reshape(height, width, 2, 3).swapaxes(-1, -2)
-    return jnp.where(valid[..., None, None], result, 0)
+    of_total = [sum(step[axis] for step in steps) for axis in range(2)]
+    return [
+        [jnp.where(valid, (step[axis] - minor * inverse * of_total[axis]) * inverse, 0) for axis in range(2)]
+        for minor, step in zip(minors, steps, strict=True)
+    ]
 
 
 def weight_slopes(clip_positions: jax.Array, faces: jax.Array, height: int, width: int) -> jax.Array:
