@@ -148,7 +148,7 @@ def _in_jnr() -> Iterator[Any]:
     yield jnr.interpolate, {"attributes": COLORS, "faces": FACES, "fragments": FRAGMENTS, "background": 0.5}
     yield jnr.edge_sweep, {"image": IMAGE, **OP, **options_of_edge_sweep()}
     yield jnr.opendr, {"image": IMAGE, **OP, "boundary": "occlusion"}
-    yield jnr.boundary, {"image": IMAGE, **OP, "slopes": np.stack([IMAGE, IMAGE]), "backend": None}
+    yield jnr.boundary, {"image": IMAGE, **OP, "slopes": np.stack([IMAGE, IMAGE]), "shares": "nearest", "backend": None}
     yield jnr.with_gradient, {"image": IMAGE, **OP, "gradient": no_gradient}
     yield jnr.render_depth, {**SILHOUETTE, "gradient": "boundary"}
     yield jnr.render_silhouette, {**SILHOUETTE, "gradient": "edge_sweep", "eps": 1e-3}

@@ -17,17 +17,19 @@ def declare_differentiable(
     definition: Callable[..., jax.Array],
     result: Callable[..., tuple[tuple[int, ...], Any]],
     *,
+    on_gpu: Callable[..., jax.Array],
     cpp: Cpp | None = None,
 ) -> Primitive:
     """Declares an op that is differentiable with respect to its first operand, in any mode and order.
 
     Its cotangent map is the op `<name>_bwd`, with the C++ custom call of that name: operands are the cotangent and the
     op's own, and the result is the cotangent of the first operand. Forward mode and higher derivatives are those of the
-    definition. On GPUs the definition runs on every backend.
+    definition.
 
     Args:
         definition: As for `declare`.
         result: As for `declare`, from the operands.
+        on_gpu: As for `declare`; JAX differentiates it.
         cpp: The C++ kernels of the op and of its cotangent map.
     """
 
@@ -36,17 +38,15 @@ def declare_differentiable(
         tangent, primal = (jnp.broadcast_to(x, (size, *x.shape[1:])) for x in (tangent, primal))
         return jax.jvp(lambda x: definition(x, *constants), (primal,), (tangent,))[1]
 
-    def pullback(cotangent, primal, *constants, sums):
-        batch = batch_size((cotangent, primal, *constants))
-        primal, cotangent = (jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (primal, cotangent))
-        (grad,) = jax.vjp(lambda x: definition(x, *constants), primal)[1](cotangent)
-        return grad.reshape(sums, -1, *grad.shape[1:]).sum(axis=1)
-
+    pullback, pullback_on_gpu = _pullback(definition), _pullback(on_gpu)
     pushforward.__name__, pullback.__name__ = f"{definition.__name__}_jvp", f"{definition.__name__}_bwd"
-    primitive = declare(definition, lambda *operands, **_: result(*operands), cpp=cpp, xla_on_gpu=True)
+    primitive = declare(definition, lambda *operands, **_: result(*operands), cpp=cpp, on_gpu=on_gpu)
     pushforward_p = declare(pushforward, lambda _, *operands, **__: result(*operands), definition_only=True)
     pullback_p = declare(
-        pullback, lambda cotangent, primal, *_, **__: (primal.shape[1:], cotangent.dtype), cpp=cpp, xla_on_gpu=True
+        pullback,
+        lambda cotangent, primal, *_, **__: (primal.shape[1:], cotangent.dtype),
+        cpp=cpp,
+        on_gpu=pullback_on_gpu,
     )
 
     def jvp(primals, tangents, *, backend):
@@ -67,6 +67,18 @@ def declare_differentiable(
     ad.primitive_jvps[pushforward_p] = partial(_jvp_of, pushforward)
     ad.primitive_jvps[pullback_p] = partial(_jvp_of, pullback)
     return primitive
+
+
+def _pullback(function):
+    """The cotangent map of a function with respect to its first operand, summed over items that share it."""
+
+    def pullback(cotangent, primal, *constants, sums, **params):
+        batch = batch_size((cotangent, primal, *constants))
+        primal, cotangent = (jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (primal, cotangent))
+        (grad,) = jax.vjp(lambda x: function(x, *constants, **params), primal)[1](cotangent)
+        return grad.reshape(sums, -1, *grad.shape[1:]).sum(axis=1)
+
+    return pullback
 
 
 def _jvp_of(function, primals, tangents, *, backend, **params):

@@ -64,7 +64,7 @@ class Op:
     cpp: Cpp | None
     triton: Triton | None
     definition_only: bool
-    xla_on_gpu: bool
+    on_gpu: Callable[..., jax.Array] | None
 
     def result_type(self, *operands: Any, **params: Any) -> tuple[tuple[int, ...], Any]:
         """Shape and dtype of the result, batch axis included."""
@@ -79,7 +79,7 @@ def declare(
     cpp: Cpp | None = None,
     triton: Triton | None = None,
     definition_only: bool = False,
-    xla_on_gpu: bool = False,
+    on_gpu: Callable[..., jax.Array] | None = None,
 ) -> Primitive:
     """Declares an op as a JAX primitive with a batch axis of its own.
 
@@ -101,8 +101,8 @@ def declare(
         triton: The Triton kernel for NVIDIA GPUs, if there is one.
         definition_only: Whether the op is plain JAX on every backend. Its parameter `backend` then only reaches the
             ops of its derivatives.
-        xla_on_gpu: Whether `"triton"` takes the definition: elementwise code that XLA fuses with its neighbours, to
-            which a kernel would only add a launch.
+        on_gpu: The op as a composition of other ops, in place of a Triton kernel: elementwise code that XLA fuses with
+            its neighbours, to which a kernel would only add a launch. It has a parameter `backend` for those ops.
 
     Example: a new op that scales an image, `scaled[r, c] = image[r, c] * factor`.
 
@@ -132,7 +132,7 @@ def declare(
            `jnr/_ops/gather/`.
         6. Tests that run every backend on the scenes of `tests/ops/scenes.py`, and a row in `benchmarks/`.
     """
-    op = Op(definition.__name__, definition, result, cpp, triton, definition_only, xla_on_gpu)
+    op = Op(definition.__name__, definition, result, cpp, triton, definition_only, on_gpu)
     primitive = Primitive(f"jnr_{op.name}")
 
     @functools.cache
@@ -157,8 +157,10 @@ def declare(
 
 def _implementation(op, platform, backend, operands):
     """The function that runs an op on a platform, by the rules that `declare` states."""
-    if op.definition_only or backend == "xla" or (op.xla_on_gpu and backend in ("triton", "interpret")):
+    if op.definition_only or backend == "xla":
         return op.definition
+    if op.on_gpu and (backend == "interpret" or (platform == "cuda" and backend != "cpu")):
+        return functools.partial(op.on_gpu, backend=backend)
     if backend == "interpret":
         if op.triton is None:
             raise NotImplementedError(_no_kernel(op, backend, "Triton"))
@@ -172,10 +174,10 @@ def _implementation(op, platform, backend, operands):
             raise NotImplementedError(_other_device(op, backend, "CPUs"))
         return functools.partial(_call_cpp, op)
     if backend == "triton" or (backend is None and platform == "cuda" and _triton_by_default(op, operands)):
+        if platform != "cuda" and (op.triton or op.on_gpu):
+            raise NotImplementedError(_other_device(op, backend, "NVIDIA GPUs"))
         if op.triton is None:
             raise NotImplementedError(_no_kernel(op, backend, "Triton"))
-        if platform != "cuda":
-            raise NotImplementedError(_other_device(op, backend, "NVIDIA GPUs"))
         return load_launch_function(op.triton.file, op.name)
     return op.definition
 

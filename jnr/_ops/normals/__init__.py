@@ -1,8 +1,10 @@
 """Normals: of faces, summed at vertices, and vectors of length 1.
 
 They are primitives for the sake of the CPU: XLA's code for arrays of three-vectors is ten times slower there. On GPUs
-XLA fuses them with their neighbours.
+XLA fuses them with their neighbours, and the sums of cotangents are the gather op's.
 """
+
+from functools import partial
 
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -11,23 +13,43 @@ from jnr._backend import Backend
 from jnr._inline_jit import inline_jit
 from jnr._ops.derivative import declare_differentiable
 from jnr._ops.devices import vary_alike
+from jnr._ops.gather import gather
 from jnr._ops.normals import definition
 from jnr._ops.op import Cpp, declare
 
+
+def _with_gather(definition):
+    """A definition with the gather op, whose transpose has a Triton kernel."""
+
+    def on_gpu(*operands, backend):
+        return definition(*operands, gather=partial(gather, backend=backend))
+
+    return on_gpu
+
+
 face_normals_p = declare_differentiable(
-    definition.face_normals, lambda vertices, faces, index: ((index.shape[1], 3), vertices.dtype), cpp=Cpp()
+    definition.face_normals,
+    lambda vertices, faces, index: ((index.shape[1], 3), vertices.dtype),
+    cpp=Cpp(),
+    on_gpu=_with_gather(definition.face_normals),
 )
 face_turns_p = declare(
     definition.face_turns,
     lambda clip_positions, faces, index, **_: ((index.shape[1],), clip_positions.dtype),
     cpp=Cpp(),
-    xla_on_gpu=True,
+    on_gpu=lambda *operands, backend: definition.face_turns(*operands),
 )
 normal_sums_p = declare_differentiable(
-    definition.normal_sums, lambda vertices, faces: ((vertices.shape[1], 4), vertices.dtype), cpp=Cpp()
+    definition.normal_sums,
+    lambda vertices, faces: ((vertices.shape[1], 4), vertices.dtype),
+    cpp=Cpp(),
+    on_gpu=_with_gather(definition.normal_sums),
 )
 unit_vectors_p = declare_differentiable(
-    definition.unit_vectors, lambda sums: ((sums.shape[1], 3), sums.dtype), cpp=Cpp()
+    definition.unit_vectors,
+    lambda sums: ((sums.shape[1], 3), sums.dtype),
+    cpp=Cpp(),
+    on_gpu=lambda sums, backend: definition.unit_vectors(sums),
 )
 
 

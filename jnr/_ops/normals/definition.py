@@ -1,5 +1,7 @@
 """Normals of faces, their sums at vertices, and unit vectors, in plain JAX. README.md beside this file derives them."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -8,20 +10,23 @@ from jnr._ops.indexing import drop_negative, gather_or_fill, map_batch
 from jnr._ops.pixel_space import power_of_two_scale
 
 
-def face_normals(vertices: jax.Array, faces: jax.Array, index: jax.Array) -> jax.Array:
+def face_normals(
+    vertices: jax.Array, faces: jax.Array, index: jax.Array, *, gather: Callable[..., jax.Array] = gather_or_fill
+) -> jax.Array:
     """Unit normals of the faces that an index names; zero where it names none, and for degenerate faces.
 
     Args:
         vertices: `(1 or batch, vertices, 3)`.
         faces: `(1 or batch, faces, 3)`.
         index: `(1 or batch, count)`.
+        gather: Reads rows of a table, such as the op of jnr/_ops/gather.
 
     Returns:
         `(batch, count, 3)`.
     """
 
     def normals(vertices, faces, index):
-        return unit(_product(*map(near_one, _sides(vertices, gather_or_fill(faces, index)))))
+        return unit(_product(*map(near_one, _sides(vertices, gather(faces, index), gather))))
 
     return map_batch(normals, vertices, faces, index)
 
@@ -50,7 +55,9 @@ def face_turns(clip_positions: jax.Array, faces: jax.Array, index: jax.Array) ->
     return map_batch(turns, clip_positions, faces, index)
 
 
-def normal_sums(vertices: jax.Array, faces: jax.Array) -> jax.Array:
+def normal_sums(
+    vertices: jax.Array, faces: jax.Array, *, gather: Callable[..., jax.Array] = gather_or_fill
+) -> jax.Array:
     """Per vertex, the sum of its faces' normals, of twice the faces' areas up to a factor that all vertices share.
 
     Behind it the sum of the normals' largest coordinates, a constant, as `unit_vectors` takes them.
@@ -58,6 +65,7 @@ def normal_sums(vertices: jax.Array, faces: jax.Array) -> jax.Array:
     Args:
         vertices: `(1 or batch, vertices, 3)`.
         faces: `(1 or batch, faces, 3)`.
+        gather: As for `face_normals`.
 
     Returns:
         `(batch, vertices, 4)`.
@@ -67,7 +75,7 @@ def normal_sums(vertices: jax.Array, faces: jax.Array) -> jax.Array:
         # One scale for the whole mesh, so that areas stay comparable.
         finite = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
         scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(finite - finite[:1]))))
-        of_faces = with_size(products(vertices * scale, faces))
+        of_faces = with_size(_product(*_sides(vertices * scale, faces, gather)))
         total = jnp.zeros((vertices.shape[0], 4), vertices.dtype)
         for k in range(3):
             total = total.at[drop_negative(faces[:, k], vertices.shape[0])].add(of_faces, mode="drop")
@@ -94,12 +102,12 @@ def unit_vectors(sums: jax.Array) -> jax.Array:
 
 def products(vertices: jax.Array, faces: jax.Array) -> jax.Array:
     """A vector along each face's normal, of twice the face's area; zero for degenerate faces."""
-    return _product(*_sides(vertices, faces))
+    return _product(*_sides(vertices, faces, gather_or_fill))
 
 
-def _sides(vertices, rows):
+def _sides(vertices, rows, gather):
     """The sides of faces at their second corners, zero for faces without three finite vertices."""
-    corner = [gather_or_fill(vertices, rows[:, k]) for k in range(3)]
+    corner = list(gather(vertices, rows.T))
     valid = jnp.all((rows >= 0) & (rows < vertices.shape[0]), axis=-1)
     for values in corner:
         valid &= jnp.all(jnp.isfinite(values), axis=-1)
