@@ -16,8 +16,8 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
-from jnr._geometry import near_one, unit
 from jnr._inline_jit import inline_jit
+from jnr._ops.normals.definition import near_one, unit
 from jnr._pytree import pytree
 
 Handedness = Literal["right", "left"]

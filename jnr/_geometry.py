@@ -33,8 +33,7 @@ def face_normals(vertices: Float[ArrayLike, "vertices 3"], faces: Int[ArrayLike,
     """
     vertices = check_vertices(vertices)
     faces = _checks.as_faces(faces, vertices.shape[0])
-    index = jnp.asarray(np.arange(faces.shape[0], dtype=np.int32))
-    return normals.face_normals(vertices, faces, index, backend="xla")
+    return normals.face_normals(vertices, faces, normals.every_face(faces), backend="xla")
 
 
 def vertex_normals(
@@ -253,9 +252,6 @@ def sample_surface(
     first, second, third = (barycentric[:, k, None] * gather_or_fill(vertices, rows[:, k]) for k in range(3))
     points = first + second + third
     return SurfaceSamples(points, face, barycentric)
-
-
-unit, near_one = inline_jit()(definition.unit), inline_jit()(definition.near_one)
 
 
 @inline_jit("backend")

@@ -22,7 +22,7 @@ from jnr._ops.boundary import Boundary, attach_boundary
 from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.gather import gather, weighted_gather
 from jnr._ops.interpolate import as_attributes, check_attributes, interpolate_unchecked
-from jnr._ops.normals import face_normals, face_sides, unit_vectors, vertex_normals
+from jnr._ops.normals import every_face, face_normals, face_sides, unit_vectors, vertex_normals
 from jnr._ops.normals.definition import with_size
 from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
@@ -373,7 +373,7 @@ class _Samples:
             return empty if is_flat else None, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
         mesh = self.clip_positions, self.faces
         if is_flat and self.has_few_faces:
-            every = jnp.asarray(np.arange(self.faces.shape[0], dtype=np.int32))
+            every = every_face(self.faces)
             side = face_sides(*mesh, every, self.view.clip_from_world, backend=self.backend)[:, None]
             face_normal = face_normals(self.vertices, self.faces, every, backend=self.backend) * side
             return face_normal, self.of_seen_face(face_normal)
@@ -440,7 +440,7 @@ class _Samples:
         else:
             images, slopes = sum(draw(self.fragments), ()), None
         mesh = self.clip_positions, self.faces, self.fragments.face_index
-        return attach_boundary(images, slopes, *mesh, shares=gradient.shares, backend=gradient.backend)
+        return attach_boundary(images, slopes, *mesh, gradient)
 
     def with_slopes(self, draw):
         """The images of `draw(fragments)`, and how they change within faces per column and row."""

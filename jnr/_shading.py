@@ -123,4 +123,4 @@ def _in_channels_of(color, light):
     """The light with one value per channel of the colour."""
     light = match_channels(light, color)
     # Not broadcast: its transpose sums over an axis of three, for which XLA's code for CPUs is slow.
-    return light if light.shape == color.shape else jnp.concatenate([light] * color.shape[-1], axis=-1)
+    return light if light.shape[-1] == color.shape[-1] else jnp.concatenate([light] * color.shape[-1], axis=-1)

@@ -49,6 +49,26 @@ def declare_differentiable(
         on_gpu=pullback_on_gpu,
     )
 
+    set_derivative(primitive, (pushforward_p, pushforward), (pullback_p, pullback))
+    return primitive
+
+
+def set_derivative(
+    primitive: Primitive,
+    pushforward: tuple[Primitive, Callable[..., jax.Array]],
+    pullback: tuple[Primitive, Callable[..., jax.Array]],
+) -> None:
+    """Makes an op differentiable with respect to its first operand, in any mode and order.
+
+    Args:
+        primitive: The op.
+        pushforward: The op that maps the operand's tangent, followed by the op's operands, to the result's tangent, and
+            its definition.
+        pullback: The op that maps the result's cotangent, followed by the op's operands, to `sums` cotangents of the
+            operand, and its definition.
+    """
+    (pushforward_p, pushforward_definition), (pullback_p, pullback_definition) = pushforward, pullback
+
     def jvp(primals, tangents, *, backend):
         out = primitive.bind(*primals, backend=backend)
         if isinstance(tangents[0], ad.Zero):
@@ -64,9 +84,8 @@ def declare_differentiable(
     ad.primitive_jvps[primitive] = jvp
     ad.primitive_transposes[pushforward_p] = transpose
     # Derivatives of derivatives are those of the definition.
-    ad.primitive_jvps[pushforward_p] = partial(_jvp_of, pushforward)
-    ad.primitive_jvps[pullback_p] = partial(_jvp_of, pullback)
-    return primitive
+    ad.primitive_jvps[pushforward_p] = partial(_jvp_of, pushforward_definition)
+    ad.primitive_jvps[pullback_p] = partial(_jvp_of, pullback_definition)
 
 
 def _pullback(function):

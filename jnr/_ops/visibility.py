@@ -81,7 +81,7 @@ def attach_gradient(
     """
     if isinstance(gradient, Boundary):
         mesh = clip_positions, faces, fragments.face_index
-        return attach_boundary(images, None, *mesh, shares=gradient.shares, backend=gradient.backend)
+        return attach_boundary(images, None, *mesh, gradient)
     op = getattr(gradient, "op", "with_gradient")
     images = tuple(reverse_only(image, op=op) for image in images)
     clip_positions = reverse_only(clip_positions, op=op)

@@ -59,12 +59,12 @@ ffi::Error barycentrics_bwd(Threads threads, ffi::Buffer<kType, 4> cotangent, ff
       !has_shape(*grad, sums, {dim(clip, 1), 4}))
     return shape_error();
   if (!is_countable(height, width)) return size_error();
-  int64_t pixels = height * width, parts = image_parts(pixels), items = batch / sums;
-  sum_in_parts(threads, sums, parts, dim(clip, 1) * 4, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
-    for (int64_t item = sum * items; item < (sum + 1) * items; ++item)
-      barycentrics_kernels<T>().barycentrics_bwd(operands.item_at(item), item_data(cotangent, item),
-                                                 pixels * part / parts, pixels * (part + 1) / parts, to);
-  });
+  int64_t pixels = height * width;
+  sum_in_parts(threads, sums, batch, image_parts(pixels), pixels, dim(clip, 1) * 4, grad->typed_data(),
+               [&](int64_t item, int64_t begin, int64_t end, T* to) {
+                 barycentrics_kernels<T>().barycentrics_bwd(operands.item_at(item), item_data(cotangent, item), begin,
+                                                            end, to);
+               });
   return ffi::Error::Success();
 }
 

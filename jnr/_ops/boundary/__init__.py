@@ -94,7 +94,7 @@ class Boundary:
 
         def moved(clip_positions):
             mesh = clip_positions, faces, fragments.face_index
-            return attach_boundary((image,), None, *mesh, shares=self.shares, backend=self.backend)[0]
+            return attach_boundary((image,), None, *mesh, self)[0]
 
         return jax.vjp(moved, clip_positions)[1](cotangent)[0]
 
@@ -154,10 +154,8 @@ def boundary(
     if slopes is not None:
         within = _checks.as_float(slopes, "slopes")
         _checks.check_shape(within, "slopes", 2, *image.shape)
-    _checks.check_choice(shares, "shares", get_args(Shares))
-    check_backend(backend)
     mesh = clip_positions, faces, fragments.face_index
-    return attach_boundary((image,), None if within is None else (within,), *mesh, shares=shares, backend=backend)[0]
+    return attach_boundary((image,), None if within is None else (within,), *mesh, Boundary(backend, shares))[0]
 
 
 def attach_boundary(
@@ -166,36 +164,35 @@ def attach_boundary(
     clip_positions: jax.Array,
     faces: jax.Array,
     face_index: jax.Array,
-    *,
-    shares: Shares,
-    backend: Backend | None,
+    gradient: Boundary,
 ) -> tuple[jax.Array, ...]:
     """`boundary` for arguments that have been checked, of several images."""
     clip_positions, faces, face_index = vary_alike(clip_positions, faces, face_index)
     slopes = None if slopes is None else tuple(map(lax.stop_gradient, slopes))
-    return _with_boundary(tuple(images), slopes, clip_positions, faces, face_index, shares, backend)
+    return _with_boundary(tuple(images), slopes, clip_positions, faces, face_index, gradient)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(5, 6))
-def _with_boundary(images, slopes, clip_positions, faces, face_index, shares, backend):
-    del slopes, clip_positions, faces, face_index, shares, backend
+@partial(jax.custom_jvp, nondiff_argnums=(5,))
+def _with_boundary(images, slopes, clip_positions, faces, face_index, gradient):
+    del slopes, clip_positions, faces, face_index, gradient
     return images
 
 
 @partial(_with_boundary.defjvp, symbolic_zeros=True)
-def _tangent(shares, backend, primals, tangents):
+def _tangent(gradient, primals, tangents):
     images, slopes, clip_positions, faces, face_index = primals
     tangents, _, clip_tangent, *_ = tangents
     if isinstance(clip_tangent, SymbolicZero):
         return images, tangents
     active = jnp.stack([_differs(images, axis) for axis in ALONG])[None]
     constants = lax.stop_gradient(clip_positions)[None], faces[None], face_index[None]
-    crossings = boundary_crossings_p.bind(*constants, active, backend=backend)
+    crossings = boundary_crossings_p.bind(*constants, active, backend=gradient.backend)
     motion = crossing_motion_p.bind(
-        clip_tangent[None], crossings, clip_positions[None], *constants[1:], backend=backend
+        clip_tangent[None], crossings, clip_positions[None], *constants[1:], backend=gradient.backend
     )
     slopes = [None] * len(images) if slopes is None else slopes
-    changes = [_change(*image, crossings[0, ..., 1], motion[0], shares) for image in zip(images, slopes, strict=True)]
+    where = crossings[0, ..., 1], motion[0], gradient.shares
+    changes = [_change(*image, *where) for image in zip(images, slopes, strict=True)]
     return images, tuple(
         change if isinstance(tangent, SymbolicZero) else tangent + change
         for tangent, change in zip(tangents, changes, strict=True)

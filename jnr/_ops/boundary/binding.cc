@@ -111,22 +111,19 @@ ffi::Error crossing_motion_bwd(Threads threads, ffi::Buffer<kType, 4> cotangent,
       !divides(std::max<int64_t>(sums, 1), batch))
     return shape_error();
   if (!is_countable(height, width)) return size_error();
-  if (sums == 0) return ffi::Error::Success();
-  int64_t items = batch / sums, parts = image_parts(pixels);
-  sum_in_parts<T>(threads, sums, parts, 4 * num_vertices, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
-    for (int64_t item = sum * items; item < (sum + 1) * items; ++item) {
-      MotionItem<T> one{.mesh = {.clip = item_data(clip_positions, item),
-                                 .faces = item_data(faces, item),
-                                 .num_vertices = num_vertices,
-                                 .num_faces = num_faces,
-                                 .height = height,
-                                 .width = width},
-                        .force = item_data(cotangent, item),
-                        .crossings = item_data(crossings, item),
-                        .face_index = item_data(face_index, item)};
-      boundary_kernels<T>().add_motion(one, 2 * pixels * part / parts, 2 * pixels * (part + 1) / parts, to);
-    }
-  });
+  sum_in_parts<T>(threads, sums, batch, image_parts(pixels), 2 * pixels, 4 * num_vertices, grad->typed_data(),
+                  [&](int64_t item, int64_t begin, int64_t end, T* to) {
+                    MotionItem<T> one{.mesh = {.clip = item_data(clip_positions, item),
+                                               .faces = item_data(faces, item),
+                                               .num_vertices = num_vertices,
+                                               .num_faces = num_faces,
+                                               .height = height,
+                                               .width = width},
+                                      .force = item_data(cotangent, item),
+                                      .crossings = item_data(crossings, item),
+                                      .face_index = item_data(face_index, item)};
+                    boundary_kernels<T>().add_motion(one, begin, end, to);
+                  });
   return ffi::Error::Success();
 }
 

@@ -62,26 +62,31 @@ inline ffi::Error size_error() {
 // has the same gradient to the bit alone, in a batch and with padding.
 inline int64_t image_parts(int64_t pixels) { return pixels >= 512 * 512 ? 4 : 1; }
 
-// Computes `sums` sums of `count` numbers each, in parts that are added in order: add(sum, part, to) adds a part to
-// `to`.
+// Computes `sums` sums of `size` numbers each, every one over as many consecutive items of the batch. The `count`
+// elements of each item are divided into parts, which are added in order: add(item, begin, end, to) adds those of
+// [begin, end) to `to`.
 template <typename T, typename Add>
-void sum_in_parts(Threads threads, int64_t sums, int64_t parts, int64_t count, T* total, Add add) {
+void sum_in_parts(Threads threads, int64_t sums, int64_t batch, int64_t parts, int64_t count, int64_t size, T* total,
+                  Add add) {
+  if (sums == 0) return;
+  int64_t items = batch / sums;
   std::vector<std::unique_ptr<T[]>> others(size_t(sums * (parts - 1)));
   parallel_for(threads, sums * parts, [&](int64_t task) {
     int64_t sum = task / parts, part = task % parts;
-    T* to = total + sum * count;
+    T* to = total + sum * size;
     if (part == 0) {
-      std::fill(to, to + count, T(0));
+      std::fill(to, to + size, T(0));
     } else {
       auto& other = others[sum * (parts - 1) + part - 1];
-      other.reset(new T[count]());
+      other.reset(new T[size]());
       to = other.get();
     }
-    add(sum, part, to);
+    for (int64_t item = sum * items; item < (sum + 1) * items; ++item)
+      add(item, count * part / parts, count * (part + 1) / parts, to);
   });
   if (parts == 1) return;
-  parallel_for_blocks(threads, sums, count, [&](int64_t sum, int64_t begin, int64_t end) {
-    T* to = total + sum * count;
+  parallel_for_blocks(threads, sums, size, [&](int64_t sum, int64_t begin, int64_t end) {
+    T* to = total + sum * size;
     for (int64_t part = 1; part < parts; ++part)
       for (int64_t k = begin; k < end; ++k) to[k] += others[sum * (parts - 1) + part - 1][k];
   });

@@ -99,6 +99,10 @@ inline V absolute(const V& a) {
   return a < V{} ? -a : a;
 }
 
+// The distance from 1 to the next larger number.
+template <typename T>
+constexpr T kEpsilon = sizeof(T) == 4 ? T(0x1p-23) : T(0x1p-52);
+
 inline float sqrt(float a) { return __builtin_sqrtf(a); }
 inline double sqrt(double a) { return __builtin_sqrt(a); }
 inline float floor(float a) { return __builtin_floorf(a); }

@@ -100,15 +100,14 @@ ffi::Error weighted_scatter_add(Threads threads, ffi::Buffer<kType, 3> values, f
       !has_batch(values, batch) || !has_batch(weights, batch) || !has_batch(index, batch))
     return shape_error();
   // A table with more rows than values is not split: adding up the parts would take longer than it saves.
-  int64_t parts = rows <= count ? image_parts(count) : 1, items = batch / sums, size = rows * groups.channels;
-  sum_in_parts(threads, sums, parts, size, table->typed_data(), [&](int64_t sum, int64_t part, T* to) {
-    for (int64_t item = sum * items; item < (sum + 1) * items; ++item) {
-      RowGroups own = groups;
-      own.index = item_data(index, item);
-      gather_kernels<T>().weighted_scatter_add(own, item_data(values, item), item_data(weights, item),
-                                               count * part / parts, count * (part + 1) / parts, to);
-    }
-  });
+  int64_t parts = rows <= count ? image_parts(count) : 1, size = rows * groups.channels;
+  sum_in_parts(threads, sums, batch, parts, count, size, table->typed_data(),
+               [&](int64_t item, int64_t begin, int64_t end, T* to) {
+                 RowGroups own = groups;
+                 own.index = item_data(index, item);
+                 gather_kernels<T>().weighted_scatter_add(own, item_data(values, item), item_data(weights, item),
+                                                          begin, end, to);
+               });
   return ffi::Error::Success();
 }
 

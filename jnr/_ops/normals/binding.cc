@@ -21,19 +21,36 @@ WorldMesh<T> mesh_of(const Vertices& vertices, const Faces& faces, int64_t item,
   return {item_data(vertices, item), item_data(faces, item), dim(vertices, 1), dim(faces, 1), scale};
 }
 
+// A kernel with `channels` numbers per indexed face, of vertices with `coordinates` numbers each.
+template <ffi::DataType kType, typename Kernel, typename Result>
+ffi::Error map_faces(Threads threads, Kernel kernel, const ffi::Buffer<kType, 3>& vertices, int64_t coordinates,
+                     const ffi::Buffer<ffi::S32, 3>& faces, const ffi::Buffer<ffi::S32, 2>& index,
+                     const Result& result, int64_t channels) {
+  using T = ffi::NativeType<kType>;
+  int64_t batch = dim(result, 0), count = dim(result, 1);
+  if (!has_shape(vertices, batch, {dim(vertices, 1), coordinates}) || !has_shape(faces, batch, {dim(faces, 1), 3}) ||
+      !has_shape(index, batch, {count}))
+    return shape_error();
+  parallel_for_blocks(threads, batch, count, [&](int64_t item, int64_t begin, int64_t end) {
+    kernel(mesh_of<T>(vertices, faces, item, T(1)), item_data(index, item), begin, end,
+           result.typed_data() + channels * item * count);
+  });
+  return ffi::Error::Success();
+}
+
 template <ffi::DataType kType>
 ffi::Error face_normals(Threads threads, ffi::Buffer<kType, 3> vertices, ffi::Buffer<ffi::S32, 3> faces,
                         ffi::Buffer<ffi::S32, 2> index, ffi::ResultBuffer<kType, 3> normals) {
-  using T = ffi::NativeType<kType>;
-  int64_t batch = dim(*normals, 0), count = dim(*normals, 1);
-  if (!has_shape(vertices, batch, {dim(vertices, 1), 3}) || !has_shape(faces, batch, {dim(faces, 1), 3}) ||
-      !has_shape(index, batch, {count}) || dim(*normals, 2) != 3)
-    return shape_error();
-  parallel_for_blocks(threads, batch, count, [&](int64_t item, int64_t begin, int64_t end) {
-    normals_kernels<T>().face_normals(mesh_of<T>(vertices, faces, item, T(1)), item_data(index, item), begin, end,
-                                      normals->typed_data() + 3 * item * count);
-  });
-  return ffi::Error::Success();
+  if (dim(*normals, 2) != 3) return shape_error();
+  auto* kernel = normals_kernels<ffi::NativeType<kType>>().face_normals;
+  return map_faces(threads, kernel, vertices, 3, faces, index, *normals, 3);
+}
+
+template <ffi::DataType kType>
+ffi::Error face_turns(Threads threads, ffi::Buffer<kType, 3> clip_positions, ffi::Buffer<ffi::S32, 3> faces,
+                      ffi::Buffer<ffi::S32, 2> index, ffi::ResultBuffer<kType, 2> turns) {
+  auto* kernel = normals_kernels<ffi::NativeType<kType>>().face_turns;
+  return map_faces(threads, kernel, clip_positions, 4, faces, index, *turns, 1);
 }
 
 template <ffi::DataType kType>
@@ -47,29 +64,12 @@ ffi::Error face_normals_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ff
       !has_shape(faces, batch, {dim(faces, 1), 3}) || !has_shape(index, batch, {count}) ||
       dim(*grad, 1) != num_vertices || dim(*grad, 2) != 3 || !divides(std::max<int64_t>(sums, 1), batch))
     return shape_error();
-  if (sums == 0) return ffi::Error::Success();
-  int64_t items = batch / sums, parts = normal_parts(count, num_vertices);
-  sum_in_parts<T>(threads, sums, parts, 3 * num_vertices, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
-    for (int64_t item = sum * items; item < (sum + 1) * items; ++item)
-      normals_kernels<T>().add_face_normals(mesh_of<T>(vertices, faces, item, T(1)), item_data(index, item),
-                                            item_data(cotangent, item), count * part / parts,
-                                            count * (part + 1) / parts, to);
-  });
-  return ffi::Error::Success();
-}
-
-template <ffi::DataType kType>
-ffi::Error face_turns(Threads threads, ffi::Buffer<kType, 3> clip_positions, ffi::Buffer<ffi::S32, 3> faces,
-                      ffi::Buffer<ffi::S32, 2> index, ffi::ResultBuffer<kType, 2> turns) {
-  using T = ffi::NativeType<kType>;
-  int64_t batch = dim(*turns, 0), count = dim(*turns, 1);
-  if (!has_shape(clip_positions, batch, {dim(clip_positions, 1), 4}) || !has_shape(faces, batch, {dim(faces, 1), 3}) ||
-      !has_shape(index, batch, {count}))
-    return shape_error();
-  parallel_for_blocks(threads, batch, count, [&](int64_t item, int64_t begin, int64_t end) {
-    normals_kernels<T>().face_turns(mesh_of<T>(clip_positions, faces, item, T(1)), item_data(index, item), begin, end,
-                                    turns->typed_data() + item * count);
-  });
+  sum_in_parts<T>(threads, sums, batch, normal_parts(count, num_vertices), count, 3 * num_vertices, grad->typed_data(),
+                  [&](int64_t item, int64_t begin, int64_t end, T* to) {
+                    normals_kernels<T>().add_face_normals(mesh_of<T>(vertices, faces, item, T(1)),
+                                                          item_data(index, item), item_data(cotangent, item), begin,
+                                                          end, to);
+                  });
   return ffi::Error::Success();
 }
 
@@ -95,10 +95,10 @@ ffi::Error normal_sums(Threads threads, ffi::Buffer<kType, 3> vertices, ffi::Buf
   if (batch == 0) return ffi::Error::Success();
   std::vector<T> scales = extent_scales<kType>(threads, vertices, batch);
   int64_t parts = normal_parts(num_faces, num_vertices);
-  sum_in_parts<T>(threads, batch, parts, 4 * num_vertices, result->typed_data(), [&](int64_t item, int64_t part, T* to) {
-    normals_kernels<T>().normal_sums(mesh_of<T>(vertices, faces, item, scales[item]), num_faces * part / parts,
-                                     num_faces * (part + 1) / parts, to);
-  });
+  sum_in_parts<T>(threads, batch, batch, parts, num_faces, 4 * num_vertices, result->typed_data(),
+                  [&](int64_t item, int64_t begin, int64_t end, T* to) {
+                    normals_kernels<T>().normal_sums(mesh_of<T>(vertices, faces, item, scales[item]), begin, end, to);
+                  });
   return ffi::Error::Success();
 }
 
@@ -114,12 +114,12 @@ ffi::Error normal_sums_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ffi
     return shape_error();
   if (sums == 0) return ffi::Error::Success();
   std::vector<T> scales = extent_scales<kType>(threads, vertices, batch);
-  int64_t items = batch / sums, parts = normal_parts(num_faces, num_vertices);
-  sum_in_parts<T>(threads, sums, parts, 3 * num_vertices, grad->typed_data(), [&](int64_t sum, int64_t part, T* to) {
-    for (int64_t item = sum * items; item < (sum + 1) * items; ++item)
-      normals_kernels<T>().add_normal_sums(mesh_of<T>(vertices, faces, item, scales[item]), item_data(cotangent, item),
-                                           num_faces * part / parts, num_faces * (part + 1) / parts, to);
-  });
+  int64_t parts = normal_parts(num_faces, num_vertices);
+  sum_in_parts<T>(threads, sums, batch, parts, num_faces, 3 * num_vertices, grad->typed_data(),
+                  [&](int64_t item, int64_t begin, int64_t end, T* to) {
+                    normals_kernels<T>().add_normal_sums(mesh_of<T>(vertices, faces, item, scales[item]),
+                                                         item_data(cotangent, item), begin, end, to);
+                  });
   return ffi::Error::Success();
 }
 
@@ -146,13 +146,9 @@ ffi::Error unit_vectors_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ff
   int64_t items = batch / results;
   parallel_for_blocks(threads, results, count, [&](int64_t result, int64_t begin, int64_t end) {
     T* to = grad->typed_data() + 4 * result * count;
-    std::vector<T> other(items > 1 ? 4 * count : 0);
-    for (int64_t item = result * items; item < (result + 1) * items; ++item) {
-      T* own = item == result * items ? to : other.data();
-      normals_kernels<T>().unit_vectors_bwd(item_data(cotangent, item), item_data(sums, item), begin, end, own);
-      if (own != to)
-        for (int64_t k = 4 * begin; k < 4 * end; ++k) to[k] += own[k];
-    }
+    std::fill(to + 4 * begin, to + 4 * end, T(0));
+    for (int64_t item = result * items; item < (result + 1) * items; ++item)
+      normals_kernels<T>().add_unit_vectors(item_data(cotangent, item), item_data(sums, item), begin, end, to);
   });
   return ffi::Error::Success();
 }

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jnr._inline_jit import inline_jit
 from jnr._ops.indexing import drop_negative, gather_or_fill, map_batch
 from jnr._ops.pixel_space import power_of_two_scale
 
@@ -100,6 +101,7 @@ def unit_vectors(sums: jax.Array) -> jax.Array:
     return unit(near_one(jnp.where(remains, vector, 0)))
 
 
+@inline_jit()
 def products(vertices: jax.Array, faces: jax.Array) -> jax.Array:
     """A vector along each face's normal, of twice the face's area; zero for degenerate faces."""
     return _product(*_sides(vertices, faces, gather_or_fill))
@@ -133,6 +135,7 @@ def is_noise(product, forward, back):
     return largest < 2 * jnp.finfo(product.dtype).eps * sides[0] * sides[1]
 
 
+@inline_jit()
 def unit(normal: jax.Array) -> jax.Array:
     """Vectors along the last axis normalized to length 1, zero where they have no direction."""
     # Not jnp.sum: its order of terms depends on the shape of the array.
@@ -149,6 +152,7 @@ def with_size(vectors: jax.Array) -> jax.Array:
     return jnp.concatenate([vectors, lax.stop_gradient(size)], axis=-1)
 
 
+@inline_jit()
 def near_one(vectors):
     """The vectors scaled so that products of their coordinates neither overflow nor underflow."""
     scale = power_of_two_scale(*(vectors[..., i] for i in range(3)))

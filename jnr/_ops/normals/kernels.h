@@ -29,9 +29,9 @@ struct NormalsKernels {
   // cotangent of these sums to `grad`.
   void (*normal_sums)(const WorldMesh<T>& mesh, int64_t begin, int64_t end, T* sums);
   void (*add_normal_sums)(const WorldMesh<T>& mesh, const T* cotangent, int64_t begin, int64_t end, T* grad);
-  // Unit vectors (count, 3) of sums [begin, end) of (count, 4), and the cotangent of the sums.
+  // Unit vectors (count, 3) of sums [begin, end) of (count, 4), and the cotangent of the sums added to `grad`.
   void (*unit_vectors)(const T* sums, int64_t begin, int64_t end, T* vectors);
-  void (*unit_vectors_bwd)(const T* cotangent, const T* sums, int64_t begin, int64_t end, T* grad);
+  void (*add_unit_vectors)(const T* cotangent, const T* sums, int64_t begin, int64_t end, T* grad);
 };
 
 JNR_DECLARE_KERNELS(NormalsKernels, normals_kernels)
