@@ -22,12 +22,13 @@ from jnr._ops.boundary import Boundary, attach_boundary
 from jnr._ops.edge_sweep import EdgeSweep
 from jnr._ops.gather import gather, weighted_gather
 from jnr._ops.interpolate import as_attributes, check_attributes, interpolate_unchecked
+from jnr._ops.lighting import lit_colors, surface_rows
 from jnr._ops.normals import every_face, face_normals, face_sides, unit_vectors, vertex_normals
-from jnr._ops.normals.definition import with_size
+from jnr._ops.normals.definition import with_size, with_unit_size, without_size
 from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
 from jnr._ops.visibility import Gradient, attach_gradient
-from jnr._shading import Lambert, Shader, Surface, lambert, match_channels
+from jnr._shading import Lambert, Phong, Shader, Surface, is_built_in, lambert, light_rows, match_channels
 from jnr._textures import Textures, check_textures, has_opacity, is_vertex_colors, sample_textures, split_opacity
 
 GradientName = Literal["edge_sweep", "opendr", "boundary"]
@@ -158,14 +159,16 @@ def render(
         albedo = sample_textures(checked_textures, faces, fragments, clip_positions, backend=backend)
         albedo, opacity, kept = split_opacity(checked_textures, albedo, fragments)
         values = samples.interpolate(_check_attributes(attributes, vertices, faces, albedo.dtype), fragments)
-        face_normal, normal = samples.normals(normals, fragments)
+        shading = samples.normals(normals, fragments)
+        normal = shading.image
         if shader is None and not lights:
             color = albedo
+        elif shader is None and shading.of_face is not None and not any(map(depends_on_position, lights)):
+            color = samples.flat_lit(checked_textures, albedo, shading.of_face, lights, fragments)
+        elif is_built_in(shader, lights):
+            color = samples.lit(shader, albedo, shading, lights, fragments)
         elif shader is None and not any(map(depends_on_position, lights)):
-            if face_normal is None:
-                color = lambert(albedo, lights, jnp.zeros_like(normal), normal)
-            else:
-                color = samples.flat_lit(checked_textures, albedo, face_normal, lights, fragments)
+            color = lambert(albedo, lights, jnp.zeros_like(normal), normal)
         else:
             color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
         if kept is not None:
@@ -322,6 +325,23 @@ def _check_attributes(attributes, vertices, faces, dtype):
     return attributes
 
 
+class _Normals(NamedTuple):
+    """Normals of the surface that each sample sees, zero on background.
+
+    Attributes:
+        image: Unit normals on the visible side, `(height, width, 3)`.
+        side: 1 where the normals that were interpolated point to the visible side, -1 elsewhere, `(height, width)`.
+        interpolated: The normals per vertex or corner, of any length and with their sizes as `unit_vectors` takes them;
+            None for a flat surface.
+        of_face: Unit normals on the visible side per face, None unless the surface is flat and the faces are few.
+    """
+
+    image: jax.Array
+    side: jax.Array
+    interpolated: jax.Array | None = None
+    of_face: jax.Array | None = None
+
+
 class _Samples:
     """A mesh rasterized at the samples of an image: checked arguments, fragments, and the way from samples to pixels.
 
@@ -366,24 +386,50 @@ class _Samples:
         return gather(values, self.fragments.face_index, backend=self.backend)
 
     def normals(self, normals, fragments):
-        """Unit normals on the visible side, per face and per sample. Per face: None unless they are flat and few."""
+        """The surface's normals, on the visible side of each face."""
         is_flat = isinstance(normals, str) and normals == "flat"
         if 0 in (self.vertices.shape[0], self.faces.shape[0]):
-            empty = jnp.zeros((0, 3), self.vertices.dtype)
-            return empty if is_flat else None, jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
+            image = jnp.zeros((*self.covered.shape[:2], 3), self.vertices.dtype)
+            return _Normals(image, image[..., 0], of_face=image[0, :0] if is_flat else None)
         mesh = self.clip_positions, self.faces
-        if is_flat and self.has_few_faces:
-            every = every_face(self.faces)
-            side = face_sides(*mesh, every, self.view.clip_from_world, backend=self.backend)[:, None]
-            face_normal = face_normals(self.vertices, self.faces, every, backend=self.backend) * side
-            return face_normal, self.of_seen_face(face_normal)
-        seen = fragments.face_index
-        side = face_sides(*mesh, seen, self.view.clip_from_world, backend=self.backend)[..., None]
+        index = every_face(self.faces) if self.has_few_faces else fragments.face_index
+        side = face_sides(*mesh, index, self.view.clip_from_world, backend=self.backend)[..., None]
         if is_flat:
-            return None, face_normals(self.vertices, self.faces, seen, backend=self.backend) * side
+            values = face_normals(self.vertices, self.faces, index, backend=self.backend) * side
+            image = self.of_seen_face(values) if self.has_few_faces else values
+            return _Normals(image, jnp.ones_like(image[..., 0]), of_face=values if self.has_few_faces else None)
+        if self.has_few_faces:
+            side = self.of_seen_face(side)
         if isinstance(normals, str):
-            normals = vertex_normals(self.vertices, self.faces, backend=self.backend)
-        return None, unit_vectors(self.interpolate(with_size(normals), fragments), backend=self.backend) * side
+            # A mark per vertex takes less than a normal where most vertices are not seen.
+            seen = None if self.has_few_faces else fragments.face_index
+            vectors = with_unit_size(vertex_normals(self.vertices, self.faces, seen, backend=self.backend))
+        else:
+            vectors = with_size(normals)
+        image = unit_vectors(self.interpolate(vectors, fragments), backend=self.backend)
+        return _Normals(image * side, side[..., 0], interpolated=vectors)
+
+    def lit(self, shader, albedo, normals, lights, fragments):
+        """What a shader of jnr returns under lights that are the same everywhere: one pass over the image."""
+        rows, highlight = light_rows(shader, lights, channels=albedo.shape[-1], like=normals.image)
+        surface = self.surface(normals, fragments, with_position=isinstance(shader, Phong))
+        operands = surface, _checks.widened(albedo), normals.side, rows, highlight, self.view.viewer()
+        dtype = jnp.result_type(*operands)
+        color = lit_colors(*(x.astype(dtype) for x in operands), backend=self.backend)
+        return color.astype(albedo.dtype)
+
+    def surface(self, normals, fragments, *, with_position):
+        """Normals of any length with their sizes and positions at each sample, as the op `lit_colors` takes them."""
+        vectors, positions = normals.interpolated, self.vertices
+        if vectors is None:
+            positions = self.interpolate(positions, fragments) if with_position else None
+            return surface_rows(without_size(normals.image), positions)
+        if not with_position:
+            return self.interpolate(vectors, fragments)
+        if vectors.ndim == 3:
+            positions = gather(positions, self.faces, backend=self.backend)
+        dtype = jnp.result_type(vectors, positions)
+        return self.interpolate(surface_rows(vectors.astype(dtype), positions.astype(dtype)), fragments)
 
     def flat_lit(self, textures, albedo, face_normal, lights, fragments):
         """The texture times the light, which is the same everywhere on a face: computed once per face."""
@@ -403,8 +449,8 @@ class _Samples:
         """What a shader returns for the surface that is seen."""
         position = self.interpolate(self.vertices, fragments)
         viewer = self.view.viewer()
-        # Without a size: every ray has a direction.
-        ray = jnp.pad(viewer[None, None, :3] - viewer[3] * position, ((0, 0), (0, 0), (0, 1)))
+        # Every ray has a direction.
+        ray = without_size(viewer[None, None, :3] - viewer[3] * position)
         viewer = jnp.where(self.covered, unit_vectors(ray, backend=self.backend), 0)
         color = shader(Surface(albedo, position, normal, viewer, values, fragments, lights))
         color = _checks.as_float(color, "what shader returns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
 from jnr._inline_jit import inline_jit
-from jnr._lights import Light, add, diffuse, dot, with_rank
+from jnr._lights import AmbientLight, DirectionalLight, Light, add, diffuse, dot, with_rank
 from jnr._ops.rasterize import Fragments
 from jnr._pytree import pytree
 
@@ -76,13 +77,7 @@ class Phong:
 
     def __call__(self, surface: Surface) -> Float[Array, "height width channels"]:
         """The colour of each pixel."""
-        specular = _checks.as_compute(self.specular, "specular", like=surface.normal)
-        _checks.check_finite(self.specular, "specular")
-        if specular.ndim > 1 or specular.size not in (1, surface.albedo.shape[-1]):
-            raise ValueError(f"specular must be a number or have one value per channel, got shape {specular.shape}.")
-        shininess = _checks.as_compute(self.shininess, "shininess", like=surface.normal)
-        _checks.check_shape(shininess, "shininess")
-        _checks.check_finite(self.shininess, "shininess")
+        specular, shininess = _numbers_of(self, surface.albedo.shape[-1], like=surface.normal)
         highlights = jnp.zeros((*surface.normal.shape[:-1], 1), surface.normal.dtype)
         for light in surface.lights:
             color, toward = light.arriving(surface.position, surface.normal)
@@ -92,6 +87,47 @@ class Phong:
             highlights = add(highlights, with_rank(color, highlight.ndim) * highlight)
         color = Lambert()(surface)
         return color + _in_channels_of(color, highlights * with_rank(specular, highlights.ndim))
+
+
+def is_built_in(shader: Shader | None, lights: Sequence[Light]) -> bool:
+    """Whether `light_rows` describes the shader and the lights."""
+    shaders = (type(None), Lambert, Phong)
+    return type(shader) in shaders and all(type(light) in (AmbientLight, DirectionalLight) for light in lights)
+
+
+def light_rows(
+    shader: Shader | None, lights: Sequence[Light], *, channels: int, like: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The lights and the highlights as the op of jnr/_ops/lighting takes them, where `is_built_in`."""
+    point = jnp.zeros((1, 3), like.dtype)
+    arriving = [light.arriving(point, point) for light in lights]
+    for color, _ in arriving:
+        check_channels(color, channels)
+    highlight = _numbers_of(shader, channels, like=like) if isinstance(shader, Phong) else None
+    return _rows(arriving, highlight, point, channels)
+
+
+@inline_jit("channels")
+def _rows(arriving, highlight, point, channels):
+    def in_channels(color):
+        return jnp.broadcast_to(with_rank(color, 2), (1, channels))
+
+    ambient = [in_channels(color) for color, toward in arriving if toward is None]
+    ambient = reduce(jnp.add, ambient, jnp.zeros((1, channels), point.dtype))
+    rows = [jnp.concatenate([with_rank(d, 2), in_channels(c)], axis=1) for c, d in arriving if d is not None]
+    rows = jnp.concatenate([jnp.concatenate([point, ambient], axis=1), *rows])
+    if highlight is None:
+        return rows, jnp.zeros(channels + 1, point.dtype)
+    specular, shininess = highlight
+    return rows, jnp.concatenate([jnp.broadcast_to(specular, channels), shininess[None]])
+
+
+def _numbers_of(phong, channels, *, like):
+    specular = _checks.as_compute(phong.specular, "specular", like=like)
+    _checks.check_finite(phong.specular, "specular")
+    if specular.ndim > 1 or specular.size not in (1, channels):
+        raise ValueError(f"specular must be a number or have one value per channel, got shape {specular.shape}.")
+    return specular, _checks.as_finite(phong.shininess, "shininess", (), like=like)
 
 
 @inline_jit()
@@ -112,11 +148,14 @@ def lambert(albedo: jax.Array, lights: Sequence[Light], position: jax.Array, nor
 
 def match_channels(light: jax.Array, color: jax.Array) -> jax.Array:
     """The light in the colour's dtype; it must have one channel or as many as the colour."""
-    if light.shape[-1] not in (1, color.shape[-1]):
-        raise ValueError(
-            f"lights must have one colour channel or the textures' {color.shape[-1]}, got {light.shape[-1]}."
-        )
+    check_channels(light, color.shape[-1])
     return light.astype(color.dtype)
+
+
+def check_channels(light: jax.Array, channels: int) -> None:
+    """Raises unless a light has one channel or as many as the textures."""
+    if light.shape[-1] not in (1, channels):
+        raise ValueError(f"lights must have one colour channel or the textures' {channels}, got {light.shape[-1]}.")
 
 
 def _in_channels_of(color, light):

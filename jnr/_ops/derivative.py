@@ -1,6 +1,8 @@
-"""Ops whose derivative is an op of its own, so that a CPU computes both in one pass."""
+"""Ops whose derivatives are ops of their own, so that a CPU computes each in one pass."""
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,9 @@ from jax.interpreters import ad
 from jnr._ops.batching import batch_size
 from jnr._ops.op import Cpp, declare
 
+# An op and its definition.
+Map = tuple[Primitive, Callable[..., jax.Array]]
+
 
 def declare_differentiable(
     definition: Callable[..., jax.Array],
@@ -19,82 +24,97 @@ def declare_differentiable(
     *,
     on_gpu: Callable[..., jax.Array],
     cpp: Cpp | None = None,
+    kernels: Sequence[str] | None = None,
+    no_kernels: Sequence[str] = (),
 ) -> Primitive:
-    """Declares an op that is differentiable with respect to its first operand, in any mode and order.
+    """Declares an op that is differentiable with respect to some of its operands, in any mode and order.
 
-    Its cotangent map is the op `<name>_bwd`, with the C++ custom call of that name: operands are the cotangent and the
-    op's own, and the result is the cotangent of the first operand. Forward mode and higher derivatives are those of the
-    definition.
+    Its cotangent maps are ops: `<name>_bwd` for the first operand and `<name>_bwd_<operand>` for another. Their operands
+    are the cotangent and the op's own, and the result is the cotangent of that operand. Forward mode and higher
+    derivatives are those of the definition.
 
     Args:
         definition: As for `declare`.
         result: As for `declare`, from the operands.
         on_gpu: As for `declare`; JAX differentiates it.
-        cpp: The C++ kernels of the op and of its cotangent map.
+        cpp: The C++ kernels of the op and of its cotangent maps, which are custom calls by the ops' names.
+        kernels: Operands whose cotangent maps have kernels; the first one if None.
+        no_kernels: Operands whose cotangent maps are those of the definition on every backend.
     """
-
-    def pushforward(tangent, primal, *constants):
-        size = max(tangent.shape[0], primal.shape[0])
-        tangent, primal = (jnp.broadcast_to(x, (size, *x.shape[1:])) for x in (tangent, primal))
-        return jax.jvp(lambda x: definition(x, *constants), (primal,), (tangent,))[1]
-
-    pullback, pullback_on_gpu = _pullback(definition), _pullback(on_gpu)
-    pushforward.__name__, pullback.__name__ = f"{definition.__name__}_jvp", f"{definition.__name__}_bwd"
+    operands = list(inspect.signature(definition).parameters)
+    kernels = operands[:1] if kernels is None else kernels
     primitive = declare(definition, lambda *operands, **_: result(*operands), cpp=cpp, on_gpu=on_gpu)
-    pushforward_p = declare(pushforward, lambda _, *operands, **__: result(*operands), definition_only=True)
-    pullback_p = declare(
-        pullback,
-        lambda cotangent, primal, *_, **__: (primal.shape[1:], cotangent.dtype),
-        cpp=cpp,
-        on_gpu=pullback_on_gpu,
-    )
 
-    set_derivative(primitive, (pushforward_p, pushforward), (pullback_p, pullback))
+    def maps(k):
+        def pushforward(tangent, *primals):
+            size = max(tangent.shape[0], primals[k].shape[0])
+            tangent, primal = (jnp.broadcast_to(x, (size, *x.shape[1:])) for x in (tangent, primals[k]))
+            return jax.jvp(_of_operand(definition, primals, k), (primal,), (tangent,))[1]
+
+        suffix = f"_{operands[k]}" if k else ""
+        pushforward.__name__ = f"{definition.__name__}_jvp{suffix}"
+        pullback, pullback_on_gpu = _pullback(definition, k), _pullback(on_gpu, k)
+        pullback.__name__ = f"{definition.__name__}_bwd{suffix}"
+        pushforward_p = declare(pushforward, lambda _, *primals, **__: result(*primals), definition_only=True)
+        declare_pullback = partial(
+            declare, pullback, lambda cotangent, *primals, **__: (primals[k].shape[1:], cotangent.dtype)
+        )
+        if operands[k] in kernels:
+            pullback_p = declare_pullback(cpp=cpp, on_gpu=pullback_on_gpu)
+        else:
+            pullback_p = declare_pullback(definition_only=True)
+        return (pushforward_p, pushforward), (pullback_p, pullback)
+
+    set_derivative(primitive, {k: maps(k) for k in map(operands.index, (*kernels, *no_kernels))})
     return primitive
 
 
-def set_derivative(
-    primitive: Primitive,
-    pushforward: tuple[Primitive, Callable[..., jax.Array]],
-    pullback: tuple[Primitive, Callable[..., jax.Array]],
-) -> None:
-    """Makes an op differentiable with respect to its first operand, in any mode and order.
+def set_derivative(primitive: Primitive, maps: Mapping[int, tuple[Map, Map]]) -> None:
+    """Makes an op differentiable with respect to some of its operands, in any mode and order.
 
     Args:
         primitive: The op.
-        pushforward: The op that maps the operand's tangent, followed by the op's operands, to the result's tangent, and
-            its definition.
-        pullback: The op that maps the result's cotangent, followed by the op's operands, to `sums` cotangents of the
-            operand, and its definition.
+        maps: By the number of the operand, the ops that map tangents and cotangents. The first maps the operand's
+            tangent, followed by the op's operands, to the result's tangent; the second the result's cotangent, followed
+            by the op's operands, to `sums` cotangents of the operand.
     """
-    (pushforward_p, pushforward_definition), (pullback_p, pullback_definition) = pushforward, pullback
 
     def jvp(primals, tangents, *, backend):
         out = primitive.bind(*primals, backend=backend)
-        if isinstance(tangents[0], ad.Zero):
-            return out, ad.Zero(jax.typeof(out).to_tangent_aval())
-        return out, pushforward_p.bind(tangents[0], *primals, backend=backend)
-
-    def transpose(cotangent, tangent, *operands, backend):
-        rest = (None,) * len(operands)
-        if isinstance(cotangent, ad.Zero):
-            return ad.Zero(tangent.aval), *rest
-        return pullback_p.bind(cotangent, *operands, sums=tangent.aval.shape[0], backend=backend), *rest
+        moved = [
+            pushforward_p.bind(tangents[k], *primals, backend=backend)
+            for k, ((pushforward_p, _), _) in maps.items()
+            if not isinstance(tangents[k], ad.Zero)
+        ]
+        return out, functools.reduce(jnp.add, moved) if moved else ad.Zero(jax.typeof(out).to_tangent_aval())
 
     ad.primitive_jvps[primitive] = jvp
-    ad.primitive_transposes[pushforward_p] = transpose
-    # Derivatives of derivatives are those of the definition.
-    ad.primitive_jvps[pushforward_p] = partial(_jvp_of, pushforward_definition)
-    ad.primitive_jvps[pullback_p] = partial(_jvp_of, pullback_definition)
+    for (pushforward_p, pushforward), (pullback_p, pullback) in maps.values():
+        ad.primitive_transposes[pushforward_p] = partial(_transpose, pullback_p)
+        # Derivatives of derivatives are those of the definition.
+        ad.primitive_jvps[pushforward_p] = partial(_jvp_of, pushforward)
+        ad.primitive_jvps[pullback_p] = partial(_jvp_of, pullback)
 
 
-def _pullback(function):
-    """The cotangent map of a function with respect to its first operand, summed over items that share it."""
+def _transpose(pullback_p, cotangent, tangent, *operands, backend):
+    rest = (None,) * len(operands)
+    if isinstance(cotangent, ad.Zero):
+        return ad.Zero(tangent.aval), *rest
+    return pullback_p.bind(cotangent, *operands, sums=tangent.aval.shape[0], backend=backend), *rest
 
-    def pullback(cotangent, primal, *constants, sums, **params):
-        batch = batch_size((cotangent, primal, *constants))
-        primal, cotangent = (jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (primal, cotangent))
-        (grad,) = jax.vjp(lambda x: function(x, *constants, **params), primal)[1](cotangent)
+
+def _of_operand(function, primals, k, **params):
+    """A function of operands as one of its operand k."""
+    return lambda x: function(*primals[:k], x, *primals[k + 1 :], **params)
+
+
+def _pullback(function, k):
+    """The cotangent map of a function with respect to its operand k, summed over items that share it."""
+
+    def pullback(cotangent, *primals, sums, **params):
+        batch = batch_size((cotangent, *primals))
+        primal, cotangent = (jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (primals[k], cotangent))
+        (grad,) = jax.vjp(_of_operand(function, primals, k, **params), primal)[1](cotangent)
         return grad.reshape(sums, -1, *grad.shape[1:]).sum(axis=1)
 
     return pullback

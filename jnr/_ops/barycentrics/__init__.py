@@ -27,11 +27,11 @@ barycentrics_bwd_p = declare(
     cpp=Cpp(),
     triton=Triton("barycentrics"),
 )
-set_derivative(
-    barycentrics_p,
+_positions_maps = (
     (barycentrics_tangent_p, definition.barycentrics_tangent),
     (barycentrics_bwd_p, definition.barycentrics_bwd),
 )
+set_derivative(barycentrics_p, {0: _positions_maps})
 
 
 @inline_jit("backend")

@@ -60,7 +60,7 @@ inline ffi::Error size_error() {
 
 // Into how many parts the backward pass over an image is split. A function of the image's size alone, so that a mesh
 // has the same gradient to the bit alone, in a batch and with padding.
-inline int64_t image_parts(int64_t pixels) { return pixels >= 512 * 512 ? 4 : 1; }
+inline int64_t image_parts(int64_t pixels) { return pixels >= 512 * 512 ? 4 : pixels >= 192 * 192 ? 2 : 1; }
 
 // Computes `sums` sums of `size` numbers each, every one over as many consecutive items of the batch. The `count`
 // elements of each item are divided into parts, which are added in order: add(item, begin, end, to) adds those of

@@ -7,6 +7,7 @@
 #include "../boundary/kernels.inc"
 #include "../edge_sweep/kernels.inc"
 #include "../gather/kernels.inc"
+#include "../lighting/kernels.inc"
 #include "../normals/kernels.inc"
 #include "../rasterize/kernels.inc"
 #include "vertices.inc"

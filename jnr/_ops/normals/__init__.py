@@ -8,10 +8,12 @@ from functools import partial
 
 import numpy as np
 from jax import lax, numpy as jnp
+from jax.interpreters import batching
 from jaxtyping import Array, Float, Int
 
 from jnr._backend import Backend
 from jnr._inline_jit import inline_jit
+from jnr._ops.batching import fold_batch
 from jnr._ops.derivative import declare_differentiable
 from jnr._ops.devices import vary_alike
 from jnr._ops.gather import gather
@@ -40,12 +42,29 @@ face_turns_p = declare(
     cpp=Cpp(),
     on_gpu=lambda *operands, backend: definition.face_turns(*operands),
 )
+indexed_vertices_p = declare(
+    definition.indexed_vertices,
+    lambda *_, num_vertices, **__: ((num_vertices,), jnp.int8),
+    cpp=Cpp(dtypes=("int32",)),
+    on_gpu=lambda *operands, backend, num_vertices: definition.indexed_vertices(*operands, num_vertices=num_vertices),
+)
 normal_sums_p = declare_differentiable(
     definition.normal_sums,
-    lambda vertices, faces: ((vertices.shape[1], 4), vertices.dtype),
+    lambda vertices, *_: ((vertices.shape[1], 4), vertices.dtype),
     cpp=Cpp(),
     on_gpu=_with_gather(definition.normal_sums),
 )
+
+
+def _batch_normal_sums(operands, axes, **params):
+    # Views of one mesh share the sums that any of them wants.
+    if axes[-1] is not None and all(axis is None for axis in axes[:-1]):
+        *mesh, wanted = operands
+        return normal_sums_p.bind(*mesh, jnp.max(wanted, axis=axes[-1]), **params), batching.not_mapped
+    return fold_batch(normal_sums_p, operands, axes, **params)
+
+
+batching.primitive_batchers[normal_sums_p] = _batch_normal_sums
 unit_vectors_p = declare_differentiable(
     definition.unit_vectors,
     lambda sums: ((sums.shape[1], 3), sums.dtype),
@@ -95,13 +114,26 @@ def face_sides(
 
 @inline_jit("backend")
 def vertex_normals(
-    vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], *, backend: Backend | None = None
+    vertices: Float[Array, "vertices 3"],
+    faces: Int[Array, "faces 3"],
+    seen: Int[Array, "*shape"] | None = None,
+    *,
+    backend: Backend | None = None,
 ) -> Float[Array, "vertices 3"]:
-    """Unit normals of a smooth surface, see `jnr.vertex_normals`, for arguments that have been checked."""
+    """Unit normals of a smooth surface, see `jnr.vertex_normals`, for arguments that have been checked.
+
+    With `seen`, an index of faces, the normals of their corners; those of other vertices are not used.
+    """
     if 0 in (vertices.shape[0], faces.shape[0]):
         return jnp.zeros_like(vertices)
-    vertices, faces = vary_alike(vertices, faces)
-    return unit_vectors(normal_sums_p.bind(vertices[None], faces[None], backend=backend)[0], backend=backend)
+    if seen is None:
+        wanted = jnp.ones((1, vertices.shape[0]), jnp.int8)
+    else:
+        operands = (x[None] for x in vary_alike(faces, seen.reshape(-1)))
+        wanted = indexed_vertices_p.bind(*operands, num_vertices=vertices.shape[0], backend=backend)
+    vertices, faces, wanted = vary_alike(vertices, faces, wanted[0])
+    sums = normal_sums_p.bind(vertices[None], faces[None], wanted[None], backend=backend)
+    return unit_vectors(sums[0], backend=backend)
 
 
 @inline_jit("backend")

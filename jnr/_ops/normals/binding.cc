@@ -1,4 +1,4 @@
-// Custom calls jnr_face_turns_*, jnr_face_normals_*, jnr_normal_sums_*, jnr_unit_vectors_*, and jnr_*_bwd_* of each.
+// Custom calls jnr_face_turns_*, jnr_face_normals_*, jnr_indexed_vertices_int32, jnr_normal_sums_*, jnr_unit_vectors_*, and jnr_*_bwd_* of each.
 
 #include <algorithm>
 #include <vector>
@@ -86,31 +86,33 @@ std::vector<T> extent_scales(Threads threads, const ffi::Buffer<kType, 3>& verti
 
 template <ffi::DataType kType>
 ffi::Error normal_sums(Threads threads, ffi::Buffer<kType, 3> vertices, ffi::Buffer<ffi::S32, 3> faces,
-                       ffi::ResultBuffer<kType, 3> result) {
+                       ffi::Buffer<ffi::S8, 2> wanted, ffi::ResultBuffer<kType, 3> result) {
   using T = ffi::NativeType<kType>;
   int64_t batch = dim(*result, 0), num_vertices = dim(vertices, 1), num_faces = dim(faces, 1);
   if (!has_shape(vertices, batch, {num_vertices, 3}) || !has_shape(faces, batch, {num_faces, 3}) ||
-      dim(*result, 1) != num_vertices || dim(*result, 2) != 4)
+      !has_shape(wanted, batch, {num_vertices}) || dim(*result, 1) != num_vertices || dim(*result, 2) != 4)
     return shape_error();
   if (batch == 0) return ffi::Error::Success();
   std::vector<T> scales = extent_scales<kType>(threads, vertices, batch);
   int64_t parts = normal_parts(num_faces, num_vertices);
   sum_in_parts<T>(threads, batch, batch, parts, num_faces, 4 * num_vertices, result->typed_data(),
                   [&](int64_t item, int64_t begin, int64_t end, T* to) {
-                    normals_kernels<T>().normal_sums(mesh_of<T>(vertices, faces, item, scales[item]), begin, end, to);
+                    normals_kernels<T>().normal_sums(mesh_of<T>(vertices, faces, item, scales[item]),
+                                                     item_data(wanted, item), begin, end, to);
                   });
   return ffi::Error::Success();
 }
 
 template <ffi::DataType kType>
 ffi::Error normal_sums_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ffi::Buffer<kType, 3> vertices,
-                           ffi::Buffer<ffi::S32, 3> faces, ffi::ResultBuffer<kType, 3> grad) {
+                           ffi::Buffer<ffi::S32, 3> faces, ffi::Buffer<ffi::S8, 2> wanted,
+                           ffi::ResultBuffer<kType, 3> grad) {
   using T = ffi::NativeType<kType>;
   int64_t sums = dim(*grad, 0), num_vertices = dim(vertices, 1), num_faces = dim(faces, 1);
-  int64_t batch = largest_batch(cotangent, vertices, faces);
+  int64_t batch = largest_batch(cotangent, vertices, faces, wanted);
   if (!has_shape(cotangent, batch, {num_vertices, 4}) || !has_shape(vertices, batch, {num_vertices, 3}) ||
-      !has_shape(faces, batch, {num_faces, 3}) || dim(*grad, 1) != num_vertices || dim(*grad, 2) != 3 ||
-      !divides(std::max<int64_t>(sums, 1), batch))
+      !has_shape(faces, batch, {num_faces, 3}) || !has_shape(wanted, batch, {num_vertices}) ||
+      dim(*grad, 1) != num_vertices || dim(*grad, 2) != 3 || !divides(std::max<int64_t>(sums, 1), batch))
     return shape_error();
   if (sums == 0) return ffi::Error::Success();
   std::vector<T> scales = extent_scales<kType>(threads, vertices, batch);
@@ -118,8 +120,32 @@ ffi::Error normal_sums_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ffi
   sum_in_parts<T>(threads, sums, batch, parts, num_faces, 3 * num_vertices, grad->typed_data(),
                   [&](int64_t item, int64_t begin, int64_t end, T* to) {
                     normals_kernels<T>().add_normal_sums(mesh_of<T>(vertices, faces, item, scales[item]),
-                                                         item_data(cotangent, item), begin, end, to);
+                                                         item_data(wanted, item), item_data(cotangent, item), begin,
+                                                         end, to);
                   });
+  return ffi::Error::Success();
+}
+
+// Marks the corners of the faces that an index names.
+template <ffi::DataType>
+ffi::Error indexed_vertices(Threads, ffi::Buffer<ffi::S32, 3> faces, ffi::Buffer<ffi::S32, 2> index,
+                            ffi::ResultBuffer<ffi::S8, 2> marks) {
+  int64_t batch = dim(*marks, 0), num_vertices = dim(*marks, 1), num_faces = dim(faces, 1), count = dim(index, 1);
+  if (!has_shape(faces, batch, {num_faces, 3}) || !has_batch(index, batch)) return shape_error();
+  for (int64_t item = 0; item < batch; ++item) {
+    int8_t* to = marks->typed_data() + item * num_vertices;
+    std::fill(to, to + num_vertices, int8_t(0));
+    const int32_t *of = item_data(faces, item), *names = item_data(index, item);
+    int32_t last = -1;
+    for (int64_t i = 0; i < count; ++i) {
+      if (names[i] == last || names[i] < 0 || names[i] >= num_faces) continue;
+      last = names[i];
+      for (int k = 0; k < 3; ++k) {
+        int32_t v = of[3 * int64_t(last) + k];
+        if (v >= 0 && v < num_vertices) to[v] = 1;
+      }
+    }
+  }
   return ffi::Error::Success();
 }
 
@@ -159,6 +185,7 @@ ffi::Error unit_vectors_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ff
 JNR_TARGETS(face_normals)
 JNR_TARGETS(face_normals_bwd)
 JNR_TARGETS(face_turns)
+JNR_TARGET(indexed_vertices, int32, xla::ffi::S32)
 JNR_TARGETS(normal_sums)
 JNR_TARGETS(normal_sums_bwd)
 JNR_TARGETS(unit_vectors)

@@ -56,8 +56,31 @@ def face_turns(clip_positions: jax.Array, faces: jax.Array, index: jax.Array) ->
     return map_batch(turns, clip_positions, faces, index)
 
 
+def indexed_vertices(faces: jax.Array, index: jax.Array, *, num_vertices: int) -> jax.Array:
+    """1 for the corners of the faces that an index names, 0 for other vertices.
+
+    Args:
+        faces: `(1 or batch, faces, 3)`.
+        index: `(1 or batch, count)`.
+        num_vertices: Of the mesh.
+
+    Returns:
+        `(batch, vertices)` of int8.
+    """
+
+    def marks(faces, index):
+        corners = drop_negative(gather_or_fill(faces, index).reshape(-1), num_vertices)
+        return jnp.zeros(num_vertices, jnp.int8).at[corners].set(1, mode="drop")
+
+    return map_batch(marks, faces, index)
+
+
 def normal_sums(
-    vertices: jax.Array, faces: jax.Array, *, gather: Callable[..., jax.Array] = gather_or_fill
+    vertices: jax.Array,
+    faces: jax.Array,
+    wanted: jax.Array,
+    *,
+    gather: Callable[..., jax.Array] = gather_or_fill,
 ) -> jax.Array:
     """Per vertex, the sum of its faces' normals, of twice the faces' areas up to a factor that all vertices share.
 
@@ -66,13 +89,17 @@ def normal_sums(
     Args:
         vertices: `(1 or batch, vertices, 3)`.
         faces: `(1 or batch, faces, 3)`.
+        wanted: Not 0 for vertices whose sums are used, `(1 or batch, vertices)` of int8. The sums of others may lack
+            faces.
         gather: As for `face_normals`.
 
     Returns:
         `(batch, vertices, 4)`.
     """
 
-    def sums(vertices, faces):
+    def sums(vertices, faces, wanted):
+        # Left out: whether a face has a vertex that is wanted would take longer than its normal.
+        del wanted
         # One scale for the whole mesh, so that areas stay comparable.
         finite = jnp.where(jnp.all(jnp.isfinite(vertices), axis=-1, keepdims=True), vertices, 0)
         scale = lax.stop_gradient(power_of_two_scale(jnp.max(jnp.abs(finite - finite[:1]))))
@@ -82,7 +109,7 @@ def normal_sums(
             total = total.at[drop_negative(faces[:, k], vertices.shape[0])].add(of_faces, mode="drop")
         return total
 
-    return map_batch(sums, vertices, faces)
+    return map_batch(sums, vertices, faces, wanted)
 
 
 def unit_vectors(sums: jax.Array) -> jax.Array:
@@ -150,6 +177,16 @@ def with_size(vectors: jax.Array) -> jax.Array:
     """Vectors with their largest coordinate behind them, a constant, as `unit_vectors` takes their sums."""
     size = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
     return jnp.concatenate([vectors, lax.stop_gradient(size)], axis=-1)
+
+
+def with_unit_size(vectors: jax.Array) -> jax.Array:
+    """Vectors of length 1 or 0 with a size of 1 behind them."""
+    return jnp.concatenate([vectors, jnp.ones_like(vectors[..., :1])], axis=-1)
+
+
+def without_size(vectors: jax.Array) -> jax.Array:
+    """Vectors with a size of zero behind them: each but the zero vector has a direction."""
+    return jnp.concatenate([vectors, jnp.zeros_like(vectors[..., :1])], axis=-1)
 
 
 @inline_jit()

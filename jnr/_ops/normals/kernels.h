@@ -26,9 +26,10 @@ struct NormalsKernels {
   // A power of two that brings the mesh's extent near 1.
   T (*extent_scale)(const T* vertices, int64_t num_vertices);
   // Adds the normals of faces [begin, end), of twice their areas, and their sizes to `sums` (vertices, 4); and the
-  // cotangent of these sums to `grad`.
-  void (*normal_sums)(const WorldMesh<T>& mesh, int64_t begin, int64_t end, T* sums);
-  void (*add_normal_sums)(const WorldMesh<T>& mesh, const T* cotangent, int64_t begin, int64_t end, T* grad);
+  // cotangent of these sums to `grad`. Faces without a vertex that is wanted add nothing.
+  void (*normal_sums)(const WorldMesh<T>& mesh, const int8_t* wanted, int64_t begin, int64_t end, T* sums);
+  void (*add_normal_sums)(const WorldMesh<T>& mesh, const int8_t* wanted, const T* cotangent, int64_t begin,
+                          int64_t end, T* grad);
   // Unit vectors (count, 3) of sums [begin, end) of (count, 4), and the cotangent of the sums added to `grad`.
   void (*unit_vectors)(const T* sums, int64_t begin, int64_t end, T* vectors);
   void (*add_unit_vectors)(const T* cotangent, const T* sums, int64_t begin, int64_t end, T* grad);
