@@ -29,9 +29,9 @@ def declare_differentiable(
 ) -> Primitive:
     """Declares an op that is differentiable with respect to some of its operands, in any mode and order.
 
-    Its cotangent maps are ops: `<name>_bwd` for the first operand and `<name>_bwd_<operand>` for another. Their operands
-    are the cotangent and the op's own, and the result is the cotangent of that operand. Forward mode and higher
-    derivatives are those of the definition.
+    Its cotangent maps are ops: `<name>_bwd` for the first operand and `<name>_bwd_<operand>` for another. Their
+    operands are the cotangent and the op's own, and the result is the cotangent of that operand. Forward mode and
+    higher derivatives are those of the definition.
 
     Args:
         definition: As for `declare`.

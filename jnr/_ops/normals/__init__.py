@@ -60,7 +60,7 @@ def _batch_normal_sums(operands, axes, **params):
     # Views of one mesh share the sums that any of them wants.
     if axes[-1] is not None and all(axis is None for axis in axes[:-1]):
         *mesh, wanted = operands
-        return normal_sums_p.bind(*mesh, jnp.max(wanted, axis=axes[-1]), **params), batching.not_mapped
+        return normal_sums_p.bind(*mesh, jnp.max(wanted, axis=axes[-1]), **params), None
     return fold_batch(normal_sums_p, operands, axes, **params)
 
 

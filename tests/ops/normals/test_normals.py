@@ -133,3 +133,34 @@ def test_vmap_is_a_loop(name, backend):
         of_both = jax.grad(lambda v: jnp.sum(weights * jax.vmap(lambda s: function(s * v))(jnp.array([1.0, 1.5]))))
         expected = sum(s * gradient(s * vertices, w) for s, w in zip((1.0, 1.5), weights, strict=True))
         np.testing.assert_allclose(of_both(vertices)[:-1], expected[:-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_normals_of_the_vertices_that_are_seen(backend):
+    with jax.enable_x64(True):
+        vertices, faces = uneven_mesh()
+        seen = jnp.asarray([[3, -1, 3], [len(faces), 17, 40]], jnp.int32)
+        corners = np.unique(np.asarray(faces)[[3, 17, 40]])
+        weights = np.zeros(vertices.shape)
+        weights[corners] = np.random.default_rng(4).normal(size=(len(corners), 3))
+
+        def loss(vertices, seen, backend):
+            return jnp.sum(weights * vertex_normals(vertices, faces, seen, backend=backend))
+
+        found = vertex_normals(vertices, faces, seen, backend=backend)
+        every = vertex_normals(vertices, faces, backend="xla")
+        np.testing.assert_allclose(found[corners], every[corners], atol=1e-14)
+        gradient = jax.grad(loss)(vertices, seen, backend)
+        np.testing.assert_allclose(gradient, jax.grad(loss)(vertices, None, "xla"), atol=1e-14)
+
+
+def test_views_of_one_mesh_share_its_normals():
+    vertices, faces = uneven_mesh(jnp.float32)
+    seen = jnp.asarray([[3, 5], [17, -1], [40, 41]], jnp.int32)
+    normals = jax.vmap(lambda s: vertex_normals(vertices, faces, s))
+    sums = [e for e in jax.make_jaxpr(normals)(seen).eqns if e.primitive.name == "jnr_normal_sums"]
+    assert [e.outvars[0].aval.shape for e in sums] == [(1, len(vertices), 4)]
+    every = vertex_normals(vertices, faces)
+    for of_view, named in zip(normals(seen), np.asarray(seen), strict=True):
+        corners = np.unique(np.asarray(faces)[named[named >= 0]])
+        np.testing.assert_allclose(of_view[corners], every[corners], atol=1e-6)
