@@ -3,11 +3,11 @@
     python benchmarks/cpu.py [--set shading] [--repeats 30] [--threads 1] [--backend xla] [--memory] [--json cpu.json]
 
 Workloads render silhouettes with the loss sum((alpha - reference)^2) and its gradient with respect to the vertices.
-Workloads with "rgb" in their names render vertex colours under jnr's default light and include the gradient with
-respect to the colours. The reference is the same mesh, turned and stretched. "jnr" has the default gradient, the edge
-sweep, and "jnr, boundary" the boundary gradient, with the derivative inside faces. Times are medians after warm-up.
-Other renderers that can be imported (pip install "jnr[benchmarks]") run the same workloads, alternating with jnr call
-by call.
+Workloads with "rgb" in their names render vertex colours under jnr's default light, with the same loss of all channels
+in the form of `jnr.losses.squared_error`, and include the gradient with respect to the colours. The reference is the
+same mesh, turned and stretched. "jnr" has the default gradient, the edge sweep, and "jnr, boundary" the boundary
+gradient, with the derivative inside faces. Times are medians after warm-up. Other renderers that can be imported
+(pip install "jnr[benchmarks]") run the same workloads, alternating with jnr call by call.
 
 With --set shading, the rows of a workload are kinds of shading and textures (`kinds`), and gradients reach the vertices
 and all textures: vertex colours; texels and texture coordinates; texture cubes. "it/unlit" is the ratio to vertex
@@ -199,7 +199,10 @@ def build(jnr, work, row, backend):
     reference = jax.jit(image)(jnp.roll(vertices, 1, axis=-1) * jnp.array([1.1, 0.8, 1.0]), textures)
 
     def loss(vertices, textures):
-        return jnp.sum((image(vertices, textures) - reference) ** 2)
+        rendered = image(vertices, textures)
+        if name == "silhouette":
+            return jnp.sum((rendered - reference) ** 2)
+        return rendered.size * jnr.losses.squared_error(rendered, reference)
 
     both = jax.value_and_grad(loss, argnums=0 if name == "silhouette" else (0, 1))
     batched = vertices if work.batch else vertices[None]
