@@ -24,48 +24,51 @@ def declare_differentiable(
     *,
     on_gpu: Callable[..., jax.Array],
     cpp: Cpp | None = None,
-    kernels: Sequence[str] | None = None,
-    no_kernels: Sequence[str] = (),
+    wrt: Sequence[str] = (),
+    wrt_in_jax: Sequence[str] = (),
 ) -> Primitive:
     """Declares an op that is differentiable with respect to some of its operands, in any mode and order.
 
-    Its cotangent maps are ops: `<name>_bwd` for the first operand and `<name>_bwd_<operand>` for another. Their
-    operands are the cotangent and the op's own, and the result is the cotangent of that operand. Forward mode and
-    higher derivatives are those of the definition.
+    The cotangent map of its first operand is the op `<name>_bwd`. If `wrt` names operands, theirs are the ops
+    `<name>_bwd_<operand>` instead. Their operands are the cotangent and the op's own, and the result is the cotangent
+    of that operand. Forward mode and higher derivatives are those of the definition.
 
     Args:
         definition: As for `declare`.
-        result: As for `declare`, from the operands.
+        result: As for `declare`, from the operands and the parameters.
         on_gpu: As for `declare`; JAX differentiates it.
         cpp: The C++ kernels of the op and of its cotangent maps, which are custom calls by the ops' names.
-        kernels: Operands whose cotangent maps have kernels; the first one if None.
-        no_kernels: Operands whose cotangent maps are those of the definition on every backend.
+        wrt: Operands whose cotangent maps have kernels.
+        wrt_in_jax: Operands whose cotangent maps are those of the definition on every backend.
     """
     operands = list(inspect.signature(definition).parameters)
-    kernels = operands[:1] if kernels is None else kernels
-    primitive = declare(definition, lambda *operands, **_: result(*operands), cpp=cpp, on_gpu=on_gpu)
 
-    def maps(k):
-        def pushforward(tangent, *primals):
-            size = max(tangent.shape[0], primals[k].shape[0])
-            tangent, primal = (jnp.broadcast_to(x, (size, *x.shape[1:])) for x in (tangent, primals[k]))
-            return jax.jvp(_of_operand(definition, primals, k), (primal,), (tangent,))[1]
+    def result_of(*operands, backend=None, **params):
+        del backend
+        return result(*operands, **params)
 
-        suffix = f"_{operands[k]}" if k else ""
-        pushforward.__name__ = f"{definition.__name__}_jvp{suffix}"
-        pullback, pullback_on_gpu = _pullback(definition, k), _pullback(on_gpu, k)
-        pullback.__name__ = f"{definition.__name__}_bwd{suffix}"
-        pushforward_p = declare(pushforward, lambda _, *primals, **__: result(*primals), definition_only=True)
-        declare_pullback = partial(
-            declare, pullback, lambda cotangent, *primals, **__: (primals[k].shape[1:], cotangent.dtype)
-        )
-        if operands[k] in kernels:
-            pullback_p = declare_pullback(cpp=cpp, on_gpu=pullback_on_gpu)
+    def maps(operand, has_kernel):
+        k = operands.index(operand) if operand else 0
+        suffix = f"_{operand}" if operand else ""
+        pushforward, pullback = _pushforward(definition, k), _pullback(definition, k)
+        pushforward.__name__, pullback.__name__ = (f"{definition.__name__}_{kind}{suffix}" for kind in ("jvp", "bwd"))
+
+        def of_tangent(_, *primals, **params):
+            return result_of(*primals, **params)
+
+        def of_cotangent(cotangent, *primals, **_):
+            return primals[k].shape[1:], cotangent.dtype
+
+        pushforward_p = declare(pushforward, of_tangent, definition_only=True)
+        if has_kernel:
+            pullback_p = declare(pullback, of_cotangent, cpp=cpp, on_gpu=_pullback(on_gpu, k))
         else:
-            pullback_p = declare_pullback(definition_only=True)
-        return (pushforward_p, pushforward), (pullback_p, pullback)
+            pullback_p = declare(pullback, of_cotangent, definition_only=True)
+        return k, ((pushforward_p, pushforward), (pullback_p, pullback))
 
-    set_derivative(primitive, {k: maps(k) for k in map(operands.index, (*kernels, *no_kernels))})
+    primitive = declare(definition, result_of, cpp=cpp, on_gpu=on_gpu)
+    of_operands = [*((operand, True) for operand in wrt or ("",)), *((operand, False) for operand in wrt_in_jax)]
+    set_derivative(primitive, dict(maps(*each) for each in of_operands))
     return primitive
 
 
@@ -79,10 +82,10 @@ def set_derivative(primitive: Primitive, maps: Mapping[int, tuple[Map, Map]]) ->
             by the op's operands, to `sums` cotangents of the operand.
     """
 
-    def jvp(primals, tangents, *, backend):
-        out = primitive.bind(*primals, backend=backend)
+    def jvp(primals, tangents, **params):
+        out = primitive.bind(*primals, **params)
         moved = [
-            pushforward_p.bind(tangents[k], *primals, backend=backend)
+            pushforward_p.bind(tangents[k], *primals, **params)
             for k, ((pushforward_p, _), _) in maps.items()
             if not isinstance(tangents[k], ad.Zero)
         ]
@@ -96,16 +99,27 @@ def set_derivative(primitive: Primitive, maps: Mapping[int, tuple[Map, Map]]) ->
         ad.primitive_jvps[pullback_p] = partial(_jvp_of, pullback)
 
 
-def _transpose(pullback_p, cotangent, tangent, *operands, backend):
+def _transpose(pullback_p, cotangent, tangent, *operands, **params):
     rest = (None,) * len(operands)
     if isinstance(cotangent, ad.Zero):
         return ad.Zero(tangent.aval), *rest
-    return pullback_p.bind(cotangent, *operands, sums=tangent.aval.shape[0], backend=backend), *rest
+    return pullback_p.bind(cotangent, *operands, sums=tangent.aval.shape[0], **params), *rest
 
 
 def _of_operand(function, primals, k, **params):
     """A function of operands as one of its operand k."""
     return lambda x: function(*primals[:k], x, *primals[k + 1 :], **params)
+
+
+def _pushforward(function, k):
+    """The tangent map of a function with respect to its operand k."""
+
+    def pushforward(tangent, *primals, **params):
+        size = max(tangent.shape[0], primals[k].shape[0])
+        tangent, primal = (jnp.broadcast_to(x, (size, *x.shape[1:])) for x in (tangent, primals[k]))
+        return jax.jvp(_of_operand(function, primals, k, **params), (primal,), (tangent,))[1]
+
+    return pushforward
 
 
 def _pullback(function, k):

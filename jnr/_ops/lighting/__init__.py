@@ -18,8 +18,8 @@ lit_colors_p = declare_differentiable(
     lambda surface, albedo, *_: (albedo.shape[1:], albedo.dtype),
     cpp=Cpp(),
     on_gpu=lambda *operands, backend: definition.lit_colors(*operands),
-    kernels=("surface", "albedo"),
-    no_kernels=("lights", "highlight", "viewer"),
+    wrt=("surface", "albedo"),
+    wrt_in_jax=("lights", "highlight", "viewer"),
 )
 
 

@@ -1,4 +1,4 @@
-// Custom calls jnr_lit_colors_*, jnr_lit_colors_bwd_* and jnr_lit_colors_bwd_albedo_*.
+// Custom calls jnr_lit_colors_*, jnr_lit_colors_bwd_surface_* and jnr_lit_colors_bwd_albedo_*.
 
 #include <algorithm>
 #include <vector>
@@ -100,10 +100,10 @@ ffi::Error add_rows(Threads threads, Kernel kernel, const Scene<kType>& scene, c
 }
 
 template <ffi::DataType kType>
-ffi::Error lit_colors_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ffi::Buffer<kType, 3> surface,
-                          ffi::Buffer<kType, 3> albedo, ffi::Buffer<kType, 2> side, ffi::Buffer<kType, 3> lights,
-                          ffi::Buffer<kType, 2> highlight, ffi::Buffer<kType, 2> viewer,
-                          ffi::ResultBuffer<kType, 3> grad) {
+ffi::Error lit_colors_bwd_surface(Threads threads, ffi::Buffer<kType, 3> cotangent, ffi::Buffer<kType, 3> surface,
+                                  ffi::Buffer<kType, 3> albedo, ffi::Buffer<kType, 2> side,
+                                  ffi::Buffer<kType, 3> lights, ffi::Buffer<kType, 2> highlight,
+                                  ffi::Buffer<kType, 2> viewer, ffi::ResultBuffer<kType, 3> grad) {
   Scene<kType> scene(surface, albedo, side, lights, highlight, viewer);
   auto* kernel =
       lighting_kernels<ffi::NativeType<kType>>().add_surface[scene.in_threes()][scene.has_highlights()];
@@ -124,5 +124,5 @@ ffi::Error lit_colors_bwd_albedo(Threads threads, ffi::Buffer<kType, 3> cotangen
 }  // namespace jnr
 
 JNR_TARGETS(lit_colors)
-JNR_TARGETS(lit_colors_bwd)
+JNR_TARGETS(lit_colors_bwd_surface)
 JNR_TARGETS(lit_colors_bwd_albedo)
