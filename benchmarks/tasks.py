@@ -62,8 +62,7 @@ class Renderer(NamedTuple):
 
 def jnr_renderer(gradient):
     def rgb(vertices, faces, colors, **options):
-        # OpenDR's gradient includes the derivative inside faces.
-        options |= {"gradient": gradient, "interior": gradient != "opendr"}
+        options |= {"gradient": gradient, "interior": True}
         return jnr.render(vertices, faces, attributes=colors, shader=lambda surface: surface.attributes, **options).rgb
 
     return Renderer(rgb, partial(jnr.render_silhouette, gradient=gradient))

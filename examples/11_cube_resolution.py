@@ -51,8 +51,7 @@ def render(vertices, colors, **options):
         camera=CAMERA,
         shader=lambda surface: surface.attributes,
         attributes=colors,
-        # OpenDR's gradient includes the derivative inside faces.
-        interior=options.get("gradient") != "opendr",
+        interior=True,
         **options,
     )
     return rendering.rgb

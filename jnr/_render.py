@@ -120,7 +120,8 @@ def render(
         antialias: Supersampling factor per axis: n x n samples per pixel, averaged.
         cull: `"back"` omits faces that are clockwise in the image, `"front"` the others.
         gradient: `"edge_sweep"`, `"opendr"`, `"boundary"`, a function, or None, see above.
-        interior: Whether the derivative of colours through the barycentrics is added to `gradient`.
+        interior: Whether the derivative of colours through the barycentrics is added to the edge sweep or to a function;
+            the other gradients contain it.
         eps: Option of `gradient="edge_sweep"`, see `edge_sweep`; None is its default.
         backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform. A gradient object with a backend of its
             own keeps it.
@@ -147,6 +148,8 @@ def render(
     _checks.check_flag(interior, "interior")
     checked_textures = check_textures(textures, faces, vertices.shape[0])
     normals = _check_normals(normals, vertices.shape[0], faces.shape[0])
+    if isinstance(samples.gradient, OpenDR):
+        interior = False  # contained in the gradient's own
     interior = interior or samples.gradient is None or isinstance(samples.gradient, Boundary)
 
     def draw(seen):

@@ -390,6 +390,8 @@ def test_interior_adds_the_derivative_through_the_barycentrics():
     assert np.abs(inside).max() > 0.1
     # float32 sums of a few hundred terms
     np.testing.assert_allclose(both, sweep + inside, rtol=1e-4, atol=1e-4)
+    for name in ("opendr", "boundary"):
+        np.testing.assert_array_equal(gradient(gradient=name, interior=True), gradient(gradient=name))
 
 
 def test_visibility_gradient_reaches_the_camera():
