@@ -120,8 +120,8 @@ def render(
         antialias: Supersampling factor per axis: n x n samples per pixel, averaged.
         cull: `"back"` omits faces that are clockwise in the image, `"front"` the others.
         gradient: `"edge_sweep"`, `"opendr"`, `"boundary"`, a function, or None, see above.
-        interior: Whether the derivative of colours through the barycentrics is added to the edge sweep or to a function;
-            the other gradients contain it.
+        interior: Whether the derivative of colours through the barycentrics is added to the edge sweep or to a
+            function; the other gradients contain it.
         eps: Option of `gradient="edge_sweep"`, see `edge_sweep`; None is its default.
         backend: `"xla"`, `"cpu"`, `"triton"`, or None to choose by platform. A gradient object with a backend of its
             own keeps it.
