@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,18 +14,16 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jnr import _checks
 from jnr._backend import Backend, check_backend
 from jnr._inline_jit import inline_jit
-from jnr._ops.barycentrics import visible_corners
-from jnr._ops.barycentrics.definition import barycentric_derivatives
 from jnr._ops.gather import gather, weighted_gather
 from jnr._ops.indexing import gather_in_bounds, gather_or_fill
 from jnr._ops.interpolate import interpolate_unchecked
 from jnr._ops.rasterize import Fragments, check_fragments
+from jnr._ops.texture import WRAPS, sample_texels, texel_table, uv_and_steps
 from jnr._pytree import pytree
 
 Wrap = Literal["repeat", "mirror", "clamp", "border"]
 Filter = Literal["nearest", "bilinear", "trilinear"]
 Alpha = Literal["blend", "mask"]
-WRAPS = ("repeat", "mirror", "clamp", "border")
 FILTERS = ("nearest", "bilinear", "trilinear")
 ALPHAS = ("blend", "mask")
 # Of what is made for each face.
@@ -248,213 +245,44 @@ def _sample_uv(checked, faces, fragments, clip_positions, *, backend):
     channels = checked.images[0].shape[-1]
     if 0 in (faces.shape[0], clip_positions.shape[0], checked.uv.shape[0], channels):
         return jnp.zeros((*covered.shape, channels), checked.images[0].dtype)
-    uv = interpolate_unchecked(checked.uv, checked.uv_faces, fragments, backend=backend)
-    material = None
-    if checked.material is not None:
-        material = gather_in_bounds(checked.material, jnp.maximum(fragments.face_index, 0))
-    step = None
+    uv = _coordinates_dtype(checked)
     if checked.filter == "trilinear":
-        step = _uv_steps(checked, faces, fragments, clip_positions, uv, backend)
-    color = _sample(checked, covered, uv, material, step, nearest=checked.filter == "nearest", backend=backend)
-    return jnp.where(covered[..., None], color, 0)
+        operands = clip_positions, uv, faces, checked.uv_faces, fragments
+        coordinates = uv_and_steps(*operands, backend=backend)
+    else:
+        coordinates = interpolate_unchecked(uv, checked.uv_faces, fragments, backend=backend)
+    material = jnp.minimum(fragments.face_index, 0)
+    if checked.material is not None:
+        material = gather(checked.material[:, None], fragments.face_index, backend=backend)[..., 0]
+    return _sample(checked, coordinates, material, backend=backend)
 
 
-def _uv_steps(checked, faces, fragments, clip_positions, uv, backend):
-    """Derivatives of (u, v) with respect to column and to row, each `(height, width)`."""
-    read = partial(gather, backend=backend)
-    gradient = barycentric_derivatives(clip_positions, faces, fragments.face_index, gather=read)
-    corners = read(checked.uv, visible_corners(checked.uv_faces, fragments.face_index, backend=backend))
-    covered = fragments.face_index >= 0
-    # An image for each number: XLA for the CPU does not vectorize short last axes.
-    edges = [[jnp.where(covered, corners[..., k, i] - uv[..., i], 0) for i in range(2)] for k in range(3)]
-    return [
-        [sum(edges[k][i] * gradient[k][axis].astype(uv.dtype) for k in range(3)) for i in range(2)] for axis in range(2)
-    ]
+def _coordinates_dtype(checked):
+    """Texture coordinates in the dtype that texels are blended in."""
+    return checked.uv.astype(jnp.promote_types(_checks.widened(checked.images[0]).dtype, checked.uv.dtype))
 
 
-class _Pyramid(NamedTuple):
-    """All mip levels of all images as rows of one table, and where each level is."""
+@inline_jit("backend")
+def _sample(checked, coordinates, material, *, backend=None):
+    """Colours `(..., channels)` of the images `material` `(...)`, zero where it is negative.
 
-    texels: jax.Array
-    places: jax.Array  # (images * levels, 4), int32: the fields of _Place
-    levels: int
-
-
-class _Place(NamedTuple):
-    """Where the texels of a level are in the table: the first one, the distance of rows, and the level's size."""
-
-    first: jax.Array
-    stride: jax.Array
-    height: jax.Array
-    width: jax.Array
-
-
-def _pyramid(images, sizes, *, mipmap: bool) -> _Pyramid:
-    levels = max(max(image.shape[:2]) for image in images).bit_length() if mipmap else 1
-    tables, places = [], []
-    offset = 0
-    for k, image in enumerate(images):
-        size = image.shape[:2] if sizes is None else sizes[k]
-        for level in range(levels):
-            if level:
-                image, size = _halve(image, size)
-            tables.append(image.reshape(-1, image.shape[-1]))
-            places.append((offset, image.shape[1], *size))
-            offset += image.shape[0] * image.shape[1]
-    if offset >= 2**31:
-        raise ValueError(f"images must have fewer than 2**31 texels in all, got {offset}.")
-    return _Pyramid(jnp.concatenate(tables), jnp.array(places, jnp.int32), levels)
-
-
-def _halve(image, size):
-    """The next level: each texel is the mean of the area that it covers, also where the size is odd."""
-    if isinstance(size, tuple) and size[0] % 2 == size[1] % 2 == 0:
-        height, width, channels = image.shape
-        # Sums over rows and slices of columns: XLA for the CPU vectorizes these, and their transposes.
-        image = jnp.sum(0.25 * image.reshape(height // 2, 2, width * channels), axis=1)
-        pairs = image.reshape(height // 2, width // 2, 2 * channels)
-        return pairs[..., :channels] + pairs[..., channels:], (height // 2, width // 2)
-    for axis in range(2):
-        image = _halve_axis(jnp.moveaxis(image, axis, 0), jnp.asarray(size[axis]))
-        image = jnp.moveaxis(image, 0, axis)
-    if isinstance(size, tuple):
-        return image, tuple(max(n // 2, 1) for n in size)
-    return image, jnp.maximum(size // 2, 1)
-
-
-def _halve_axis(image, n):
-    # With n = 2m texels each covers two. With n = 2m + 1 each covers 2 + 1/m: one texel and parts of its neighbours.
-    rows = max(image.shape[0] // 2, 1)
-    image = jnp.pad(image, ((0, 2 * rows + 1 - image.shape[0]), (0, 0), (0, 0)))
-    i, half = jnp.arange(rows, dtype=image.dtype), (n // 2).astype(image.dtype)
-    odd, length = n % 2 == 1, jnp.maximum(n, 1).astype(image.dtype)
-    weights = [
-        jnp.where(odd, jnp.where(n == 1, 1, (half - i) / length), 0.5),
-        jnp.where(odd, half / length, 0.5),
-        jnp.where(odd & (n > 1), (i + 1) / length, 0),
-    ]
-    return sum(weights[k].reshape(-1, 1, 1) * image[k : k + 2 * rows : 2] for k in range(3))
-
-
-@inline_jit("nearest", "backend")
-def _sample(checked, mask, uv, material, step, *, nearest, backend=None):
-    """Colours at texture coordinates `(..., 2)`, of the images `material` `(...)`, at the level that `step` determines.
-
-    Undefined where `mask` `(...)` is False.
+    Coordinates are as `sample_texels` takes them.
     """
-    pyramid = _pyramid(checked.images, checked.sizes, mipmap=step is not None)
-    row = None if material is None else material * pyramid.levels
-    (place,) = _at_row([pyramid.places], row, backend)
-    if step is None:
-        return _blend(checked, pyramid, _terms(checked, mask, uv, material, place, nearest=nearest), backend)
-    width, height = place.width.astype(uv.dtype), place.height.astype(uv.dtype)
-    largest = jnp.maximum(*((along_u * width) ** 2 + (along_v * height) ** 2 for along_u, along_v in step))
-    # Half the logarithm of the square. Below one texel per pixel it is the first level, which has no derivative.
-    magnified = ~(largest > 1)
-    level = jnp.where(magnified, 0, 0.5 * jnp.log2(jnp.where(magnified, 1, largest)))
-    # An image that is smaller than the largest reaches one texel at an earlier level.
-    last = jnp.floor(jnp.log2(jnp.maximum(width, height)) + 1e-3)
-    level = jnp.where(level < last, level, last)
-    low = jnp.clip(lax.stop_gradient(jnp.floor(level)), 0, pyramid.levels - 1)
-    fraction = level - low
-    row = low.astype(jnp.int32) if row is None else row + low.astype(jnp.int32)
-    # The level above, which for the last is itself.
-    is_last = jnp.all(pyramid.places[:, 2:] == 1, axis=1, keepdims=True)
-    above = jnp.where(is_last, pyramid.places, jnp.roll(pyramid.places, -1, axis=0))
-    terms = []
-    # One sum over the texels of both levels, so that the backward pass makes one table.
-    for place, share in zip(_at_row([pyramid.places, above], row, backend), (1 - fraction, fraction), strict=True):
-        for index, weight, is_outside in _terms(checked, mask, uv, material, place, nearest=False):
-            terms.append((index, share * weight, is_outside))
-    return _blend(checked, pyramid, terms, backend)
-
-
-def _at_row(places, row, backend):
-    """Each table's place at `row`; None stands for the only row."""
-    if row is None:
-        return [_Place(*table[0]) for table in places]
-    # One read for all: XLA for the CPU would compute the row again for every number that it reads.
-    values = gather(jnp.concatenate(places, axis=1), row, backend=backend)
-    return [_Place(*(values[..., 4 * k + i] for i in range(4))) for k in range(len(places))]
-
-
-def _terms(checked, mask, uv, material, place, *, nearest):
-    """For each texel that a sample of a level blends: its row in the table, its weight, whether the border is there."""
-    first, stride, height, width = place
-    across, up = _directions(checked.wraps)
-    columns = _neighbours(_in_first_period(uv[..., 0], across), width, nearest)
-    rows = _neighbours(1 - _in_first_period(uv[..., 1], up), height, nearest)
-    terms = []
-    for row_index, row_weight in rows:
-        for column_index, column_weight in columns:
-            i, inside_i = _wrapped(row_index, height, up, material)
-            j, inside_j = _wrapped(column_index, width, across, material)
-            inside = inside_i & inside_j
-            index = jnp.where(mask & inside, first + i * stride + j, -1)
-            terms.append((index, row_weight * column_weight, ~inside))
-    return terms
-
-
-def _directions(wraps):
-    """The wrap mode of each image across and up."""
-    return [[wrap if isinstance(wrap, str) else wrap[axis] for wrap in wraps] for axis in range(2)]
-
-
-def _blend(checked, pyramid, terms, backend):
-    """The weighted sum of texels, and of the border where there are none."""
-    indices, weights = (jnp.stack(images, axis=-1) for images in list(zip(*terms, strict=True))[:2])
-    color = weighted_gather(pyramid.texels, weights, indices, backend=backend)
-    if not any("border" in direction for direction in _directions(checked.wraps)):
-        return color
-    outside = jnp.sum(jnp.where(jnp.stack([term[2] for term in terms], axis=-1), weights, 0), axis=-1)
-    return color + outside[..., None].astype(color.dtype) * jnp.broadcast_to(checked.border, color.shape)
-
-
-def _in_first_period(x, wraps):
-    """The coordinate without whole periods: a thousand copies away it would have few digits left."""
-    if len(set(wraps)) > 1 or wraps[0] not in ("repeat", "mirror"):
-        return x
-    period = 1 if wraps[0] == "repeat" else 2
-    return x - period * lax.stop_gradient(jnp.floor(x / period))
-
-
-def _neighbours(x, n, nearest):
-    """Texels next to a coordinate along one axis of `n` texels, and their weights."""
-    position = x * n.astype(x.dtype)
-    if nearest:
-        return [(_as_index(position), jnp.ones_like(x))]
-    position = position - 0.5
-    low = _as_index(position)
-    fraction = position - low.astype(x.dtype)
-    return [(low, 1 - fraction), (low + 1, fraction)]
-
-
-def _as_index(position):
-    """The texel below, far outside of the image where the number is too large for an int; texel 0 for NaN."""
-    floor = lax.stop_gradient(jnp.floor(position))
-    floor = jnp.where(jnp.isfinite(floor), floor, 0)
-    return jnp.clip(floor, -(2.0**24), 2.0**24).astype(jnp.int32)
-
-
-def _wrapped(index, n, wraps, material):
-    """The texel that a wrap mode takes for a texel outside of the image, and whether it is inside."""
-
-    def wrapped(wrap):
-        if wrap == "repeat":
-            return jnp.mod(index, n)
-        if wrap == "mirror":
-            mirrored = jnp.mod(index, 2 * n)
-            return jnp.where(mirrored < n, mirrored, 2 * n - 1 - mirrored)
-        return jnp.clip(index, 0, n - 1)
-
-    if len(set(wraps)) == 1:
-        wrap = wraps[0]
-        return wrapped(wrap), (index >= 0) & (index < n) if wrap == "border" else jnp.ones(index.shape, bool)
-    kind = gather_in_bounds(jnp.asarray([WRAPS.index(wrap) for wrap in wraps]), material)
-    result = jnp.clip(index, 0, n - 1)
-    for wrap in ("repeat", "mirror"):
-        result = jnp.where(kind == WRAPS.index(wrap), wrapped(wrap), result)
-    return result, (kind != WRAPS.index("border")) | ((index >= 0) & (index < n))
+    images = checked.images
+    has_levels = coordinates.shape[-1] > 2
+    levels = max(max(image.shape[:2]) for image in images).bit_length() if has_levels else 1
+    wraps = tuple((wrap, wrap) if isinstance(wrap, str) else (wrap[0], wrap[1]) for wrap in checked.wraps)
+    texels, places = texel_table(
+        [image.astype(coordinates.dtype) for image in images],
+        checked.sizes,
+        checked.border,
+        wraps=wraps,
+        levels=levels,
+        backend=backend,
+    )
+    nearest = checked.filter == "nearest"
+    colors = sample_texels(texels, coordinates, material, places, levels=levels, nearest=nearest, backend=backend)
+    return colors.astype(images[0].dtype)
 
 
 def sample_cubes(
@@ -624,11 +452,11 @@ def uv_to_cubes(
     weights = np.moveaxis(np.indices((size, size, size)), 0, -1).reshape(-1, 3).astype(np.float32)
     weights[0] = 1
     weights /= weights.sum(axis=-1, keepdims=True)
-    corners = gather_or_fill(checked.uv, checked.uv_faces)
+    corners = gather_or_fill(_coordinates_dtype(checked), checked.uv_faces)
     uv = jnp.einsum("tk,fkc->ftc", jnp.asarray(weights, corners.dtype), corners, precision=lax.Precision.HIGHEST)
-    material = None if checked.material is None else jnp.broadcast_to(checked.material[:, None], uv.shape[:2])
-    mask = jnp.broadcast_to(checked.uv_faces[:, :1] >= 0, uv.shape[:2])
-    color = _sample(checked, mask, uv, material, None, nearest=checked.filter == "nearest")
+    material = jnp.zeros(faces.shape[0], jnp.int32) if checked.material is None else checked.material
+    material = jnp.where(checked.uv_faces[:, 0] >= 0, material, -1)
+    color = _sample(checked, uv, jnp.broadcast_to(material[:, None], uv.shape[:2]))
     return color[..., :channels].reshape(faces.shape[0], size, size, size, channels)
 
 

@@ -10,4 +10,5 @@
 #include "../lighting/kernels.inc"
 #include "../normals/kernels.inc"
 #include "../rasterize/kernels.inc"
+#include "../texture/kernels.inc"
 #include "vertices.inc"

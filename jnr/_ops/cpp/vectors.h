@@ -121,6 +121,30 @@ inline int64_t known_or(int64_t size) {
   return kKnown > 0 ? kKnown : size;
 }
 
+template <int64_t kValue>
+struct Constant {
+  static constexpr int64_t value = kValue;
+};
+
+// Calls kernel(channels) with the number of channels as a Constant.
+template <typename Kernel>
+inline void with_channels(int64_t channels, Kernel kernel) {
+  switch (channels) {
+    case 1: return kernel(Constant<1>());
+    case 2: return kernel(Constant<2>());
+    case 3: return kernel(Constant<3>());
+    case 4: return kernel(Constant<4>());
+    default: return kernel(Constant<0>());
+  }
+}
+
+template <typename T>
+inline bool is_zero(const T* value, int64_t channels) {
+  bool zero = true;
+  for (int64_t c = 0; c < channels; ++c) zero &= value[c] == 0;
+  return zero;
+}
+
 // A power of two that brings `largest` near 1: an exact rescaling. By the bits of a float32, since frexp is slow.
 template <typename T>
 inline T power_of_two_scale(T largest) {
