@@ -297,8 +297,8 @@ ffi::Error sample_texels_bwd_texels(Threads threads, ffi::Buffer<kType, 3> cotan
   if (!operands.have_shapes(batch) || !has_shape(cotangent, batch, {count, channels}) ||
       !has_shape(*grad, sums, {rows, channels}) || !divides(std::max<int64_t>(sums, 1), batch))
     return shape_error();
-  // A table with more rows than pixels is not split: adding up the parts would take longer than it saves.
-  int64_t parts = rows <= count ? image_parts(count) : 1;
+  // A large table is not split into many parts: adding them up would take longer than it saves.
+  int64_t parts = std::min<int64_t>(image_parts(count), rows <= count ? 4 : rows <= 2 * count ? 2 : 1);
   sum_in_parts(threads, sums, batch, parts, count, rows * channels, grad->typed_data(),
                [&](int64_t item, int64_t begin, int64_t end, T* to) {
                  texture_kernels<T>().add_texels(operands.item_at(item), item_data(cotangent, item), begin, end, to);
