@@ -1,243 +1,240 @@
-"""Runs kernel tests, memory checker and benchmarks on a machine with an NVIDIA GPU.
+"""Checks and measures the kernels on a machine with an NVIDIA GPU, in one command of at most ten minutes.
 
-    python benchmarks/gpu.py [--quick] [--out FILE]
+    python benchmarks/gpu.py prepare    # first, where the GPU machine lacks a C++ compiler or packages
+    python benchmarks/gpu.py            # on the GPU machine
+    python benchmarks/gpu.py table      # the summary again, from the records
 
-It runs unattended from a fresh checkout within ten minutes and prints its table last. Other renderers ("peers") that
-can be imported are measured in the same run; missing ones are listed. The loss is sum((alpha - reference)^2), or the
-mean square of rgb. Times are medians in milliseconds. Several calls are queued at a time, so that host overhead is
-hidden.
+`prepare` fills `build/gpu`, which has to be taken to the GPU machine. It writes what the tests and the workloads must
+result in, computed by the C++ kernels, and exported programs where jax-triton 0.4 is installed. What the GPU machine
+lacks and cannot fetch goes into the same folder: wheels of pure Python into `build/gpu/wheels` (jax-triton 0.3.1 works
+with jax 0.11 and triton 3.6), sources of other renderers, one folder or archive each, into `build/gpu/peers`.
+
+Without a command, the stages below run in order of worth. Each has a process group of its own, which ends with its
+limit, so that nothing is left on the GPU. Whatever has been found is on the disk at once, in four files of `out/gpu`:
+
+    records.jsonl   a line per result: stage, name, whether it is as expected, numbers
+    log.txt         what the stages print
+    table.md        the summary, written after every stage
+    ncu.txt         counters of the sweep and the rasterizer
+
+A skipped test, a missing tool and a stage that did not end are failures. Times are medians per call in milliseconds:
+`queued` with 20 calls in a queue, `latency` of a call that is waited for, `host` of that until it returns to Python.
+GPU time is the sum of a step's kernels in the profiler's trace. `--rehearse` runs everything without a GPU, on tiny
+meshes.
 """
 
 import argparse
-import datetime
-import importlib.util
-import json
+import contextlib
 import os
-import shutil
-import statistics
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from functools import partial
+import zipfile
 from pathlib import Path
+from typing import NamedTuple
+
+from gpu_records import append_record, read_records
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-# Leaves memory to the peers.
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from peers import PEERS
-
-import jnr
-from jnr._camera import transform
-from jnr._ops.gather.definition import weighted_scatter_add as weighted_scatter_add_xla
-from jnr.triton_kernels.edge_sweep import edge_sweep_bwd
-from jnr.triton_kernels.gather import weighted_scatter_add
-from jnr.triton_kernels.launch import versions
-from jnr.triton_kernels.rasterize import rasterize
-
-# Name, mesh, image size, batch.
-WORKLOADS = [
-    ("teapot, 256", lambda: jnr.shapes.teapot(6), 256, 1),
-    *((f"5120 faces, {size}", lambda: jnr.shapes.icosphere(4), size, 1) for size in (64, 256, 512, 1024, 2048)),
-    ("38,916 faces, 1024", lambda: jnr.shapes.uv_sphere(139, 141), 1024, 1),
-    *((f"81,920 faces, {size}", lambda: jnr.shapes.icosphere(6), size, 1) for size in (256, 1024)),
-    *((f"327,680 faces, {size}", lambda: jnr.shapes.icosphere(7), size, 1) for size in (256, 1024)),
-    ("64 x 5120 faces, 128", lambda: jnr.shapes.icosphere(4), 128, 64),
-]
+HERE = ROOT / "benchmarks"
+NO_GRAPHS = {"XLA_FLAGS": "--xla_gpu_enable_command_buffer="}
+# With XLA's own allocator all arrays lie in one allocation, in which an overrun is no error.
+SANITIZED = NO_GRAPHS | {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"}
 # Float32 operations per second of an H100 or H200 according to the data sheet. Bytes per second are measured.
 OPERATIONS = 67e12
-COLUMNS = ("rasterize", "sweep", "forward", "both", "optax step", "rgb, both", "sums", "sums, XLA", "floor, both")
-TEST_SECONDS, SANITIZER_SECONDS, ALL_SECONDS = 200, 100, 520
+# How often a stage is started.
+RESTARTS = 4
+
+
+class Stage(NamedTuple):
+    """A function of gpu_stages.py, the seconds that it may take, and its variables of the environment."""
+
+    name: str
+    limit: float
+    environment: dict[str, str]
+
+
+STAGES = [
+    Stage("smoke", 60, {}),
+    Stage("exported", 130, {}),
+    Stage("tests", 150, {}),
+    Stage("live", 150, {}),
+    Stage("kernels", 60, NO_GRAPHS),
+    Stage("exported_without_graphs", 60, NO_GRAPHS),
+    Stage("memcheck", 90, SANITIZED),
+    Stage("initcheck", 90, SANITIZED),
+    Stage("racecheck", 90, SANITIZED),
+    Stage("ncu", 60, NO_GRAPHS),
+    Stage("peers", 250, {}),
+]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the first three workloads, no memory checker")
-    parser.add_argument("--out", type=Path, help="file for the table; the numbers go beside it as .json")
+    parser.add_argument("command", nargs="?", choices=["prepare", "run", "table"], default="run")
+    parser.add_argument("--prepared", type=Path, default=ROOT / "build" / "gpu", help="folder for what is prepared")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpu", help="folder for the results")
+    parser.add_argument("--stages", default=",".join(stage.name for stage in STAGES), help="comma-separated")
+    parser.add_argument("--seconds", type=float, default=570, help="for all stages")
+    parser.add_argument("--rehearse", action="store_true", help="without a GPU, on tiny meshes")
     options = parser.parse_args()
-    if jax.default_backend() != "gpu":
-        sys.exit(f"No GPU: jax.default_backend() is {jax.default_backend()}.")
-    start = time.monotonic()
-    bandwidth = measure_bandwidth()
-    lines = [run_tests(), "memory checker: skipped" if options.quick else run_sanitizer()]
-    results = []
-    for workload in WORKLOADS[:3] if options.quick else WORKLOADS:
-        if time.monotonic() - start > ALL_SECONDS:
-            lines.append(f"{workload[0]}: skipped, out of time")
-            continue
-        results.append(measure(*workload, bandwidth))
-        print(results[-1], flush=True)
-    lines.append(f"copy bandwidth {bandwidth / 1e12:.2f} TB/s (reads plus writes)")
-    text = "\n".join([*lines, *table(results)])
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
-        options.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    sys.exit(0 if " 0 failed" in lines[0] else 1)
+    if options.command == "prepare":
+        prepare(options.prepared, rehearse=options.rehearse)
+    elif options.command == "run":
+        sys.exit(run(options))
+    else:
+        print(table(read_records(options.out)))
 
 
-def run_tests():
-    """Runs the GPU-marked tests and the golden data on the device; returns a summary line."""
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "default", "-o", "addopts=", "-p", "no:cacheprovider"]
-    comparisons = ("renderer_draws_the_originals_images", "render_has_the_originals_gradients")
-    tests = ["tests/ops/test_gpu.py", "tests/test_golden.py"]
-    tests += [f"tests/test_compat.py::test_{name}" for name in comparisons]
-    try:
-        result = _run([*command, *tests], TEST_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        print((error.stdout or b"").decode()[-3000:])
-        return f"tests: not finished within {TEST_SECONDS} s"
-    print(result.stdout[-6000:])
-    return f"tests:{'' if result.returncode else ' 0 failed,'} {result.stdout.strip().splitlines()[-1]}"
+def prepare(folder, *, rehearse):
+    """Writes the results to compare with, and exported programs where that is possible."""
+    sys.path[:0] = [str(ROOT), str(HERE), str(ROOT / "tests"), str(ROOT / "tests" / "ops")]
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import gpu_cases  # pyright: ignore[reportMissingImports]: in tests/ops
+    import gpu_workloads as work
 
-
-def run_sanitizer():
-    """Runs a small forward and backward pass under compute-sanitizer; returns its summary line."""
-    tool = shutil.which("compute-sanitizer")
-    if tool is None:
-        return "memory checker: compute-sanitizer is not installed"
-    code = (
-        "import jax, jnr; m = jnr.shapes.icosphere(2)\n"
-        "f = lambda v: sum((x**2).sum() for x in jnr.render(v, m.faces, image_size=(37, 61)))\n"
-        "jax.block_until_ready(jax.jit(jax.vmap(jax.grad(f)))(jax.numpy.stack([m.vertices, 0.7 * m.vertices])))"
-    )
-    command = [tool, "--tool", "memcheck", sys.executable, "-c", code]
-    try:
-        result = _run(command, SANITIZER_SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"memory checker: not finished within {SANITIZER_SECONDS} s"
-    summary = [line for line in (result.stdout + result.stderr).splitlines() if "ERROR SUMMARY" in line]
-    return f"memory checker: {summary[-1].strip('= ') if summary else 'no summary, exit ' + str(result.returncode)}"
-
-
-def _run(command, seconds):
-    # An empty XLA_FLAGS keeps tests/conftest.py from turning the compiler's optimizations off.
-    environment = {"XLA_FLAGS": ""} | os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
-
-
-def measure_bandwidth(num_bytes=2**30):
-    """Returns the bytes per second that an elementwise addition reads and writes."""
-    array = jnp.zeros(num_bytes // 4, jnp.float32)
-    return 2 * num_bytes / (1e-3 * timed(jax.jit(lambda a: a + 1), array, repeats=5, inner=5))
-
-
-def measure(name, make_mesh, size, batch, bandwidth):
-    """Returns the times in milliseconds of jnr and its peers for one workload."""
-    mesh = make_mesh()
-    vertices = mesh.vertices * jnp.linspace(0.9, 1.1, batch)[:, None, None]
-    camera = jnr.Camera()
-
-    def silhouette(vertices):
-        return jnr.render_silhouette(vertices, mesh.faces, image_size=size, camera=camera)
-
-    reference = jax.jit(silhouette)(mesh.vertices * jnp.array([1.1, 0.8, 1.0]) * 0.9 + 0.05)
-
-    def loss(vertices):
-        return jnp.sum((silhouette(vertices) - reference) ** 2)
-
-    def rgb(vertices):
-        return jnp.mean(jnr.render(vertices, mesh.faces, image_size=size, camera=camera).rgb ** 2)
-
-    step = jax.jit(jax.vmap(jax.value_and_grad(loss)))
-    clip = jax.jit(jax.vmap(lambda v: transform(camera.clip_from_world(1.0), v)))(vertices)
-    rasterize_clip = jax.jit(lambda c: rasterize(c, mesh.faces[None], height=size, width=size, cull=None))
-    face_index = rasterize_clip(clip)
-    alpha = (face_index >= 0).astype(jnp.float32)[..., None]
-    cotangent = 2 * (alpha - reference[..., None])
-    sweep = jax.jit(lambda i, g, c, f: edge_sweep_bwd(i, g, c, mesh.faces[None], f, jnp.zeros((1, 0, 0)), eps=1e-3))
-    # Operands of the gradient with respect to three colours per face corner.
-    colors = jnp.ones((batch, size * size, 3))
-    corners = colors, colors, face_index.reshape(batch, -1, 1)
-    sizes = {"rows": 3 * mesh.faces.shape[0], "sums": batch}
-    jnr_times = {
-        "rasterize": timed(rasterize_clip, clip),
-        "sweep": timed(sweep, alpha, cotangent, clip, face_index),
-        "forward": timed(jax.jit(jax.vmap(silhouette)), vertices),
-        "both": timed(step, vertices),
-        "optax step": timed_optax(step, vertices),
-        "rgb, both": timed(jax.jit(jax.vmap(jax.value_and_grad(rgb))), vertices),
-        "sums": timed(jax.jit(partial(weighted_scatter_add, **sizes)), *corners),
-        "sums, XLA": timed(jax.jit(partial(weighted_scatter_add_xla, **sizes)), *corners),
-        "floor, both": floor(face_index, cotangent, mesh.faces.shape[0], bandwidth),
-    }
-    arrays = [np.asarray(a) for a in (clip, mesh.faces, reference)]
-    peers = {}
-    for peer, (module, run) in PEERS.items():
-        if importlib.util.find_spec(module) is None:
-            continue
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name in gpu_cases.CASES if not rehearse or "one_pixel" in name]
+    gpu_cases.write(folder / "expected.npz", names)
+    workloads = work.TINY if rehearse else [*work.TINY, *work.WORKLOADS]
+    for workload in workloads:
+        work.write_case(workload, folder)
+        print(f"{workload.name}: results", flush=True)
+    if rehearse:
+        platform, context, workloads = "cpu", contextlib.nullcontext(), workloads[:1]
+    else:
         try:
-            peers[peer] = run(*arrays)
-        # A peer that fails is reported in the table and does not end the benchmark.
-        except Exception as error:
-            peers[peer] = {"error": f"{type(error).__name__}: {error}"[:200]}
-    return {"workload": name, "jnr": {k: round(v, 4) for k, v in jnr_times.items()}, "peers": peers}
+            from jnr.triton_kernels import launch
+
+            is_old = launch._jax_triton().is_old
+        except ImportError as error:
+            print(f"No exported programs: {error}")
+            return
+        if is_old:
+            print("No exported programs: run this again with jax-triton 0.4, whose programs run without jax-triton.")
+            return
+        platform, context = "cuda", launch.compile_for(work.CAPABILITY)
+    with context:
+        for workload in workloads:
+            work.export_programs(workload, work.read_case(workload, folder), folder, platform)
+            print(f"{workload.name}: exported", flush=True)
 
 
-def floor(face_index, cotangent, num_faces, bandwidth):
-    """Returns a lower bound in milliseconds: each array read and written once, or the operations of the sweeps."""
-    face_index, cotangent = np.asarray(face_index), np.asarray(cotangent)[..., 0]
-    batch, height, width = face_index.shape
-    # Keys are cleared, written and read. Both axes read face indices, colours and cotangents; one axis is transposed.
-    num_bytes = batch * (height * width * (24 + 2 * 12 + 2 * 12) + num_faces * (12 + 48 + 2 * 20))
-    operations = 0
-    for axis in (1, 2):
-        crossings = (np.diff(face_index, axis=axis) != 0).sum(axis=axis)
-        active = (cotangent != 0).sum(axis=axis)
-        # On average half of a line's pixels lie beyond a crossing. One sweep starts on each covered side.
-        operations += 15 * float((crossings * active).sum())
-    return 1e3 * max(num_bytes / bandwidth, operations / OPERATIONS)
+def run(options):
+    """Runs the stages; returns the exit code."""
+    start = time.time()
+    # A killed run ends its stage's processes, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not (options.prepared / "expected.npz").is_file():
+        command = [sys.executable, __file__, "prepare", "--prepared", str(options.prepared)]
+        on_cpu = os.environ | {"JAX_PLATFORMS": "cpu"}
+        subprocess.run(command + ["--rehearse"] * options.rehearse, check=True, env=on_cpu)
+    environment = stage_environment(options)
+    chosen = options.stages.split(",")
+    stages = [stage for stage in STAGES if stage.name in chosen]
+    if unknown := set(chosen) - {stage.name for stage in STAGES}:
+        sys.exit(f"No such stages: {', '.join(sorted(unknown))}.")
+    for stage in stages:
+        begin = time.time()
+        end = min(begin + stage.limit, start + options.seconds)
+        command = [sys.executable, str(HERE / "gpu_stages.py"), stage.name, "--start", str(start)]
+        command += ["--prepared", str(options.prepared.resolve()), "--out", str(options.out.resolve())]
+        command += ["--rehearse"] if options.rehearse else []
+        outcome = "not started: out of time"
+        # A stage that has crashed, by a fault on the GPU for example, goes on behind the result that it was at.
+        for _ in range(RESTARTS):
+            if end - time.time() < 5 or outcome == "exit 0":
+                break
+            with (options.out / "log.txt").open("a") as log:
+                print(f"\n=== {stage.name}", file=log, flush=True)
+                outcome = run_group(command, end - time.time(), environment | stage.environment, log)
+        now = time.time()
+        result = {"stage": stage.name, "name": "stage", "ok": outcome == "exit 0", "run": start}
+        result |= {"second": round(now - start, 1), "seconds": round(now - begin, 1), "outcome": outcome}
+        append_record(options.out, result)
+        print(f"{stage.name}: {outcome}, {result['seconds']} s", flush=True)
+        (options.out / "table.md").write_text(table(read_records(options.out)) + "\n")
+    print(table(read_records(options.out)))
+    return 0 if all(record["ok"] for record in read_records(options.out)) else 1
 
 
-def timed_optax(step, vertices):
-    import optax
-
-    optimizer = optax.adam(1e-3)
-
-    @jax.jit
-    def update(vertices, state):
-        updates, state = optimizer.update(step(vertices)[1], state, vertices)
-        return optax.apply_updates(vertices, updates), state
-
-    return timed(update, vertices, optimizer.init(vertices))
-
-
-def timed(function, *arguments, repeats=20, inner=20):
-    """Returns the median milliseconds per call."""
-    for _ in range(3):
-        jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        out = [function(*arguments) for _ in range(inner)]
-        jax.block_until_ready(out)
-        times.append((time.perf_counter() - start) / inner)
-    return 1e3 * statistics.median(times)
+def stage_environment(options):
+    """Variables of the stages: what the caller has set, with our folders and the carried wheels on the path."""
+    unpacked = tempfile.mkdtemp(prefix="gpu_wheels_")
+    for wheel in (options.prepared / "wheels").glob("*.whl"):
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(unpacked)
+    path = [str(ROOT), str(HERE), str(ROOT / "tests"), str(ROOT / "tests" / "ops"), unpacked]
+    # An empty XLA_FLAGS keeps tests/conftest.py from turning the compiler's optimizations off. Peers need memory, too.
+    defaults = {"XLA_FLAGS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = defaults | os.environ | {"JNR_GPU_REFERENCES": str(options.prepared.resolve() / "expected.npz")}
+    environment["PYTHONPATH"] = os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])])
+    if options.rehearse:
+        environment |= {"JNR_GPU_BACKEND": "interpret", "JAX_PLATFORMS": "cpu"}
+    return environment
 
 
-def table(results):
-    yield f"{datetime.date.today()}, {jax.devices()[0].device_kind}, {versions()}"
-    missing = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module) is None]
-    yield f"peers not installed: {', '.join(missing) or 'none'}"
-    yield ""
-    yield f"| ms | {' | '.join(COLUMNS)} | peers: forward / both (speed-up of jnr in both) |"
-    yield "|---|" + "---|" * (len(COLUMNS) + 1)
-    for result in results:
-        times = " | ".join(f"{result['jnr'][column]:.3f}" for column in COLUMNS)
-        yield f"| {result['workload']} | {times} | {'; '.join(_peers(result))} |"
+def run_group(command, limit, environment, log):
+    """Runs a command in a process group of its own, and ends the whole group at the limit or when this program ends."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        return f"exit {process.wait(limit)}"
+    except subprocess.TimeoutExpired:
+        return f"ended after {limit:.0f} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def _peers(result):
-    for peer, times in result["peers"].items():
-        if "error" in times:
-            yield f"{peer}: {times['error']}"
-        else:
-            ratio = times["both"] / result["jnr"]["both"]
-            yield f"{peer} {times['forward']:.3f} / {times['both']:.3f} ({ratio:.1f}x)"
+def table(records):
+    """The summary as Markdown: versions, stages, what failed, and the times of the workloads."""
+    found = {(record["stage"], record["name"]): record for record in records}
+    versions = {key: value for key, value in found.get(("smoke", "versions"), {}).items() if key not in METADATA}
+    device = found.get(("smoke", "device"), {}).get("kind", "unknown device")
+    bandwidth = found.get(("smoke", "bandwidth"), {}).get("bytes_per_second")
+    lines = [f"{time.strftime('%Y-%m-%d')}, {device}, {', '.join(f'{k} {v}' for k, v in versions.items())}"]
+    lines += [f"copy: {bandwidth / 1e12:.2f} TB/s" if bandwidth else "copy: not measured", ""]
+    lines += ["| stage | end | s | as expected | failed |", "|---|---|---|---|---|"]
+    for stage in dict.fromkeys(record["stage"] for record in records):
+        results = [record for record in records if record["stage"] == stage and record["name"] != "stage"]
+        failed = [record["name"] for record in results if not record["ok"]]
+        end = found.get((stage, "stage"), {"outcome": "unknown", "seconds": ""})
+        shown = "; ".join(failed[:6]) + (f" and {len(failed) - 6} more" if len(failed) > 6 else "")
+        lines.append(f"| {stage} | {end['outcome']} | {end['seconds']} | {len(results) - len(failed)} | {shown} |")
+    columns = "ms, program, wrong faces, gradient, step: queued, latency, host, GPU, forward: queued, floor of step"
+    lines += ["", f"| {columns.replace(', ', ' | ')} |", "|---" * 10 + "|"]
+    for source in ("exported", "exported_without_graphs", "live"):
+        for stage, name in found:
+            if stage == source and (source, f"{name}: step") in found:
+                step, forward = found[source, f"{name}: step"], found.get((source, f"{name}: forward"), {})
+                check, gpu = found[stage, name], found.get(("kernels", name), {})
+                row = [name, source, check.get("wrong_faces", ""), _number(check.get("gradient_error"), ".1e")]
+                row += [_number(step.get(f"{kind}_ms")) for kind in ("queued", "latency", "host")]
+                row += [_number(gpu.get("total_us"), scale=1e-3), _number(forward.get("queued_ms"))]
+                row += [_floor(step, bandwidth)]
+                lines.append(f"| {' | '.join(map(str, row))} |")
+    peers = [record for record in records if record["stage"] == "peers" and "both" in record]
+    lines += ["", *(f"{peer['name']}: forward {peer['forward']:.3f}, both {peer['both']:.3f}" for peer in peers)]
+    return "\n".join(lines).strip()
+
+
+METADATA = ("stage", "name", "ok", "run", "second")
+
+
+def _number(value, form=".3f", scale=1.0):
+    return "" if value is None else f"{value * scale:{form}}"
+
+
+def _floor(step, bandwidth):
+    if not bandwidth or "floor_bytes" not in step:
+        return ""
+    return _number(1e3 * max(step["floor_bytes"] / bandwidth, step["floor_operations"] / OPERATIONS))
 
 
 if __name__ == "__main__":

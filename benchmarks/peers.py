@@ -19,11 +19,13 @@ def nvdiffrast(clip, faces, reference):
     faces = faces.int()
     size = list(reference.shape)
     ones = torch.ones_like(clip[:1, :, :1])
+    # Depends on the faces alone. Without it, it is built anew in every call.
+    topology = dr.antialias_construct_topology_hash(faces)
 
     def render(clip):
         fragments, _ = dr.rasterize(context, clip, faces, resolution=size)
         alpha, _ = dr.interpolate(ones, fragments, faces)
-        return dr.antialias(alpha, fragments, clip, faces)[..., 0]
+        return dr.antialias(alpha, fragments, clip, faces, topology_hash=topology)[..., 0]
 
     return _time(render, clip, reference.flip(0))
 

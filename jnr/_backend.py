@@ -1,7 +1,9 @@
 """Which implementation of an op runs."""
 
+import functools
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -9,6 +11,8 @@ from jnr._ops import cpp
 
 Backend = Literal["xla", "cpu", "triton", "interpret"]
 
+# Modules that a backend needs beside jax.
+NEEDS = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}
 INSTALL = 'pip install "jnr[cuda]" installs versions that work together; backend="xla" or None needs neither.'
 
 
@@ -21,8 +25,7 @@ def check_backend(backend: str | None) -> None:
             'backend="cpu" needs the compiled kernels, and this jnr was installed without a C++ compiler. Reinstall it '
             'with one at hand, or use backend="xla" or None.'
         )
-    needs = {"triton": ("triton", "jax_triton"), "interpret": ("triton",)}.get(backend or "", ())
-    missing = [name.replace("_", "-") for name in needs if not _installed(name)]
+    missing = [name.replace("_", "-") for name in NEEDS.get(backend or "", ()) if not _installed(name)]
     if missing:
         raise ImportError(f"backend={backend!r} needs {' and '.join(missing)}, not installed here. {INSTALL}")
 
@@ -34,7 +37,18 @@ def has_cpu_kernels() -> bool:
 
 def has_triton() -> bool:
     """Whether the packages that the Triton kernels need are installed, whether or not they work."""
-    return _installed("triton") and _installed("jax_triton")
+    return all(map(_installed, NEEDS["triton"]))
+
+
+@functools.cache
+def warn_of_missing_triton() -> None:
+    """Warns, once per process, that plain JAX runs on an NVIDIA GPU where the Triton kernels would."""
+    missing = " and ".join(name.replace("_", "-") for name in NEEDS["triton"] if not _installed(name))
+    warnings.warn(
+        f"jnr runs plain JAX on this GPU, since {missing} is missing. Programs compile and run much longer than with "
+        'the Triton kernels. pip install "jnr[cuda]" installs what they need; backend="xla" asks for plain JAX.',
+        stacklevel=2,
+    )
 
 
 def load_launch_function(file: str, name: str) -> Callable:

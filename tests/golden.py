@@ -20,6 +20,10 @@ KERNEL_CASES = [
     *("cube_ts6_is64", "soup_F64_is64", "soup_F8_is128", "soup_F64_is128", "soup_F512_is128", "torus_fb_is128"),
     *("teapot_a_is128", "teapot_c_is256", "illcond_degenerate", "illcond_pixel_aligned"),
 ]
+# Those that the repository holds and that the edge sweep defines.
+STORED_SOUPS = [
+    case for case in KERNEL_CASES if (FOLDERS[0] / f"{case}.npz").is_file() and not case.startswith("illcond")
+]
 E2E_CASES = [
     *("e2e_batch2_light_is48", "e2e_cube_noaa_is64_ts4", "e2e_ico1_aa_is64", "e2e_ico_ortho_is32"),
     *("e2e_teapot_aa_is128", "e2e_torus_look_is32"),

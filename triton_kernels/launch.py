@@ -13,6 +13,7 @@ import threading
 import types
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -69,8 +70,13 @@ def batch_step(array: jax.Array, width: int = 1) -> int:
 
 def is_deterministic() -> bool:
     """Whether XLA's flags request deterministic results. Sums by float32 atomics are not deterministic."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    return any(f"--xla_gpu_{name}=true" in flags for name in ("deterministic_ops", "exclude_nondeterministic_ops"))
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):  # the name of a file that holds them
+        flags = Path(flags).read_text() if Path(flags).is_file() else ""
+    # XLA takes `--flag`, `=true` in any case, and `=1`, with or without quotes. The last of several counts.
+    values = {name: value for name, _, value in (flag.partition("=") for flag in flags.split())}
+    names = ("--xla_gpu_deterministic_ops", "--xla_gpu_exclude_nondeterministic_ops")
+    return any(values.get(name, "0").strip("'\"").lower() in ("", "true", "1") for name in names)
 
 
 def check_float32(*arrays: jax.Array) -> None:

@@ -18,7 +18,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from jnr._backend import has_triton, interpreted, load_launch_function
+from jnr._backend import has_triton, interpreted, load_launch_function, warn_of_missing_triton
 from jnr._ops import cpp
 from jnr._ops.batching import batch_size, fold_batch, has_symbolic_batch, item_by_item
 from jnr._ops.devices import abstract_result, device_count, divided, require_devices
@@ -185,7 +185,12 @@ def _implementation(op, platform, backend, operands):
 def _triton_by_default(op, operands):
     # The kernels compute in float32. Other number types keep their precision in plain JAX.
     floats = [x.dtype for x in operands if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return op.triton is not None and op.triton.default and all(d == jnp.float32 for d in floats) and has_triton()
+    if op.triton is None or not op.triton.default or any(d != jnp.float32 for d in floats):
+        return False
+    if not has_triton():
+        warn_of_missing_triton()
+        return False
+    return True
 
 
 def _no_kernel(op, backend, kind):

@@ -1,6 +1,10 @@
 """Small scenes for the comparison of kernels with the plain-JAX definitions."""
 
+import os
+from typing import Any
+
 import golden as reference
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +20,19 @@ NEEDS = {
 def on(backend, *values):
     """Parameters of a test that runs on one backend: Triton's interpreter (slow) or the C++ kernels."""
     return pytest.param(backend, *values, marks=NEEDS[backend])
+
+
+# benchmarks/gpu.py is rehearsed with another backend.
+GPU_BACKEND: Any = os.environ.get("JNR_GPU_BACKEND", "triton")
+NEEDS_GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(GPU_BACKEND == "triton" and jax.default_backend() != "gpu", reason="needs an NVIDIA GPU"),
+]
+
+
+def on_gpu(*values):
+    """Parameters of a test that runs the Triton kernels on a GPU."""
+    return pytest.param(GPU_BACKEND, *values, marks=NEEDS_GPU)
 
 
 KERNELS = [on("interpret"), on("cpu")]

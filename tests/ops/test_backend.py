@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,31 @@ def test_missing_triton_is_an_error_with_the_install_command(backend, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"jnr\[cuda\]"):
         jnr.rasterize(*TRIANGLE, 4, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"), [(("jax_triton",), "jax-triton"), (("triton", "jax_triton"), "triton and")]
+)
+def test_plain_jax_on_a_gpu_for_want_of_triton_is_told_once(missing, named, monkeypatch):
+    monkeypatch.setattr(_backend, "_installed", lambda name: name not in missing)
+    _backend.warn_of_missing_triton.cache_clear()
+
+    def lower(size, backend=None):
+        run = jax.jit(lambda c, f: jnr.rasterize(c, f, size, backend=backend).face_index)
+        return run.trace(*TRIANGLE).lower(lowering_platforms=("cuda",)).as_text()
+
+    with warnings.catch_warnings(action="error"):
+        lower(4, backend="xla")
+        with jax.enable_x64(True):
+            jax.jit(lambda c: jnr.rasterize(c, TRIANGLE[1], 4).face_index).trace(
+                jax.ShapeDtypeStruct((3, 4), "float64")
+            ).lower(lowering_platforms=("cuda",))
+    with pytest.warns(UserWarning, match=rf"plain JAX.*{named}.*jnr\[cuda\]"):
+        text = lower(5)
+    assert "triton_kernel_call" not in text
+    with warnings.catch_warnings(action="error"):
+        lower(6)
+    _backend.warn_of_missing_triton.cache_clear()
 
 
 @pytest.mark.validation

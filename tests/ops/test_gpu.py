@@ -1,97 +1,59 @@
-"""The Triton kernels on a GPU against plain JAX, through the public ops."""
+"""The Triton kernels on a GPU against the C++ kernels, and against themselves.
 
+The comparisons with the golden data in edge_sweep/ and rasterize/ run on a GPU, too; `-m gpu` selects all of them.
+"""
+
+import gpu_cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scenes import NAMES, SCENES
+from scenes import GPU_BACKEND as BACKEND, NAMES, NEEDS_GPU
 
 import jnr
-from jnr._ops.barycentrics import barycentrics_bwd_p
-from jnr._ops.boundary import boundary_crossings_p, crossing_motion_bwd_p
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs an NVIDIA GPU"),
-]
+pytestmark = NEEDS_GPU
 # In these scenes edges or ties of depth coincide with pixel centres, where a rounding error decides.
 ALIGNED = ("shared_edges", "ties")
 
 
-def image_and_gradient(scene, channels, backend, **options):
-    clip, faces, height, width = SCENES[scene]
-    image, cotangent = np.random.default_rng(0).normal(size=(2, height, width, channels)).astype(np.float32)
-
-    @jax.jit
-    def run(clip):
-        fragments = jnr.rasterize(clip, faces, (height, width), backend=backend)
-
-        def loss(clip):
-            return jnp.sum(jnr.edge_sweep(image, clip, faces, fragments, backend=backend, **options) * cotangent)
-
-        return fragments, jax.grad(loss)(clip)
-
-    return jax.tree.map(np.asarray, run(clip))
-
-
 @pytest.mark.parametrize("deterministic", [False, True])
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", gpu_cases.CHANNELS)
 @pytest.mark.parametrize("scene", NAMES)
-def test_kernels_agree_with_plain_jax(scene, channels, deterministic):
-    fragments, grad = image_and_gradient(scene, channels, "triton", deterministic=deterministic)
-    expected, expected_grad = image_and_gradient(scene, channels, "xla")
-    differs = fragments.face_index != expected.face_index
-    assert differs.mean() <= (0.02 if scene in ALIGNED else 0.005)
-    if not differs.any() and scene not in ALIGNED:
-        # The order of the float32 sums differs, and terms as large as 1 / eps partly cancel.
-        assert np.linalg.norm(grad - expected_grad) <= 1e-3 * np.linalg.norm(expected_grad)
-    assert np.isfinite(grad).all()
+def test_faces_are_equal_and_the_sweep_agrees(scene, channels, deterministic):
+    expected_index, expected = gpu_cases.expected(f"sweep {scene} {channels}")
+    face_index, grad = gpu_cases.sweep(scene, channels, backend=BACKEND, deterministic=deterministic)
+    np.testing.assert_array_equal(face_index, expected_index)
+    # The order of the float32 sums differs, and terms as large as 1 / eps partly cancel.
+    assert np.linalg.norm(grad - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("scene", NAMES)
-def test_gradients_through_barycentrics_agree_with_plain_jax(scene):
-    clip, faces, height, width = SCENES[scene]
-    rng = np.random.default_rng(0)
-    attributes = rng.normal(size=(len(clip), 3)).astype(np.float32)
-    cotangent = rng.normal(size=(height, width, 3)).astype(np.float32)
-    fragments = jnr.rasterize(clip, faces, (height, width), backend="xla")
-    operands = jnp.asarray(cotangent)[None], jnp.asarray(clip)[None], faces[None], fragments.face_index[None]
-
-    def gradients(backend):
-        def loss(attributes):
-            return jnp.vdot(jnr.interpolate(attributes, faces, fragments, backend=backend), cotangent)
-
-        return jax.grad(loss)(attributes), barycentrics_bwd_p.bind(*operands, sums=1, backend=backend)
-
-    for found, expected in zip(gradients("triton"), gradients("xla"), strict=True):
-        scale = np.abs(np.asarray(expected)).max(initial=0)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale)
+def test_gradients_through_barycentrics_agree(scene):
+    expected_index, *expected = gpu_cases.expected(f"interpolation {scene}")
+    face_index, *found = gpu_cases.interpolation(scene, backend=BACKEND)
+    np.testing.assert_array_equal(face_index, expected_index)
+    for gradient, reference in zip(found, expected, strict=True):
+        scale = np.abs(reference).max(initial=0)
+        np.testing.assert_allclose(gradient, reference, rtol=1e-4, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("scene", NAMES)
-def test_crossings_and_their_gradient_agree_with_plain_jax(scene):
-    clip, faces, height, width = SCENES[scene]
-    face_index = jnr.rasterize(clip, faces, (height, width), backend="xla").face_index
-    mesh = jnp.asarray(clip)[None], jnp.asarray(faces)[None], face_index[None]
-    active = jnp.ones((1, 2, height, width), bool)
-    found, expected = (boundary_crossings_p.bind(*mesh, active, backend=backend) for backend in ("triton", "xla"))
+def test_crossings_and_their_gradient_agree(scene):
+    expected, expected_grad = gpu_cases.expected(f"boundary {scene}")
+    found, grad = (np.asarray(x) for x in gpu_cases.boundary(scene, backend=BACKEND, crossings=expected))
     differs = found[..., 0] != expected[..., 0]
     # Of edges at one place rounding chooses one.
     assert differs.mean() <= (0.02 if scene in ALIGNED else 0.005)
-    place, expected_place = (jnp.where(differs, 0, crossings[..., 1] / 2**24) for crossings in (found, expected))
+    place, expected_place = (np.where(differs, 0, crossings[..., 1] / 2**24) for crossings in (found, expected))
     np.testing.assert_allclose(place, expected_place, atol=1e-5)
-
-    cotangent = jnp.asarray(np.random.default_rng(0).normal(size=active.shape), jnp.float32)
-    found, expected_grad = (
-        crossing_motion_bwd_p.bind(cotangent, expected, *mesh, sums=1, backend=backend) for backend in ("triton", "xla")
-    )
-    scale = np.abs(np.asarray(expected_grad)).max(initial=0)
-    np.testing.assert_allclose(found, expected_grad, rtol=1e-4, atol=1e-5 * scale)
+    scale = np.abs(expected_grad).max(initial=0)
+    np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_rendering_is_deterministic():
     mesh = jnr.shapes.icosphere(4)
-    render = jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=512, backend="triton"))
+    render = jax.jit(lambda v: jnr.render(v, mesh.faces, image_size=512, backend=BACKEND))
     first = jax.tree.map(np.asarray, render(mesh.vertices))
     for _ in range(10):
         jax.tree.map(np.testing.assert_array_equal, render(mesh.vertices), first)
@@ -102,11 +64,11 @@ def test_fixed_point_gradient_is_deterministic():
 
     @jax.jit
     def gradient(clip):
-        fragments = jnr.rasterize(clip, mesh.faces, 512, backend="triton")
+        fragments = jnr.rasterize(clip, mesh.faces, 512, backend=BACKEND)
         alpha = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
 
         def loss(clip):
-            image = jnr.edge_sweep(alpha, clip, mesh.faces, fragments, backend="triton", deterministic=True)
+            image = jnr.edge_sweep(alpha, clip, mesh.faces, fragments, backend=BACKEND, deterministic=True)
             return jnp.sum((image - 0.5) ** 2)
 
         return jax.grad(loss)(clip)
@@ -118,7 +80,7 @@ def test_fixed_point_gradient_is_deterministic():
         np.testing.assert_array_equal(gradient(clip.T), first)
 
 
-def test_default_backend_renders_the_same_image_as_triton():
+def test_default_backend_renders_the_same_image_as_the_kernels():
     mesh = jnr.shapes.icosphere(2)
-    images = [jnr.render(mesh.vertices, mesh.faces, image_size=64, backend=b).alpha for b in (None, "triton")]
+    images = [jnr.render(mesh.vertices, mesh.faces, image_size=64, backend=b).alpha for b in (None, BACKEND)]
     np.testing.assert_array_equal(*images)  # pyright: ignore[reportArgumentType]: unpacked

@@ -171,3 +171,30 @@ def test_xla_flag_for_determinism_applies_to_the_kernels(flag, monkeypatch):
     assert launches(f"--xla_gpu_{flag}=false") == (2, 2)
     # The fixed-point sweep takes one more launch per axis, and XLA computes the scatter-adds.
     assert launches(f"--xla_gpu_autotune_level=0 --xla_gpu_{flag}=true") == (4, 0)
+
+
+# What jaxlib 0.10 does: its options were read after it had parsed the flags.
+FLAGS = [
+    ("", False),
+    ("--xla_gpu_deterministic_ops", True),
+    ("--xla_gpu_deterministic_ops=1", True),
+    ("--xla_gpu_deterministic_ops=True", True),
+    ("--xla_gpu_deterministic_ops='true'", True),
+    ("--xla_gpu_autotune_level=4\n--xla_gpu_exclude_nondeterministic_ops=1", True),
+    ("--xla_gpu_deterministic_ops=0", False),
+    ("--xla_gpu_deterministic_ops=true --xla_gpu_deterministic_ops=false", False),
+    ("--xla_gpu_deterministic_ops=false --xla_gpu_deterministic_ops", True),
+    ("--xla_dump_to=--xla_gpu_deterministic_ops=true", False),
+]
+
+
+@pytest.mark.parametrize(("flags", "expected"), FLAGS)
+def test_flag_for_determinism_is_read_as_xla_reads_it(flags, expected, monkeypatch, tmp_path):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert launch.is_deterministic() == expected
+    file = tmp_path / "flags.txt"
+    file.write_text(flags)
+    monkeypatch.setenv("XLA_FLAGS", str(file))
+    assert launch.is_deterministic() == expected
+    monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "missing.txt"))
+    assert not launch.is_deterministic()

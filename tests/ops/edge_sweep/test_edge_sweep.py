@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from scenes import KERNELS, NEEDS, NOTHING_HIDES, SCENES, check_sweep, golden_soup, on, padded
+from scenes import KERNELS, NEEDS, NOTHING_HIDES, SCENES, check_sweep, golden_soup, on, on_gpu, padded
 
 import jnr
 from jnr._ops.edge_sweep import edge_sweep_bwd_p
@@ -152,7 +152,8 @@ LARGE = [name for name in reference_data.KERNEL_CASES if not name.startswith("il
     ("backend", "case", "outputs"),
     # The tests above interpret other numbers of channels; test_edge_sweep_emulated.py runs them compiled.
     [on("interpret", case, "rgba") for case in ("soup_F1_is32", "thin")]
-    + [on("cpu", case, outputs) for case in SMALL + LARGE for outputs in ("alpha", "rgb", "rgba")],
+    + [on("cpu", case, outputs) for case in SMALL + LARGE for outputs in ("alpha", "rgb", "rgba")]
+    + [on_gpu(case, outputs) for case in reference_data.STORED_SOUPS for outputs in ("alpha", "rgba")],
 )
 def test_gradient_equals_the_golden_data(backend, case, outputs):
     clip, faces, data = golden_soup(case)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from scenes import KERNELS, NAMES, NEEDS, SCENES, golden_soup, on
+from scenes import KERNELS, NAMES, NEEDS, SCENES, golden_soup, on, on_gpu
 
 import jnr
 from jnr._ops.rasterize import rasterize_p
@@ -170,7 +170,8 @@ LARGE = [name for name in reference_data.KERNEL_CASES if not name.startswith("il
 @pytest.mark.parametrize(
     ("backend", "case"),
     [on("interpret", case) for case in ("soup_F1_is32", "thin", "nearfar")]
-    + [on("cpu", case) for case in SMALL + LARGE],
+    + [on("cpu", case) for case in SMALL + LARGE]
+    + [on_gpu(case) for case in reference_data.STORED_SOUPS],
 )
 def test_faces_equal_the_golden_data(backend, case):
     clip, faces, data = golden_soup(case)
