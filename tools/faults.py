@@ -41,6 +41,7 @@ TESTS = {
     "triton_boundary": ["tests/ops/boundary/test_boundary_triton.py", "-k", "agree and interpreter"],
     "sweep_options": ["tests/ops/edge_sweep/test_edge_sweep_options.py", "-k", "xla"],
     "triton_sweep_options": ["tests/ops/edge_sweep/test_edge_sweep_options.py", "-k", "interpret"],
+    "triton_long_lines": ["tests/ops/edge_sweep/test_edge_sweep_emulated.py", "-k", "long_lines"],
     "triton_edge_sweep": ["tests/ops/edge_sweep/test_edge_sweep.py", "-k", "interpret and (brighter or agrees)"],
 }
 
@@ -196,7 +197,7 @@ FAULTS = [
         "oracle",
     ),
     ("w gets the wrong sign", PIXEL_SPACE, "jnp.where(projectable, -toward", "jnp.where(projectable, toward", "oracle"),
-    ("w of a vertex behind the camera gets a cotangent", PIXEL_SPACE, " & (clip_positions[..., 3] > 0)", "", "oracle"),
+    ("w of a vertex behind the camera gets a cotangent", PIXEL_SPACE, " & (w > 0)", "", "oracle"),
     (
         "y points down",
         EDGE_SWEEP,
@@ -337,8 +338,8 @@ FAULTS = [
     (
         "the first pixel that hides an edge counts",
         TRITON + "edge_sweep.py",
-        "(distance < hidden_from[:, None])",
-        "(distance <= hidden_from[:, None])",
+        "number < sweeps.hidden_from",
+        "number <= sweeps.hidden_from",
         "triton_sweep_options",
     ),
     (
@@ -351,8 +352,8 @@ FAULTS = [
     (
         "an occluder's colour is the colour behind",
         TRITON + "edge_sweep.py",
-        "active & counts_left, left",
-        "active, left",
+        "tl.where(counts, ((other_end",
+        "tl.where(mask, ((other_end",
         "triton_sweep_options",
     ),
     (
@@ -369,12 +370,18 @@ FAULTS = [
         "tl.where(edge == 0, v2, tl.where(edge == 1, v1, v0))",
         "triton_edge_sweep",
     ),
-    ("eps is missing in in terms", TRITON + "edge_sweep.py", " + line.eps * tl.abs(share)", "", "triton_edge_sweep"),
+    (
+        "eps is missing for one corner",
+        TRITON + "edge_sweep.py",
+        "eps * tl.abs(crossing.share_a)",
+        "0 * tl.abs(crossing.share_a)",
+        "triton_edge_sweep",
+    ),
     (
         "negative cotangents are skipped",
         TRITON + "edge_sweep.py",
-        "channel, mask, CHANNELS) != 0",
-        "channel, mask, CHANNELS) > 0",
+        "active = tl.load(pixel_ptr, mask=mask, other=0.0) != 0",
+        "active = tl.load(pixel_ptr, mask=mask, other=0.0) > 0",
         "triton_edge_sweep",
     ),
     (
@@ -394,9 +401,44 @@ FAULTS = [
     (
         "sweeps start at the other side's crossing",
         TRITON + "edge_sweep.py",
-        "return tl.where(is_left, ",
-        "return tl.where(~is_left, ",
+        "start, other_end = tl.where(is_left, first_pixel, last_pixel)",
+        "start, other_end = tl.where(is_left, last_pixel, first_pixel)",
         "triton_edge_sweep",
+    ),
+    (
+        "the first active pixel of a run is before it",
+        TRITON + "edge_sweep.py",
+        "place - active.to(tl.int32)",
+        "place",
+        "triton_edge_sweep",
+    ),
+    (
+        "a line has one group of sweeps per program",
+        TRITON + "edge_sweep.py",
+        "range(share, 2 * groups, SHARES)",
+        "range(share, tl.minimum(2 * groups, SHARES), SHARES)",
+        "triton_long_lines",
+    ),
+    (
+        "sweeps to the left end at their group's last run",
+        TRITON + "edge_sweep.py",
+        "next_run = first_run + size",
+        "next_run = first_run + size - 1",
+        "triton_long_lines",
+    ),
+    (
+        "the lanes of a sweep are not summed",
+        TRITON + "edge_sweep.py",
+        "while step < LANES",
+        "while step < 0",
+        "triton_long_lines",
+    ),
+    (
+        "a stretch that hides an edge is passed",
+        TRITON + "edge_sweep.py",
+        "in_stretch = depth > smallest",
+        "in_stretch = depth < smallest",
+        "triton_long_lines",
     ),
     ("a program's last run is omitted", TRITON + "gather.py", "(lane == BLOCK - 1) | ", "", "triton_gather"),
     (

@@ -1,6 +1,13 @@
-"""Backward pass of the edge sweep as a Triton kernel.
+"""Backward pass of the edge sweep as Triton kernels.
 
-jnr/_ops/edge_sweep/README.md derives it; README.md, "Edge sweep", has the layout.
+jnr/_ops/edge_sweep/README.md derives it; README.md, "Edge sweep", has the layout and the counts. Lines are the rows and
+the columns of the image. A run is a stretch of pixels of a line that see one face, and a sweep is one end of a run,
+where the line leaves the face in one direction. A pixel is active if its cotangent is not zero.
+
+`edge_sweep_lists_kernel` lists the runs and the active pixels of each line. In `edge_sweep_bwd_kernel` a lane is a
+sweep. It finds its crossing, and then all lanes loop over the line's list of active pixels: a pixel of the run has an
+in term, a pixel beyond the crossing an out term. Both are summed in the lane, so a sweep adds to memory once per corner
+of its edge, however long the line and the run are.
 """
 
 from functools import partial
@@ -24,12 +31,25 @@ from jnr.triton_kernels.geometry import (
     sign,
 )
 
-# A program is one warp on BLOCK pixels of a line: few lanes idle where few sweeps start, and barriers are not needed.
-# It follows SWEEPS out sweeps at once, PIXELS pixels of the line per step.
-BLOCK = 32
-SWEEPS = 8
-PIXELS = 32
+# A program is one warp: barriers are not needed.
 WARPS = 1
+# Pixels that are listed per step, or fewer if all lines are shorter.
+BLOCK = 128
+# Threads of a warp: the most sweeps in a group.
+LANES = 32
+# 64 times the instructions for a group of sweeps, by those for an active pixel (350 by 45); see `_group_size`.
+GROUP_COST = 512
+# Active pixels that a lane processes per iteration.
+UNROLL = 2
+# Images of at most this many channels have the colours and the cotangents of active pixels in the lists.
+LISTED_CHANNELS = 4
+# Programs per line: up to SHARES while the launch has at most PROGRAMS.
+SHARES = 4
+PROGRAMS = 8192
+# Entries that a program may read behind a list of active pixels.
+PADDING = LANES * UNROLL
+# Pixels of a line whose smallest limit of depth is stored.
+STRETCH = 32
 # Modes of `_accumulate`: dtype of the sums, and shape of a vertex's sum in words of this dtype.
 MODES = {"add": (jnp.float32, ()), "find_largest": (jnp.int32, ()), "add_fixed_point": (jnp.uint32, (2,))}
 
@@ -48,69 +68,108 @@ def edge_sweep_bwd(
 ) -> jax.Array:
     """Arguments and result as in jnr/_ops/edge_sweep/definition.py."""
     launch.check_float32(image, cotangent, clip_positions, depth_limit)
-    by_row = image, cotangent, clip_positions, faces, face_index, depth_limit
-    batch = max(map(len, by_row))
-    num_vertices = clip_positions.shape[1]
+    operands = image, cotangent, clip_positions, faces, face_index, depth_limit
+    batch, num_vertices = max(map(len, operands)), clip_positions.shape[1]
     if 0 in (batch, num_vertices, faces.shape[1], image.size):
         return jnp.zeros((batch, num_vertices, 4), clip_positions.dtype)
+    lists = _list_lines(image, cotangent, face_index, depth_limit, batch)
     sweep = _sweep_deterministic if deterministic or launch.is_deterministic() else _sweep
-    # In the transposed image the pixels of a column are contiguous.
-    image, cotangent, face_index, depth_limit = (a.swapaxes(1, 2) for a in (image, cotangent, face_index, depth_limit))
-    by_column = image, cotangent, clip_positions, faces, face_index, depth_limit
-    options = {"eps": eps, "silhouettes_only": silhouettes_only}
-    grad_x, grad_y = sweep(by_row, axis=0, **options), sweep(by_column, axis=1, **options)
+    grad_x, grad_y = sweep(operands, lists, eps=eps, silhouettes_only=silhouettes_only)
     # Rows grow downwards and y upwards.
     return clip_cotangent(grad_x, -grad_y, clip_positions)
 
 
-def _sweep(operands, **options):
-    """Cotangent of the clip coordinate along the lines, `(batch, vertices)`."""
-    return _launch(operands, "add", **options)
+def _list_lines(image, cotangent, face_index, depth_limit, batch):
+    """What `edge_sweep_lists_kernel` finds about the rows, then the columns, of each item."""
+    height, width, channels = image.shape[1:]
+    occlusion = depth_limit.size > 0
+    counts = jax.ShapeDtypeStruct((batch, height + width, 2), jnp.int32)
+    # Every pixel is in a row and in a column.
+    by_pixel = jax.ShapeDtypeStruct((batch, 2 * height * width), jnp.int32)
+    active = (batch, (2 * height * width + (height + width) * PADDING) * _entry_size(channels))
+    smallest = by_pixel.shape if occlusion else (1, 1)
+    return launch.call(
+        edge_sweep_lists_kernel,
+        image,
+        cotangent,
+        face_index,
+        depth_limit if occlusion else image,  # read only with occlusion
+        *(launch.batch_step(a, channels) for a in (image, cotangent)),
+        *(launch.batch_step(a) for a in (face_index, depth_limit)),
+        height,
+        width,
+        results=[counts, *[by_pixel] * 3, *(jax.ShapeDtypeStruct(a, jnp.float32) for a in (active, smallest))],
+        programs=batch * (height + width),
+        warps=WARPS,
+        CHANNELS=channels,
+        ENTRY=_entry_size(channels),
+        OCCLUSION=int(occlusion),
+        BLOCK=min(BLOCK, max(STRETCH, triton.next_power_of_2(max(height, width)))),
+        PADDING=PADDING,
+        STRETCH=STRETCH,
+    )
 
 
-def _sweep_deterministic(operands, **options):
+def _entry_size(channels):
+    """Numbers per active pixel in a list: its column, and as a rule its colour and its cotangent."""
+    return 1 + 2 * channels if channels <= LISTED_CHANNELS else 1
+
+
+def _sweep(operands, lists, **options):
+    """Cotangents of clip x and of clip y, which grows downwards here, `(2, batch, vertices)`."""
+    return _launch(operands, lists, "add", **options)
+
+
+def _sweep_deterministic(operands, lists, **options):
     """The same from sums in fixed point, which do not depend on the order of the terms."""
-    _, lines, length, _ = operands[0].shape
-    # A pixel adds at most three terms to a sum, each below 4 units. One more bit is the sign.
-    fraction_bits = 61 - (3 * lines * length).bit_length()
-    run = partial(_launch, operands, **options)
+    height, width = operands[0].shape[1:3]
+    # A line has at most one run per pixel, a run two sweeps, and a sweep two terms, each below 4 units. One more bit is
+    # the sign.
+    fraction_bits = 61 - (4 * height * width).bit_length()
+    run = partial(_launch, operands, lists, **options)
     largest = run("find_largest")
     sums = run("add_fixed_point", largest=largest, fixed_point_scale=2.0**fraction_bits)
     return _from_fixed_point(sums, largest, fraction_bits)
 
 
-def _launch(operands, mode, *, axis, eps, silhouettes_only, largest=None, fixed_point_scale=1.0):
+def _launch(operands, lists, mode, *, eps, silhouettes_only, largest=None, fixed_point_scale=1.0):
     image, cotangent, clip_positions, faces, face_index, depth_limit = operands
     occlusion = depth_limit.size > 0
     batch, num_vertices = max(map(len, operands)), clip_positions.shape[1]
-    lines, length, channels = image.shape[1:]
+    height, width, channels = image.shape[1:]
+    lines = batch * (height + width)
+    shares = max(s for s in (1, 2, SHARES) if s == 1 or s * lines <= PROGRAMS)
     dtype, words = MODES[mode]
     (sums,) = launch.call(
         edge_sweep_bwd_kernel,
         *operands[:-1],
         depth_limit if occlusion else image,  # read only with occlusion
         face_index if largest is None else largest,  # read only in fixed point
+        *lists,
         *(launch.batch_step(a, a.shape[-1]) for a in (image, cotangent, clip_positions, faces)),
         launch.batch_step(face_index),
         launch.batch_step(depth_limit),
-        lines,
-        length,
+        batch,
+        height,
+        width,
         num_vertices,
         float(eps),
         fixed_point_scale,
-        results=[jax.ShapeDtypeStruct((batch, num_vertices, *words), dtype)],
+        results=[jax.ShapeDtypeStruct((2, batch, num_vertices, *words), dtype)],
         zeroed=(0,),
-        programs=batch * lines * -(-length // BLOCK),
+        programs=lines * shares,
         warps=WARPS,
-        AXIS=axis,
         CHANNELS=channels,
+        ENTRY=_entry_size(channels),
         MODE=mode,
         OCCLUSION=int(occlusion),
         SILHOUETTES_ONLY=int(silhouettes_only),
-        BLOCK=BLOCK,
-        # Fixed point and occlusion need the registers that the other half of the sweeps would take.
-        SWEEPS=SWEEPS if mode == "add" and not occlusion else SWEEPS // 2,
-        PIXELS=PIXELS,
+        SHARES=shares,
+        LANES=LANES,
+        GROUP_COST=GROUP_COST,
+        UNROLL=UNROLL,
+        PADDING=PADDING,
+        STRETCH=STRETCH,
     )
     return sums
 
@@ -129,15 +188,28 @@ def _from_fixed_point(sums, largest, fraction_bits):
 
 
 class Line(NamedTuple):
-    """The line of pixels that a program processes."""
+    """A row or a column of an item's image."""
+
+    item: tl.tensor
+    by_row: tl.tensor  # whether it is a row
+    number: tl.tensor  # of the row or column
+    length: tl.tensor
+    start: tl.tensor  # its first pixel in the image
+    step: tl.tensor  # from a pixel to the next
+    list_start: tl.tensor  # where its list of runs starts
+    active_start: tl.tensor  # where its list of active pixels starts
+
+
+class Image(NamedTuple):
+    """The pixels of a line."""
 
     image_ptr: tl.tensor
     cotangent_ptr: tl.tensor
     face_index_ptr: tl.tensor
     depth_limit_ptr: tl.tensor  # NDC depth beyond which a pixel hides an edge
+    smallest_limit_ptr: tl.tensor  # of each STRETCH pixels
     length: tl.tensor
-    pixel_ndc: tl.tensor  # distance between neighbouring pixels in NDC
-    eps: tl.tensor
+    step: tl.tensor
 
 
 class Gradient(NamedTuple):
@@ -160,11 +232,23 @@ class Face(NamedTuple):
     scale: tl.tensor  # of the points
 
 
+class Exit(NamedTuple):
+    """The nearest edge a -> b, of those examined so far, at which the line leaves the face."""
+
+    distance: tl.tensor  # from the pixel, in pixels
+    edge: tl.tensor  # 0 from corner 1 to 2, 1 from 2 to 0, 2 from 0 to 1; -1 if there is none
+    w: tl.tensor  # of the crossing as the homogeneous point a * b.y - b * a.y
+    y_a: tl.tensor
+    y_b: tl.tensor
+    w_a: tl.tensor
+    w_b: tl.tensor
+
+
 class Crossing(NamedTuple):
     """Where the line through a pixel leaves the pixel's face in one direction, on an edge from corner a to corner b."""
 
     distance: tl.tensor  # from the pixel, in pixels
-    edge: tl.tensor  # 0 from corner 1 to 2, 1 from 2 to 0, 2 from 0 to 1; -1 if there is no crossing
+    edge: tl.tensor  # as in `Exit`
     slope_a: tl.tensor  # derivatives with respect to the clip coordinates of the corners
     slope_b: tl.tensor
     share_a: tl.tensor  # derivatives with respect to the NDC coordinates of the corners
@@ -172,15 +256,47 @@ class Crossing(NamedTuple):
 
 
 class Sweeps(NamedTuple):
-    """Out sweeps that are followed together."""
+    """Sweeps that are followed together.
 
-    start: tl.tensor  # column of the last pixel before the crossing
-    exists: tl.tensor
-    direction: tl.tensor  # +1 or -1
-    distance: tl.tensor  # from start to the crossing, in pixels
-    near_a: tl.tensor  # eps times the absolute shares of the edge's corners
+    Pixels are numbered from the run's last pixel, in the direction of the sweep. So the numbers of the run's pixels are
+    not positive, and those of pixels beyond the crossing are. A sweep without in terms has `inside_from` above
+    `inside_to`, and one without out terms has an infinite `outside_from`.
+    """
+
+    start: tl.tensor  # column of the run's last pixel
+    direction: tl.tensor  # +1 or -1, as a float, the same for all
+    distance: tl.tensor  # from the run's last pixel to the crossing, in pixels
+    inside_from: tl.tensor
+    inside_to: tl.tensor
+    outside_from: tl.tensor  # pixels with larger numbers are beyond the crossing
+    hidden_from: tl.tensor  # the first pixel that hides the edge
+    near_a: tl.tensor  # what eps adds to the distance of each corner, in pixels
     near_b: tl.tensor
-    depth: tl.tensor  # of the edge at the crossing, in NDC
+    own_ptr: tl.tensor  # colour of the run's last pixel
+    beyond_ptr: tl.tensor  # colour of the pixel beyond the crossing
+
+
+@triton.jit
+def _find_line(line, height, width, PADDING: tl.constexpr):
+    """Line number `line` of the batch: in every item the rows come before the columns."""
+    item = (line // (height + width)).to(tl.int64)
+    number = line % (height + width)
+    by_row = number < height
+    number = tl.where(by_row, number, number - height)
+    length = tl.where(by_row, width, height)
+    row_start = number.to(tl.int64) * width
+    # The columns' lists follow those of the rows, in which there are height * width pixels.
+    list_start = item * 2 * height * width + tl.where(by_row, row_start, (number + width).to(tl.int64) * height)
+    return Line(
+        item,
+        by_row,
+        number,
+        length,
+        tl.where(by_row, row_start, number),
+        tl.where(by_row, 1, width),
+        list_start,
+        list_start + line.to(tl.int64) * PADDING,
+    )
 
 
 @triton.jit
@@ -203,41 +319,120 @@ def _accumulate(gradient, vertex, term, mask, MODE: tl.constexpr):
 
 
 @triton.jit
-def _load_channel(pixels_ptr, column, channel, mask, CHANNELS: tl.constexpr):
-    """One channel of the image or of the cotangent at columns of the line."""
-    return tl.load(pixels_ptr + column.to(tl.int64) * CHANNELS + channel, mask=mask, other=0.0)
-
-
-@triton.jit
-def _is_active(line, column, mask, CHANNELS: tl.constexpr):
+def _is_active(pixel_ptr, mask, CHANNELS: tl.constexpr):
     """Which pixels have a nonzero cotangent."""
-    active = column < 0
-    for channel in range(CHANNELS):
-        active = active | (_load_channel(line.cotangent_ptr, column, channel, mask, CHANNELS) != 0)
+    active = tl.load(pixel_ptr, mask=mask, other=0.0) != 0
+    for channel in range(1, CHANNELS):
+        active = active | (tl.load(pixel_ptr + channel, mask=mask, other=0.0) != 0)
     return active
 
 
 @triton.jit
-def _load_corner(clip_ptr, vertex, lines, length, mask, AXIS: tl.constexpr):
-    """Pixel-space point of a vertex, x along the line and y across the lines."""
-    vertex_ptr = clip_ptr + vertex.to(tl.int64) * 4
-    if AXIS == 0:
-        return load_point(vertex_ptr, lines, length, mask)
-    else:
-        point = load_point(vertex_ptr, length, lines, mask)
-        return Point(point.y, point.x, point.w)
+def edge_sweep_lists_kernel(
+    image_ptr,
+    cotangent_ptr,
+    face_index_ptr,
+    depth_limit_ptr,
+    image_step,
+    cotangent_step,
+    face_index_step,
+    depth_limit_step,
+    height,
+    width,
+    counts_ptr,
+    first_pixel_ptr,
+    last_pixel_ptr,
+    rank_ptr,
+    active_pixels_ptr,
+    smallest_limit_ptr,
+    CHANNELS: tl.constexpr,
+    ENTRY: tl.constexpr,
+    OCCLUSION: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PADDING: tl.constexpr,
+    STRETCH: tl.constexpr,
+):
+    """Lists a line's runs and active pixels.
+
+    Writes the numbers of both; per run its first and last pixel and the number of active pixels before it; the active
+    pixels; and with OCCLUSION the smallest limit of depth of each STRETCH pixels.
+    """
+    line = _find_line(tl.program_id(0), height, width, PADDING)
+    image_ptr += (line.item * image_step + line.start) * CHANNELS
+    cotangent_ptr += (line.item * cotangent_step + line.start) * CHANNELS
+    face_index_ptr += line.item * face_index_step + line.start
+    first_pixel_ptr += line.list_start
+    last_pixel_ptr += line.list_start
+    rank_ptr += line.list_start
+    active_pixels_ptr += line.active_start * ENTRY
+    runs, rank = 0, 0
+    for start in range(0, line.length, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        in_line = column < line.length
+        offset = column.to(tl.int64) * line.step
+        face = tl.load(face_index_ptr + offset, mask=in_line, other=-1)
+        previous = tl.load(face_index_ptr + offset - line.step, mask=in_line & (column > 0), other=-1)
+        active = _is_active(cotangent_ptr + offset * CHANNELS, in_line, CHANNELS)
+        changes = in_line & (face != previous)
+        begins = changes & (face >= 0)
+        if tl.max((changes | active).to(tl.int32), axis=0) > 0:
+            # The runs and the active pixels in one sum: both are at most BLOCK.
+            added = begins.to(tl.int32) * 65536 + active.to(tl.int32)
+            count = tl.cumsum(added, axis=0)
+            run, place = runs + (count >> 16), rank + (count & 65535)
+            tl.store(first_pixel_ptr + run - 1, column, mask=begins)
+            tl.store(rank_ptr + run - 1, place - active.to(tl.int32), mask=begins)
+            tl.store(last_pixel_ptr + run - 1 - begins.to(tl.int32), column - 1, mask=changes & (previous >= 0))
+            entry_ptr = active_pixels_ptr + (place - 1).to(tl.int64) * ENTRY
+            tl.store(entry_ptr, column.to(tl.float32), mask=active)
+            if ENTRY > 1:
+                for channel in range(CHANNELS):
+                    color = tl.load(image_ptr + offset * CHANNELS + channel, mask=active)
+                    weight = tl.load(cotangent_ptr + offset * CHANNELS + channel, mask=active)
+                    tl.store(entry_ptr + 1 + channel, color, mask=active)
+                    tl.store(entry_ptr + 1 + CHANNELS + channel, weight, mask=active)
+            total = tl.sum(added, axis=0)
+            runs += total >> 16
+            rank += total & 65535
+    ends = tl.load(face_index_ptr + (line.length - 1).to(tl.int64) * line.step) >= 0
+    tl.store(last_pixel_ptr + runs - 1, line.length - 1, mask=ends)
+    # Sweeps may read up to PADDING entries behind the list. A column that is not a number has no term.
+    padding_ptr = active_pixels_ptr + (rank + tl.arange(0, PADDING)).to(tl.int64) * ENTRY
+    for k in range(ENTRY):
+        tl.store(padding_ptr + k, tl.full([PADDING], float("nan"), tl.float32))
+    counts_ptr += tl.program_id(0).to(tl.int64) * 2
+    tl.store(counts_ptr, runs)
+    tl.store(counts_ptr + 1, rank)
+    if OCCLUSION:
+        depth_limit_ptr += line.item * depth_limit_step + line.start
+        for start in range(0, line.length, BLOCK):
+            stretch = start // STRETCH + tl.arange(0, BLOCK // STRETCH)
+            column = stretch[:, None] * STRETCH + tl.arange(0, STRETCH)[None, :]
+            limit = tl.load(
+                depth_limit_ptr + column.to(tl.int64) * line.step, mask=column < line.length, other=float("inf")
+            )
+            smallest_ptr = smallest_limit_ptr + line.list_start + stretch
+            tl.store(smallest_ptr, tl.min(limit, axis=1), mask=stretch * STRETCH < line.length)
 
 
 @triton.jit
-def _load_face(clip_ptr, face_ptr, column, row, lines, length, num_vertices, mask, AXIS: tl.constexpr):
+def _load_corner(clip_ptr, vertex, line, height, width, mask):
+    """Pixel-space point of a vertex, x along the line and y across the lines."""
+    point = load_point(clip_ptr + vertex.to(tl.int64) * 4, height, width, mask)
+    along, across = tl.where(line.by_row, point.x, point.y), tl.where(line.by_row, point.y, point.x)
+    return Point(along, across, point.w)
+
+
+@triton.jit
+def _load_face(clip_ptr, face_ptr, column, line, height, width, num_vertices, mask):
     v0 = load_vertex(face_ptr, 0, num_vertices, mask)
     v1 = load_vertex(face_ptr, 1, num_vertices, mask)
     v2 = load_vertex(face_ptr, 2, num_vertices, mask)
-    p0 = _load_corner(clip_ptr, v0, lines, length, mask, AXIS)
-    p1 = _load_corner(clip_ptr, v1, lines, length, mask, AXIS)
-    p2 = _load_corner(clip_ptr, v2, lines, length, mask, AXIS)
+    p0 = _load_corner(clip_ptr, v0, line, height, width, mask)
+    p1 = _load_corner(clip_ptr, v1, line, height, width, mask)
+    p2 = _load_corner(clip_ptr, v2, line, height, width, mask)
     scale = power_of_two_scale(p0, p1, p2)
-    x, y = column.to(tl.float32), row.to(tl.float32)
+    x, y = column.to(tl.float32), line.number.to(tl.float32)
     p0, p1, p2 = relative_to(p0, x, y, scale), relative_to(p1, x, y, scale), relative_to(p2, x, y, scale)
     return Face(v0, v1, v2, p0, p1, p2, scale)
 
@@ -249,27 +444,26 @@ def _edge_along_line(a, b):
 
 
 @triton.jit
-def _nearer_crossing(nearest, a, b, value, fall, EDGE: tl.constexpr):
-    """The crossing with edge a -> b if it is nearer than the nearest so far; `fall` is the edge function's decrease."""
+def _nearer_exit(nearest, a, b, value, increase, outward, EDGE: tl.constexpr):
+    """Edge a -> b if the line leaves the face there before `nearest`; `value` is the edge function, positive inside."""
+    fall = outward * increase
     leaves = fall > 0
     distance = tl.div_rn(tl.maximum(value, 0.0), tl.where(leaves, fall, 1.0))
     nearer = leaves & (distance < nearest.distance)
-    # The crossing is the homogeneous point a * b.y - b * a.y.
-    w = tl.where(nearer, a.w * b.y - b.w * a.y, 1.0)
-    slope_a, slope_b = tl.div_rn(b.y, w), tl.div_rn(-a.y, w)
-    return Crossing(
+    return Exit(
         tl.where(nearer, distance, nearest.distance),
         tl.where(nearer, EDGE, nearest.edge),
-        tl.where(nearer, slope_a, nearest.slope_a),
-        tl.where(nearer, slope_b, nearest.slope_b),
-        tl.where(nearer, slope_a * a.w, nearest.share_a),
-        tl.where(nearer, slope_b * b.w, nearest.share_b),
+        tl.where(nearer, increase, nearest.w),
+        tl.where(nearer, a.y, nearest.y_a),
+        tl.where(nearer, b.y, nearest.y_b),
+        tl.where(nearer, a.w, nearest.w_a),
+        tl.where(nearer, b.w, nearest.w_b),
     )
 
 
 @triton.jit
 def _exit_crossing(p0, p1, p2, direction, limit):
-    """The crossing in a direction (+1 or -1), from corners relative to the pixel; `limit` away if there is none."""
+    """The crossings in directions (+1 or -1), from corners relative to the pixels; `limit` away if there is none."""
     value0, increase0 = _edge_along_line(p1, p2)
     value1, increase1 = _edge_along_line(p2, p0)
     value2, increase2 = _edge_along_line(p0, p1)
@@ -277,10 +471,12 @@ def _exit_crossing(p0, p1, p2, direction, limit):
     # The edge functions of a face that faces backwards have the opposite sign.
     outward = -facing * direction
     zero = tl.zeros_like(value0)
-    crossing = Crossing(zero + limit, tl.full(value0.shape, -1, tl.int32), zero, zero, zero, zero)
-    crossing = _nearer_crossing(crossing, p1, p2, facing * value0, outward * increase0, 0)
-    crossing = _nearer_crossing(crossing, p2, p0, facing * value1, outward * increase1, 1)
-    return _nearer_crossing(crossing, p0, p1, facing * value2, outward * increase2, 2)
+    nearest = Exit(zero + limit, tl.full(value0.shape, -1, tl.int32), zero + 1, zero, zero, zero, zero)
+    nearest = _nearer_exit(nearest, p1, p2, facing * value0, increase0, outward, 0)
+    nearest = _nearer_exit(nearest, p2, p0, facing * value1, increase1, outward, 1)
+    nearest = _nearer_exit(nearest, p0, p1, facing * value2, increase2, outward, 2)
+    slope_a, slope_b = tl.div_rn(nearest.y_b, nearest.w), tl.div_rn(-nearest.y_a, nearest.w)
+    return Crossing(nearest.distance, nearest.edge, slope_a, slope_b, slope_a * nearest.w_a, slope_b * nearest.w_b)
 
 
 @triton.jit
@@ -308,196 +504,172 @@ def _depth(clip_ptr, face, crossing, mask):
 
 
 @triton.jit
-def _look_beyond(
-    line,
+def _first_hiding(pixels, start, direction, depth, searches, STRETCH: tl.constexpr):
+    """The first pixel beyond each run that hides the edge; outside of the line if none does."""
+    column = start + direction
+    searches = searches & (column >= 0) & (column < pixels.length)
+    while tl.max(searches.to(tl.int32), axis=0) > 0:
+        stretch = column // STRETCH
+        smallest = tl.load(pixels.smallest_limit_ptr + stretch, mask=searches, other=0.0)
+        limit_ptr = pixels.depth_limit_ptr + column.to(tl.int64) * pixels.step
+        in_stretch = depth > smallest
+        hides = in_stretch & (depth > tl.load(limit_ptr, mask=searches & in_stretch, other=float("inf")))
+        # A stretch in which no pixel hides the edge is passed at once.
+        passed = tl.where(direction > 0, stretch * STRETCH + STRETCH, stretch * STRETCH - 1)
+        following = tl.where(in_stretch, column + direction, passed)
+        searches = searches & ~hides
+        column = tl.where(searches, following, column)
+        searches = searches & (column >= 0) & (column < pixels.length)
+    return column
+
+
+@triton.jit
+def _find_sweeps(
+    pixels,
     clip_ptr,
     faces_ptr,
-    column,
+    start,
+    other_end,
+    direction,
     face,
     crossing,
-    direction,
+    eps,
     num_vertices,
     mask,
+    CHANNELS: tl.constexpr,
     OCCLUSION: tl.constexpr,
     SILHOUETTES_ONLY: tl.constexpr,
+    STRETCH: tl.constexpr,
 ):
-    """Which crossings count, for what the pixel after each sees; and the depths of their edges, with OCCLUSION."""
-    counts, depth = mask, crossing.distance
-    beyond = column + direction * (tl.floor(crossing.distance).to(tl.int32) + 1)
-    in_line = mask & (beyond >= 0) & (beyond < line.length)
+    """The sweeps from the ends of runs, and which of their terms count for what the pixel after each crossing sees."""
+    infinite = tl.full(start.shape, float("inf"), tl.float32)
+    distance = crossing.distance
+    beyond = start + direction * (tl.floor(distance).to(tl.int32) + 1)
+    counts = mask & (beyond >= 0) & (beyond < pixels.length)
+    beyond = tl.where(counts, beyond, 0).to(tl.int64) * pixels.step
+    hidden_from = infinite
     if SILHOUETTES_ONLY:
-        other = tl.load(line.face_index_ptr + beyond, mask=in_line, other=-1)
+        other = tl.load(pixels.face_index_ptr + beyond, mask=counts, other=-1)
         other_ptr = faces_ptr + other.to(tl.int64) * 3
         counts = counts & ~_is_joined(face, crossing.edge, other_ptr, num_vertices, other >= 0)
     if OCCLUSION:
-        depth = _depth(clip_ptr, face, crossing, mask)
-        counts = counts & ~(depth > tl.load(line.depth_limit_ptr + beyond, mask=in_line, other=float("inf")))
-    return counts, depth
+        depth = _depth(clip_ptr, face, crossing, counts)
+        counts = counts & ~(depth > tl.load(pixels.depth_limit_ptr + beyond, mask=counts, other=float("inf")))
+        hiding = _first_hiding(pixels, start, direction, depth, counts & (distance < 1), STRETCH)
+        hidden_from = ((hiding - start) * direction).to(tl.float32)
 
-
-@triton.jit
-def _first_hiding(line, sweeps, first, end, SWEEPS: tl.constexpr, PIXELS: tl.constexpr):
-    """Per sweep, the distance from the crossing to the first pixel of [first, end) that hides the edge."""
-    nearest = tl.full([SWEEPS, PIXELS], float("inf"), tl.float32)
-    for step in range(first, end, PIXELS):
-        column = step + tl.arange(0, PIXELS)
-        limit = tl.load(line.depth_limit_ptr + column, mask=column < line.length, other=float("inf"))
-        pixels = (column[None, :] - sweeps.start[:, None]).to(tl.float32)
-        distance = sweeps.direction[:, None] * pixels - sweeps.distance[:, None]
-        hides = (distance > 0) & (sweeps.depth[:, None] > limit[None, :])
-        nearest = tl.where(hides, tl.minimum(nearest, distance), nearest)
-    return tl.min(nearest, axis=1)
-
-
-@triton.jit
-def _pull(line, gain, direction, distance, slope, share):
-    """Term of one corner: the gain over the distance that the corner has to move."""
-    reach = distance * line.pixel_ndc + line.eps * tl.abs(share)
-    exists = reach > 0
-    return tl.where(exists, direction * tl.div_rn(gain * slope, tl.where(exists, reach, 1.0)), 0.0)
-
-
-@triton.jit
-def _in_terms(line, column, active, crossing, direction, CHANNELS: tl.constexpr):
-    """Terms of active pixels, per corner: if the crossing passed them, they would take the colour beyond it."""
-    beyond = column + direction * (tl.floor(crossing.distance).to(tl.int32) + 1)
-    exists = active & (beyond >= 0) & (beyond < line.length)
-    gain = tl.zeros(column.shape, tl.float32)
-    for channel in range(CHANNELS):
-        color = _load_channel(line.image_ptr, column, channel, exists, CHANNELS)
-        other = _load_channel(line.image_ptr, beyond, channel, exists, CHANNELS)
-        weight = _load_channel(line.cotangent_ptr, column, channel, exists, CHANNELS)
-        gain += (color - other) * weight
-    gain = maximum(gain, 0.0)
-    a = _pull(line, gain, direction, crossing.distance, crossing.slope_a, crossing.share_a)
-    b = _pull(line, gain, direction, crossing.distance, crossing.slope_b, crossing.share_b)
-    edge = crossing.edge
-    return (
-        tl.where(edge == 2, a, tl.where(edge == 1, b, 0.0)),
-        tl.where(edge == 0, a, tl.where(edge == 2, b, 0.0)),
-        tl.where(edge == 1, a, tl.where(edge == 0, b, 0.0)),
+    # In pixels: the gains' sum over these distances is divided by the size of a pixel later.
+    per_ndc = pixels.length * 0.5
+    near_a, near_b = eps * tl.abs(crossing.share_a) * per_ndc, eps * tl.abs(crossing.share_b) * per_ndc
+    # A corner that would have to move by nothing has no term. Only the run's last pixel can be so near.
+    at_pixel = (near_a == 0) & (crossing.slope_a != 0) | (near_b == 0) & (crossing.slope_b != 0)
+    at_pixel = at_pixel & (distance == 0)
+    # Above zero, so that a corner that does not move with the crossing divides by no zero.
+    near_a, near_b = tl.maximum(near_a, 8.673617379884035e-19), tl.maximum(near_b, 8.673617379884035e-19)
+    return Sweeps(
+        start.to(tl.float32),
+        direction.to(tl.float32),
+        distance,
+        tl.where(counts, ((other_end - start) * direction).to(tl.float32), infinite),
+        tl.where(at_pixel, -1.0, 0.0),
+        tl.where(counts & (distance < 1), distance, infinite),
+        hidden_from,
+        near_a,
+        near_b,
+        pixels.image_ptr + start.to(tl.int64) * pixels.step * CHANNELS,
+        pixels.image_ptr + beyond * CHANNELS,
     )
 
 
 @triton.jit
-def _number(condition, first):
-    """Numbers the lanes at which a condition holds, counting from `first`; -1 in the other lanes."""
-    return tl.where(condition, first + tl.cumsum(condition.to(tl.int32), axis=0) - 1, -1)
-
-
-@triton.jit
-def _pick(left, right, lane, is_left):
-    """Per sweep, the value of the lane where it starts, among those of the crossings to its side."""
-    return tl.where(is_left, tl.gather(left, lane, 0), tl.gather(right, lane, 0))
-
-
-@triton.jit
-def _sum_out_terms(
-    line,
+def _sum_terms(
+    pixels,
+    active_pixels_ptr,
     sweeps,
     first,
     end,
+    part,
+    parts,
+    mask,
     CHANNELS: tl.constexpr,
+    ENTRY: tl.constexpr,
     OCCLUSION: tl.constexpr,
-    SWEEPS: tl.constexpr,
-    PIXELS: tl.constexpr,
+    UNROLL: tl.constexpr,
 ):
-    """Per sweep and corner, the sum of gain / reach over the pixels of [first, end) beyond the crossing.
+    """Per sweep and corner, the sum of gain / reach over the active pixels number first to end - 1.
 
-    The reach is the distance from the crossing to the pixel in NDC plus the corner's share of eps.
+    The reach is the distance from the crossing to the pixel plus the corner's share of eps, in pixels. Out terms count
+    negatively: they pull the crossing towards the pixel, and in terms push it away. A sweep has `parts` lanes, each of
+    which processes UNROLL pixels per iteration.
     """
-    sum_a, sum_b = tl.zeros([SWEEPS, PIXELS], tl.float32), tl.zeros([SWEEPS, PIXELS], tl.float32)
-    if OCCLUSION:
-        hidden_from = _first_hiding(line, sweeps, first, end, SWEEPS, PIXELS)
-    for step in range(first, end, PIXELS):
-        column = step + tl.arange(0, PIXELS)
-        in_line = column < line.length
-        # Most pixels are inactive under most losses.
-        if tl.max(_is_active(line, column, in_line, CHANNELS).to(tl.int32), axis=0) > 0:
-            gain = tl.zeros([SWEEPS, PIXELS], tl.float32)
-            for channel in range(CHANNELS):
-                weight = _load_channel(line.cotangent_ptr, column, channel, in_line, CHANNELS)
-                color = _load_channel(line.image_ptr, column, channel, in_line, CHANNELS)
-                other = _load_channel(line.image_ptr, sweeps.start, channel, sweeps.exists, CHANNELS)
-                gain += (color[None, :] - other[:, None]) * weight[None, :]
-            pixels = (column[None, :] - sweeps.start[:, None]).to(tl.float32)
-            distance = sweeps.direction[:, None] * pixels - sweeps.distance[:, None]
-            beyond = distance > 0
+    sum_a, sum_b = tl.zeros(part.shape, tl.float32), tl.zeros(part.shape, tl.float32)
+    if ENTRY > 1:
+        own, beyond = _load_colors(sweeps.own_ptr, mask, CHANNELS), _load_colors(sweeps.beyond_ptr, mask, CHANNELS)
+    for i in range(first, end, parts * UNROLL):
+        entry_ptr = active_pixels_ptr + (i + part * UNROLL).to(tl.int64) * ENTRY
+        for k in tl.static_range(UNROLL):
+            column = tl.load(entry_ptr + k * ENTRY)
+            number = (column - sweeps.start) * sweeps.direction
+            is_inside = number <= sweeps.inside_to
+            is_outside = number > sweeps.outside_from
+            counts_inside = is_inside & (number >= sweeps.inside_from)
             if OCCLUSION:
-                beyond = beyond & (distance < hidden_from[:, None])
-            gain = tl.where(beyond, maximum(gain, 0.0), 0.0)
-            distance = tl.where(beyond, distance * line.pixel_ndc, 1.0)
+                is_outside = is_outside & (number < sweeps.hidden_from)
+            if ENTRY > 1:
+                color, weight = tl.load(entry_ptr + k * ENTRY + 1), tl.load(entry_ptr + k * ENTRY + 1 + CHANNELS)
+                gain = (color - tl.where(is_inside, beyond[0], own[0])) * weight
+                for channel in tl.static_range(1, CHANNELS):
+                    color = tl.load(entry_ptr + k * ENTRY + 1 + channel)
+                    weight = tl.load(entry_ptr + k * ENTRY + 1 + CHANNELS + channel)
+                    gain += (color - tl.where(is_inside, beyond[channel], own[channel])) * weight
+            else:
+                counts = counts_inside | is_outside
+                offset = column.to(tl.int32).to(tl.int64) * (pixels.step * CHANNELS)
+                other_ptr = tl.where(is_inside, sweeps.beyond_ptr, sweeps.own_ptr)
+                gain = tl.zeros(part.shape, tl.float32)
+                for channel in range(CHANNELS):
+                    color = tl.load(pixels.image_ptr + offset + channel, mask=counts, other=0.0)
+                    weight = tl.load(pixels.cotangent_ptr + offset + channel, mask=counts, other=0.0)
+                    gain += (color - tl.load(other_ptr + channel, mask=counts, other=0.0)) * weight
+            # The minimum is a number also behind the list, where nothing counts. Lines are shorter than it.
+            distance = tl.minimum(tl.abs(number - sweeps.distance), 1e15)
             # One division for both corners.
-            reach_a, reach_b = distance + sweeps.near_a[:, None], distance + sweeps.near_b[:, None]
-            quotient = gain / (reach_a * reach_b)
+            reach_a, reach_b = distance + sweeps.near_a, distance + sweeps.near_b
+            quotient = maximum(gain, 0.0) / (reach_a * reach_b)
+            quotient = tl.where(is_outside, -quotient, tl.where(counts_inside, quotient, 0.0))
             sum_a += quotient * reach_b
             sum_b += quotient * reach_a
-    return tl.sum(sum_a, axis=1), tl.sum(sum_b, axis=1)
+    return sum_a, sum_b
 
 
 @triton.jit
-def _add_out_sweeps(
-    gradient,
-    line,
-    first_column,
-    face,
-    left,
-    right,
-    ends_left,
-    ends_right,
-    depth_left,
-    depth_right,
-    CHANNELS: tl.constexpr,
-    MODE: tl.constexpr,
-    OCCLUSION: tl.constexpr,
-    BLOCK: tl.constexpr,
-    SWEEPS: tl.constexpr,
-    PIXELS: tl.constexpr,
-):
-    """Adds the terms of pixels beyond a crossing: if it passed them, they would take the colour before it.
+def _load_colors(color_ptr, mask, CHANNELS: tl.constexpr):
+    colors = ()
+    for channel in tl.static_range(CHANNELS):
+        colors += (tl.load(color_ptr + channel, mask=mask, other=0.0),)
+    return colors
 
-    A sweep starts at each pixel at which a face ends. The sweeps are numbered, those to the left first, and followed in
-    groups of SWEEPS.
+
+@triton.jit
+def _sum_parts(value, lane, parts_from, LANES: tl.constexpr):
+    """The sum over the lanes of each sweep, which are `parts_from` apart."""
+    step = parts_from
+    while step < LANES:
+        value += tl.gather(value, lane ^ step, 0)
+        step = step * 2
+    return value
+
+
+@triton.jit
+def _group_size(runs, num_active, GROUP_COST: tl.constexpr):
+    """Logarithm of the number of sweeps in a group, of which each has an equal share of the lanes.
+
+    A side has runs / size groups. Their lanes loop up to the last pixel of any sweep, so they idle for half of
+    size / runs of the list: together for num_active * size / 64 iterations. With the cost of the groups this is least
+    where size^2 = GROUP_COST * runs / num_active. The exponent of a float is its logarithm, rounded down.
     """
-    num_left = tl.sum(ends_left.to(tl.int32), axis=0)
-    num_sweeps = num_left + tl.sum(ends_right.to(tl.int32), axis=0)
-    number_left, number_right = _number(ends_left, 0), _number(ends_right, num_left)
-    for first in range(0, num_sweeps, SWEEPS):
-        number = first + tl.arange(0, SWEEPS)
-        exists = number < num_sweeps
-        is_left = number < num_left
-        starts = (number_left[None, :] == number[:, None]) | (number_right[None, :] == number[:, None])
-        lane = tl.sum(tl.where(starts, tl.arange(0, BLOCK)[None, :], 0), axis=1)  # [SWEEPS, BLOCK] to [SWEEPS]
-        start = first_column + lane
-        direction = tl.where(is_left, -1.0, 1.0)
-        sweeps = Sweeps(
-            start,
-            exists,
-            direction,
-            _pick(left.distance, right.distance, lane, is_left),
-            line.eps * tl.abs(_pick(left.share_a, right.share_a, lane, is_left)),
-            line.eps * tl.abs(_pick(left.share_b, right.share_b, lane, is_left)),
-            _pick(depth_left, depth_right, lane, is_left),
-        )
-
-        # Columns before the first start matter to sweeps to the left only, those after the last to sweeps to the right.
-        low = tl.min(tl.where(exists, start, line.length), axis=0)
-        low = tl.where(first < num_left, 0, low // PIXELS * PIXELS)
-        high = tl.max(tl.where(exists, start, 0), axis=0) + 1
-        high = tl.where(tl.minimum(first + SWEEPS, num_sweeps) > num_left, line.length, high)
-        sum_a, sum_b = _sum_out_terms(line, sweeps, low, high, CHANNELS, OCCLUSION, SWEEPS, PIXELS)
-
-        # After the sum, so that they occupy no registers during it.
-        slope_a = _pick(left.slope_a, right.slope_a, lane, is_left)
-        slope_b = _pick(left.slope_b, right.slope_b, lane, is_left)
-        edge = _pick(left.edge, right.edge, lane, is_left)
-        scale = tl.gather(face.scale, lane, 0)
-        term_a = -direction * slope_a * scale * sum_a
-        term_b = -direction * slope_b * scale * sum_b
-        v0, v1, v2 = tl.gather(face.v0, lane, 0), tl.gather(face.v1, lane, 0), tl.gather(face.v2, lane, 0)
-        vertex_a, vertex_b = _corners_of_edge(edge, v0, v1, v2)
-        _accumulate(gradient, vertex_a, term_a, exists & (edge >= 0), MODE)
-        _accumulate(gradient, vertex_b, term_b, exists & (edge >= 0), MODE)
+    exponent = ((GROUP_COST * 1.0 * runs / num_active).to(tl.int32, bitcast=True) >> 23) - 127
+    return tl.minimum(tl.maximum(exponent, 0) >> 1, 5)  # of LANES
 
 
 @triton.jit
@@ -509,99 +681,131 @@ def edge_sweep_bwd_kernel(
     face_index_ptr,
     depth_limit_ptr,
     largest_ptr,
+    counts_ptr,
+    first_pixel_ptr,
+    last_pixel_ptr,
+    rank_ptr,
+    active_pixels_ptr,
+    smallest_limit_ptr,
     image_step,
     cotangent_step,
     clip_step,
     faces_step,
     face_index_step,
     depth_limit_step,
-    lines,
-    length,
+    batch,
+    height,
+    width,
     num_vertices,
     eps,
     fixed_point_scale,
     grad_ptr,
-    AXIS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    ENTRY: tl.constexpr,
     MODE: tl.constexpr,
     OCCLUSION: tl.constexpr,
     SILHOUETTES_ONLY: tl.constexpr,
-    BLOCK: tl.constexpr,
-    SWEEPS: tl.constexpr,
-    PIXELS: tl.constexpr,
+    SHARES: tl.constexpr,
+    LANES: tl.constexpr,
+    GROUP_COST: tl.constexpr,
+    UNROLL: tl.constexpr,
+    PADDING: tl.constexpr,
+    STRETCH: tl.constexpr,
 ):
-    """Adds the terms of BLOCK pixels of a line to the cotangent of the clip coordinate along the line.
+    """Adds the terms of a line's sweeps to the cotangent of the clip coordinate along the line.
 
-    Lines are rows if AXIS is 0 and columns if it is 1. MODE is that of `_accumulate`.
+    The SHARES programs of a line share its groups of sweeps. MODE is that of `_accumulate`.
     """
-    blocks = tl.cdiv(length, BLOCK)
-    global_row = tl.program_id(0) // blocks
-    first_column = (tl.program_id(0) - global_row * blocks) * BLOCK
-    item, row = (global_row // lines).to(tl.int64), global_row % lines
-    row_start = row.to(tl.int64) * length
-    image_ptr += (item * image_step + row_start) * CHANNELS
-    cotangent_ptr += (item * cotangent_step + row_start) * CHANNELS
-    face_index_ptr += item * face_index_step + row_start
-    depth_limit_ptr += item * depth_limit_step + row_start
-    clip_ptr += item * clip_step * 4
-    faces_ptr += item * faces_step * 3
+    number, share = tl.program_id(0) // SHARES, tl.program_id(0) % SHARES
+    counts_ptr += number.to(tl.int64) * 2
+    runs, num_active = tl.load(counts_ptr), tl.load(counts_ptr + 1)
+    if (runs == 0) | (num_active == 0):
+        return
+    bits = _group_size(runs, num_active, GROUP_COST)
+    size = 1 << bits
+    groups = (runs + size - 1) >> bits
+    if share >= 2 * groups:
+        return
+
+    line = _find_line(number, height, width, PADDING)
+    pixels = Image(
+        image_ptr + (line.item * image_step + line.start) * CHANNELS,
+        cotangent_ptr + (line.item * cotangent_step + line.start) * CHANNELS,
+        face_index_ptr + line.item * face_index_step + line.start,
+        depth_limit_ptr + line.item * depth_limit_step + line.start,
+        smallest_limit_ptr + line.list_start,
+        line.length,
+        line.step,
+    )
+    first_pixel_ptr += line.list_start
+    last_pixel_ptr += line.list_start
+    rank_ptr += line.list_start
+    active_pixels_ptr += line.active_start * ENTRY
+    clip_ptr += line.item * clip_step * 4
+    faces_ptr += line.item * faces_step * 3
     if MODE == "add_fixed_point":
         # JAX has no 64-bit integers without x64, so the launch function passes pairs of 32-bit words.
         grad_ptr = grad_ptr.to(tl.pointer_type(tl.int64))
-    line = Line(image_ptr, cotangent_ptr, face_index_ptr, depth_limit_ptr, length, tl.div_rn(2.0, length * 1.0), eps)
-    gradient = Gradient(grad_ptr + item * num_vertices, largest_ptr + item * num_vertices, fixed_point_scale)
+    sums = (tl.where(line.by_row, 0, batch) + line.item) * num_vertices
+    gradient = Gradient(grad_ptr + sums, largest_ptr + sums, fixed_point_scale)
 
-    column = first_column + tl.arange(0, BLOCK)
-    face_index = tl.load(face_index_ptr + column, mask=column < length, other=-1)
-    if tl.max(face_index, axis=0) < 0:
-        return
-    covered = face_index >= 0
+    lane = tl.arange(0, LANES)
+    for group in range(share, 2 * groups, SHARES):
+        # Sweeps to the left come first, then those to the right, both in the order of the runs.
+        is_left = group < groups
+        direction = tl.where(is_left, -1, 1)
+        first_run = tl.where(is_left, group, group - groups) << bits
+        # Sweeps to the left have no terms behind their run, and those to the right none before it.
+        next_run = first_run + size
+        first = tl.load(rank_ptr + first_run, mask=group >= groups, other=0)
+        end = tl.load(rank_ptr + next_run, mask=is_left & (next_run < runs), other=num_active)
+        if first < end:
+            run, part = first_run + (lane & (size - 1)), lane >> bits
+            exists = run < runs
+            first_pixel = tl.load(first_pixel_ptr + run, mask=exists, other=0)
+            last_pixel = tl.load(last_pixel_ptr + run, mask=exists, other=0)
+            start, other_end = tl.where(is_left, first_pixel, last_pixel), tl.where(is_left, last_pixel, first_pixel)
+            exists = exists & (start + direction >= 0) & (start + direction < line.length)
 
-    # Only active pixels have in terms, and a face can end only next to a pixel that sees another face.
-    active = _is_active(line, column, covered, CHANNELS)
-    ends_left = covered & (column > 0)
-    ends_right = covered & (column + 1 < length)
-    ends_left = ends_left & (tl.load(face_index_ptr + column - 1, mask=ends_left, other=-1) != face_index)
-    ends_right = ends_right & (tl.load(face_index_ptr + column + 1, mask=ends_right, other=-1) != face_index)
-    if tl.max((active | ends_left | ends_right).to(tl.int32), axis=0) == 0:
-        return
-
-    face_ptr = faces_ptr + face_index.to(tl.int64) * 3
-    face = _load_face(clip_ptr, face_ptr, column, row, lines, length, num_vertices, covered, AXIS)
-    left = _exit_crossing(face.p0, face.p1, face.p2, -1.0, length + 1.0)
-    right = _exit_crossing(face.p0, face.p1, face.p2, 1.0, length + 1.0)
-
-    counts_left, depth_left = _look_beyond(
-        line, clip_ptr, faces_ptr, column, face, left, -1, num_vertices, covered, OCCLUSION, SILHOUETTES_ONLY
-    )
-    counts_right, depth_right = _look_beyond(
-        line, clip_ptr, faces_ptr, column, face, right, 1, num_vertices, covered, OCCLUSION, SILHOUETTES_ONLY
-    )
-
-    if tl.max(active.to(tl.int32), axis=0) > 0:
-        left0, left1, left2 = _in_terms(line, column, active & counts_left, left, -1, CHANNELS)
-        right0, right1, right2 = _in_terms(line, column, active & counts_right, right, 1, CHANNELS)
-        _accumulate(gradient, face.v0, (left0 + right0) * face.scale, active, MODE)
-        _accumulate(gradient, face.v1, (left1 + right1) * face.scale, active, MODE)
-        _accumulate(gradient, face.v2, (left2 + right2) * face.scale, active, MODE)
-
-    ends_left = ends_left & counts_left & (left.distance < 1)
-    ends_right = ends_right & counts_right & (right.distance < 1)
-    _add_out_sweeps(
-        gradient,
-        line,
-        first_column,
-        face,
-        left,
-        right,
-        ends_left,
-        ends_right,
-        depth_left,
-        depth_right,
-        CHANNELS,
-        MODE,
-        OCCLUSION,
-        BLOCK,
-        SWEEPS,
-        PIXELS,
-    )
+            face_index = tl.load(pixels.face_index_ptr + start.to(tl.int64) * line.step, mask=exists, other=0)
+            face_ptr = faces_ptr + face_index.to(tl.int64) * 3
+            face = _load_face(clip_ptr, face_ptr, start, line, height, width, num_vertices, exists)
+            crossing = _exit_crossing(face.p0, face.p1, face.p2, direction.to(tl.float32), line.length + 1.0)
+            sweeps = _find_sweeps(
+                pixels,
+                clip_ptr,
+                faces_ptr,
+                start,
+                other_end,
+                direction,
+                face,
+                crossing,
+                eps,
+                num_vertices,
+                exists,
+                CHANNELS,
+                OCCLUSION,
+                SILHOUETTES_ONLY,
+                STRETCH,
+            )
+            sum_a, sum_b = _sum_terms(
+                pixels,
+                active_pixels_ptr,
+                sweeps,
+                first,
+                end,
+                part,
+                LANES >> bits,
+                exists,
+                CHANNELS,
+                ENTRY,
+                OCCLUSION,
+                UNROLL,
+            )
+            sum_a = _sum_parts(sum_a, lane, size, LANES)
+            sum_b = _sum_parts(sum_b, lane, size, LANES)
+            factor = sweeps.direction * face.scale * (line.length * 0.5)
+            vertex_a, vertex_b = _corners_of_edge(crossing.edge, face.v0, face.v1, face.v2)
+            adds = exists & (part == 0) & (crossing.edge >= 0)
+            _accumulate(gradient, vertex_a, factor * crossing.slope_a * sum_a, adds, MODE)
+            _accumulate(gradient, vertex_b, factor * crossing.slope_b * sum_b, adds, MODE)

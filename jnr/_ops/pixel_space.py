@@ -29,7 +29,9 @@ def clip_cotangent_of_pixels(grad: jax.Array, height: int, width: int) -> jax.Ar
 
 def is_projectable(clip_positions: jax.Array) -> jax.Array:
     """Whether a vertex has a place in the image: finite and in front of the camera, `(...)` from `(..., 4)`."""
-    return jnp.all(jnp.isfinite(clip_positions), axis=-1) & (clip_positions[..., 3] > 0)
+    x, y, z, w = (clip_positions[..., k] for k in range(4))
+    # Not jnp.all: on a GPU XLA fuses no reduction with the operations that use its result.
+    return jnp.isfinite(x) & jnp.isfinite(y) & jnp.isfinite(z) & jnp.isfinite(w) & (w > 0)
 
 
 def clip_cotangent(grad_x: jax.Array, grad_y: jax.Array, clip_positions: jax.Array) -> jax.Array:

@@ -19,37 +19,55 @@ POINTERS = {
     "table_ptr": "*fp32", "out_ptr": "*fp32",
     "active_ptr": "*i8", "state_ptr": "*i32", "edge_ptr": "*i32", "depths_ptr": "*fp32", "crossings_ptr": "*i32",
     "faces_ptr": "*i32", "face_index_ptr": "*i32", "largest_ptr": "*i32", "box_ptr": "*i32", "chunks_ptr": "*i32",
+    "counts_ptr": "*i32", "first_pixel_ptr": "*i32", "last_pixel_ptr": "*i32", "rank_ptr": "*i32",
+    "active_pixels_ptr": "*fp32", "smallest_limit_ptr": "*fp32",
     "pair_ends_ptr": "*u32", "chunk_ends_ptr": "*u32", "keys_ptr": "*u32", "eps": "fp32", "fixed_point_scale": "fp32",
 }  # fmt: skip
 SUMS = {"add": "*fp32", "find_largest": "*i32", "add_fixed_point": "*u32"}
 MESH = {"TILE": rasterize.TILE, "BLOCK_FACES": rasterize.BLOCK_FACES, "PAIRS": rasterize.PAIRS}
-SWEEP = {"BLOCK": edge_sweep.BLOCK, "SWEEPS": edge_sweep.SWEEPS, "PIXELS": edge_sweep.PIXELS}
+LINES = {"PADDING": edge_sweep.PADDING, "STRETCH": edge_sweep.STRETCH}
+SWEEP = {**LINES, "LANES": edge_sweep.LANES, "GROUP_COST": edge_sweep.GROUP_COST, "UNROLL": edge_sweep.UNROLL}
 # Kernel, warps, constants, and the most registers per thread and bytes of shared memory. A multiprocessor has 65,536
-# registers, which suffice for 13 warps of the sweep, 24 of the depth test, and more of the others. The sweep takes at
-# most 142 registers with Triton 3.9 and 143 with Triton 3.6.
+# registers, which suffice for 28 warps of the sweep, 24 of the depth test, and more of the others.
 VARIANTS = [
     *((rasterize.rasterize_setup_kernel, 4, {**MESH, "CULL": cull}, 64, 1024) for cull in (0, 1)),
     (rasterize.rasterize_offsets_kernel, 4, {"BLOCK": rasterize.BLOCK_OFFSETS}, 72, 8192),
     *((rasterize.rasterize_fwd_kernel, 1, {**MESH, "CULL": cull}, 64, 0) for cull in (0, 1)),
     *(
         (
+            edge_sweep.edge_sweep_lists_kernel,
+            edge_sweep.WARPS,
+            {
+                **LINES,
+                "CHANNELS": channels,
+                "ENTRY": edge_sweep._entry_size(channels),
+                "OCCLUSION": occlusion,
+                "BLOCK": edge_sweep.BLOCK,
+            },
+            72,
+            64,
+        )
+        for channels, occlusion in ((1, 0), (3, 0), (4, 1), (9, 0))
+    ),
+    *(
+        (
             edge_sweep.edge_sweep_bwd_kernel,
             edge_sweep.WARPS,
             {
                 **SWEEP,
-                "AXIS": axis,
                 "CHANNELS": channels,
+                "ENTRY": edge_sweep._entry_size(channels),
                 "MODE": mode,
                 "OCCLUSION": options,
                 "SILHOUETTES_ONLY": options,
-                "SWEEPS": edge_sweep.SWEEPS // (1 if mode == "add" and not options else 2),
+                "SHARES": shares,
             },
-            152,
-            4096,
+            72 if channels <= edge_sweep.LISTED_CHANNELS else 96,
+            0,
         )
-        for axis, channels, mode, options in (
-            *((0, 1, "add", 0), (1, 1, "add", 0), (0, 3, "add", 0), (1, 4, "add", 0), (0, 4, "add", 1)),
-            *((0, 1, "find_largest", 0), (1, 3, "add_fixed_point", 0), (1, 3, "add_fixed_point", 1)),
+        for channels, mode, options, shares in (
+            *((1, "add", 0, 4), (3, "add", 0, 4), (4, "add", 0, 1), (9, "add", 0, 2), (4, "add", 1, 4)),
+            *((1, "find_largest", 0, 4), (3, "add_fixed_point", 0, 4), (3, "add_fixed_point", 1, 4)),
         )
     ),
     *(
@@ -80,7 +98,7 @@ VARIANTS = [
         for channels, terms, group in ((3, 1, 3), (4, 8, 1))
     ),
 ]
-SHOWN = ("CULL", "AXIS", "CHANNELS", "MODE", "OCCLUSION", "TERMS", "GROUP")
+SHOWN = ("CULL", "CHANNELS", "MODE", "OCCLUSION", "SHARES", "TERMS", "GROUP")
 NAMES = ["-".join([v[0].fn.__name__, *(f"{name}{v[2][name]}" for name in SHOWN if name in v[2])]) for v in VARIANTS]
 
 

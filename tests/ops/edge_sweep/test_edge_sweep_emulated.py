@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scenes import NOTHING_HIDES, check_sweep, depth_limit_of, golden_soup, padded
+from scenes import NOTHING_HIDES, SCENES, check_sweep, depth_limit_of, golden_soup, padded
 
 pytest.importorskip("jnr.triton_kernels.launch", reason="triton is not installed", exc_type=ImportError)
 
@@ -40,16 +40,64 @@ def test_gradient_with_an_option_agrees_with_plain_jax(option, launches):
     sweep(clips, faces[None], 16, 16, **{option: True})
 
 
-def sweep(clips, faces, height, width, deterministic=False, shared_image=False, occlusion=False, **options):
+# Few faces, whose sweeps have several lanes and share their active pixels among programs; or many, in several groups.
+# Five channels are more than the lists hold.
+@pytest.mark.parametrize(
+    ("scene", "height", "width", "channels", "options"),
+    [
+        ("wider_than_a_block", 2, 300, 1, {}),
+        ("wider_than_a_block", 150, 3, 5, {}),
+        ("more_faces_than_a_block", 3, 300, 4, {}),
+        ("more_faces_than_a_block", 140, 2, 1, {"occlusion": True}),
+        ("wider_than_a_block", 1, 140, 1, {"deterministic": True}),
+    ],
+)
+@pytest.mark.parametrize("programs", [edge_sweep.PROGRAMS, 0], ids=["shared", "alone"])
+def test_gradient_of_long_lines_agrees_with_plain_jax(
+    scene, height, width, channels, options, programs, launches, monkeypatch
+):
+    monkeypatch.setattr(edge_sweep, "PROGRAMS", programs)
+    clip, faces, *_ = SCENES[scene]
+    sweep(clip[None], faces[None], height, width, channels=channels, **options)
+
+
+# Triton compiles other code for an operand of 1.
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 37), (37, 1)])
+def test_gradient_of_images_one_pixel_high_or_wide_agrees_with_plain_jax(height, width, launches):
+    clip, faces, *_ = SCENES["one_pixel" if height == width else "odd_sizes"]
+    sweep(clip[None], faces[None], height, width, some=height != width)
+
+
+def test_gradient_without_eps_agrees_with_plain_jax(launches):
+    # The face's corners are at pixel centres: its crossings there are no distance away.
+    corners = [[-0.75, 0.75], [0.75, 0.75], [0.25, -0.75]]
+    clip = np.array([[x, y, 0, 1] for x, y in corners], np.float32)
+    sweep(clip[None], np.array([[[0, 1, 2]]], np.int32), 4, 4, eps=0.0)
+
+
+def sweep(
+    clips,
+    faces,
+    height,
+    width,
+    deterministic=False,
+    shared_image=False,
+    occlusion=False,
+    channels=3,
+    eps=1e-3,
+    some=True,
+    **options,
+):
     face_index = plain_rasterize(clips, faces, height=height, width=width, cull=None)
-    image, cotangent = np.random.default_rng(0).normal(size=(2, len(face_index), height, width, 3)).astype(np.float32)
+    shape = 2, len(face_index), height, width, channels
+    image, cotangent = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     limit = NOTHING_HIDES
     if occlusion:
         limit = np.concatenate([depth_limit_of(clips[i], faces[0], face_index[i][None]) for i in range(len(clips))])
     operands = image[:1] if shared_image else image, cotangent, clips, faces, face_index, limit
-    out = edge_sweep.edge_sweep_bwd(*map(jnp.asarray, operands), eps=1e-3, deterministic=deterministic, **options)
-    expected = np.asarray(plain_edge_sweep(*operands, eps=1e-3, **options))
-    assert np.abs(expected).max() > 0
+    out = edge_sweep.edge_sweep_bwd(*map(jnp.asarray, operands), eps=eps, deterministic=deterministic, **options)
+    expected = np.asarray(plain_edge_sweep(*operands, eps=eps, **options))
+    assert np.any(expected) == some
     check_sweep(np.asarray(out), expected)
 
 
