@@ -8,9 +8,9 @@ import pytest
 
 # Per step: jnr's launches, and the most thunks that XLA may add to them (fusions, copies, loops).
 BUDGETS = {
-    "silhouette_step": (5, 7),
-    "rgb_step": (9, 23),
-    "uv_step": (10, 34),
+    "silhouette_step": (5, 4),
+    "rgb_step": (9, 21),
+    "uv_step": (10, 26),
     "boundary_step": (7, 6),
 }
 # These have every kernel of the rasterizer and of both gradients, and few fusions, which take XLA long to compile.
