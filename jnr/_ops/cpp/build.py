@@ -1,5 +1,7 @@
 """How setuptools compiles the C++ kernels. Not part of the library; imported when jnr is built."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools.command.build_ext import build_ext
@@ -8,6 +10,10 @@ from setuptools.command.build_ext import build_ext
 # argument or result is called across object files, so GCC's warnings about their ABI do not apply.
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 FLAGS += ["-Wno-psabi"]
+
+
+def _is_small(source):
+    return not Path(source).name.startswith("kernels")
 
 
 class BuildKernels(build_ext):
@@ -29,6 +35,15 @@ class BuildKernels(build_ext):
             return
         ext.include_dirs.append(jax.ffi.include_dir())
         ext.extra_compile_args += FLAGS
+        compile_files = self.compiler.compile
+
+        def compile_in_parallel(sources, **options):
+            """Two of the files take most of the time, the kernels for the two kinds of processors."""
+            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+                objects = pool.map(lambda source: compile_files([source], **options), sorted(sources, key=_is_small))
+                return [name for names in objects for name in names]
+
+        self.compiler.compile = compile_in_parallel
         super().build_extension(ext)
 
     def get_export_symbols(self, ext):
