@@ -202,7 +202,7 @@ def _times(run, function, *arguments):
     for _ in range(run.repeats):
         start = time.perf_counter()
         for _ in range(run.calls):
-            # The results of the call before are freed, so that addresses recur and a CUDA graph is not recorded anew.
+            # Each call frees the results of the last one, so that XLA reuses their addresses and keeps its CUDA graph.
             out = function(*arguments)
         jax.block_until_ready(out)
         queued.append((time.perf_counter() - start) / run.calls)

@@ -19,7 +19,7 @@ def nvdiffrast(clip, faces, reference):
     faces = faces.int()
     size = list(reference.shape)
     ones = torch.ones_like(clip[:1, :, :1])
-    # Depends on the faces alone. Without it, it is built anew in every call.
+    # The hash depends on the faces alone. A call without it builds it again.
     topology = dr.antialias_construct_topology_hash(faces)
 
     def render(clip):

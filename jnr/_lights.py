@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
 from jnr._inline_jit import inline_jit
+from jnr._ops.lighting.definition import dot
 from jnr._pytree import pytree
 
 
@@ -172,7 +173,7 @@ def diffuse(
 
 @inline_jit()
 def _lambert_cosine(color, normal, toward):
-    cosine = dot(normal, toward)
+    cosine = dot(normal, with_rank(toward, normal.ndim))
     # Not maximum: faces exactly parallel to the light are common, and its derivative would be one half there.
     return with_rank(color, cosine.ndim) * jnp.where(cosine > 0, cosine, 0)
 
@@ -184,15 +185,6 @@ def add(total, color):
             f"lights must have colours with the same number of channels, got {total.shape[-1]} and {color.shape[-1]}."
         )
     return total + with_rank(color, total.ndim)
-
-
-@inline_jit()
-def dot(a, b):
-    """Scalar products along the last axis, which is kept with size 1."""
-    # Not the sum of a product: XLA for the CPU (jax 0.10) computes it wrongly where a mask and a batch meet.
-    a, b = with_rank(a, b.ndim), with_rank(b, a.ndim)
-    x, y, z = (a[..., i : i + 1] * b[..., i : i + 1] for i in range(3))
-    return x + y + z
 
 
 def with_rank(array: jax.Array, ndim: int) -> jax.Array:

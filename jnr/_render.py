@@ -148,9 +148,11 @@ def render(
     _checks.check_flag(interior, "interior")
     checked_textures = check_textures(textures, faces, vertices.shape[0])
     normals = _check_normals(normals, vertices.shape[0], faces.shape[0])
-    if isinstance(samples.gradient, OpenDR):
-        interior = False  # contained in the gradient's own
-    interior = interior or samples.gradient is None or isinstance(samples.gradient, Boundary)
+    if samples.gradient is None or isinstance(samples.gradient, Boundary):
+        interior = True
+    elif isinstance(samples.gradient, OpenDR):
+        interior = False  # OpenDR's gradient contains it.
+    is_diffuse = shader is None and not any(map(depends_on_position, lights))
 
     def draw(seen):
         # Colours keep their place in the image unless the derivative inside of faces is wanted.
@@ -166,11 +168,11 @@ def render(
         normal = shading.image
         if shader is None and not lights:
             color = albedo
-        elif shader is None and shading.of_face is not None and not any(map(depends_on_position, lights)):
+        elif is_diffuse and shading.of_face is not None:
             color = samples.flat_lit(checked_textures, albedo, shading.of_face, lights, fragments)
         elif is_built_in(shader, lights):
             color = samples.lit(shader, albedo, shading, lights, fragments)
-        elif shader is None and not any(map(depends_on_position, lights)):
+        elif is_diffuse:
             color = lambert(albedo, lights, jnp.zeros_like(normal), normal)
         else:
             color = samples.shaded(Lambert() if shader is None else shader, albedo, normal, values, lights, fragments)
@@ -333,15 +335,17 @@ class _Normals(NamedTuple):
 
     Attributes:
         image: Unit normals on the visible side, `(height, width, 3)`.
-        side: 1 where the normals that were interpolated point to the visible side, -1 elsewhere, `(height, width)`.
-        interpolated: The normals per vertex or corner, of any length and with their sizes as `unit_vectors` takes them;
-            None for a flat surface.
+        side: 1 where `seen_vectors` point to the visible side, -1 elsewhere, `(height, width)`.
+        vectors: The normals per vertex or corner, of any length and with their sizes as `unit_vectors` takes them; None
+            for a flat surface.
+        seen_vectors: `vectors`, interpolated, `(height, width, 4)`; None for a flat surface.
         of_face: Unit normals on the visible side per face, None unless the surface is flat and the faces are few.
     """
 
     image: jax.Array
     side: jax.Array
-    interpolated: jax.Array | None = None
+    vectors: jax.Array | None = None
+    seen_vectors: jax.Array | None = None
     of_face: jax.Array | None = None
 
 
@@ -409,8 +413,9 @@ class _Samples:
             vectors = with_unit_size(vertex_normals(self.vertices, self.faces, seen, backend=self.backend))
         else:
             vectors = with_size(normals)
-        image = unit_vectors(self.interpolate(vectors, fragments), backend=self.backend)
-        return _Normals(image * side, side[..., 0], interpolated=vectors)
+        seen_vectors = self.interpolate(vectors, fragments)
+        image = unit_vectors(seen_vectors, backend=self.backend) * side
+        return _Normals(image, side[..., 0], vectors, seen_vectors)
 
     def lit(self, shader, albedo, normals, lights, fragments):
         """What a shader of jnr returns under lights that are the same everywhere: one pass over the image."""
@@ -423,12 +428,11 @@ class _Samples:
 
     def surface(self, normals, fragments, *, with_position):
         """Normals of any length with their sizes and positions at each sample, as the op `lit_colors` takes them."""
-        vectors, positions = normals.interpolated, self.vertices
-        if vectors is None:
-            positions = self.interpolate(positions, fragments) if with_position else None
-            return surface_rows(without_size(normals.image), positions)
+        vectors, positions = normals.vectors, self.vertices
         if not with_position:
-            return self.interpolate(vectors, fragments)
+            return without_size(normals.image) if vectors is None else normals.seen_vectors
+        if vectors is None:
+            return surface_rows(without_size(normals.image), self.interpolate(positions, fragments))
         if vectors.ndim == 3:
             positions = gather(positions, self.faces, backend=self.backend)
         dtype = jnp.result_type(vectors, positions)

@@ -12,7 +12,8 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jnr import _checks
 from jnr._inline_jit import inline_jit
-from jnr._lights import AmbientLight, DirectionalLight, Light, add, diffuse, dot, with_rank
+from jnr._lights import AmbientLight, DirectionalLight, Light, add, diffuse, with_rank
+from jnr._ops.lighting.definition import phong_highlight
 from jnr._ops.rasterize import Fragments
 from jnr._pytree import pytree
 
@@ -132,13 +133,7 @@ def _numbers_of(phong, channels, *, like):
 
 @inline_jit()
 def _highlight(toward, normal, viewer, shininess):
-    squared = dot(toward, toward)
-    toward = with_rank(toward / jnp.sqrt(jnp.where(squared > 0, squared, 1)), normal.ndim)
-    cosine = dot(normal, toward)
-    # The viewer's cosine with 2 cosine normal - toward, without this vector.
-    mirrored = 2 * cosine * dot(normal, viewer) - dot(toward, viewer)
-    shines = (cosine > 0) & (mirrored > 0)
-    return jnp.where(shines, jnp.where(shines, mirrored, 1) ** shininess, 0)
+    return phong_highlight(normal, with_rank(toward, normal.ndim), viewer, shininess)
 
 
 def lambert(albedo: jax.Array, lights: Sequence[Light], position: jax.Array, normal: jax.Array) -> jax.Array:

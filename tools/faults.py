@@ -695,7 +695,13 @@ FAULTS = [
     ),
     ("neighbouring ears are clipped at once", IO + "_polygons.py", "(wins[0] & wins[1])", "wins[0]", "polygons"),
     ("one ray decides", "jnr/_voxels.py", "votes >= 2", "votes >= 1", "hole"),
-    ("the unlit side has highlights", "jnr/_shading.py", "(cosine > 0) & (mirrored > 0)", "(mirrored > 0)", "lights"),
+    (
+        "the unlit side has highlights",
+        OPS + "lighting/definition.py",
+        "(cosine > 0) & (mirrored > 0)",
+        "(mirrored > 0)",
+        "lights",
+    ),
     (
         "a negative attenuation divides",
         "jnr/_lights.py",

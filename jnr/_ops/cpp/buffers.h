@@ -92,4 +92,17 @@ void sum_in_parts(Threads threads, int64_t sums, int64_t batch, int64_t parts, i
   });
 }
 
+// Computes `sums` arrays of `count` rows of `columns` numbers, the cotangents of an operand whose rows the items of a
+// batch own or share: add(item, begin, end, to) adds an item's rows [begin, end) to `to`, the whole array.
+template <typename T, typename Add>
+void sum_rows(Threads threads, int64_t sums, int64_t batch, int64_t count, int64_t columns, T* total, Add add) {
+  if (sums == 0) return;
+  int64_t items = batch / sums;
+  parallel_for_blocks(threads, sums, count, [&](int64_t sum, int64_t begin, int64_t end) {
+    T* to = total + sum * count * columns;
+    std::fill(to + begin * columns, to + end * columns, T(0));
+    for (int64_t item = sum * items; item < (sum + 1) * items; ++item) add(item, begin, end, to);
+  });
+}
+
 }  // namespace jnr

@@ -24,10 +24,8 @@ lit_colors_p = declare_differentiable(
 
 
 @inline_jit()
-def surface_rows(normals: jax.Array, positions: jax.Array | None) -> jax.Array:
-    """The operand `surface`: normals with their sizes, and positions for surfaces with highlights."""
-    if positions is None:
-        return normals
+def surface_rows(normals: jax.Array, positions: jax.Array) -> jax.Array:
+    """The operand `surface` where there are highlights: normals with their sizes, and positions."""
     return jnp.concatenate([normals, positions, jnp.zeros_like(normals[..., :1])], axis=-1)
 
 

@@ -88,14 +88,10 @@ ffi::Error add_rows(Threads threads, Kernel kernel, const Scene<kType>& scene, c
   if (!scene.fits(batch) || !has_shape(cotangent, batch, {scene.count(), scene.channels()}) ||
       count != scene.count() || dim(grad, 2) != columns || !divides(std::max<int64_t>(results, 1), batch))
     return shape_error();
-  if (results == 0) return ffi::Error::Success();
-  int64_t items = batch / results;
-  parallel_for_blocks(threads, results, count, [&](int64_t result, int64_t begin, int64_t end) {
-    auto* to = grad.typed_data() + columns * result * count;
-    std::fill(to + columns * begin, to + columns * end, 0);
-    for (int64_t item = result * items; item < (result + 1) * items; ++item)
-      kernel(scene.item(item), item_data(cotangent, item), begin, end, to);
-  });
+  sum_rows(threads, results, batch, count, columns, grad.typed_data(),
+           [&](int64_t item, int64_t begin, int64_t end, auto* to) {
+             kernel(scene.item(item), item_data(cotangent, item), begin, end, to);
+           });
   return ffi::Error::Success();
 }
 

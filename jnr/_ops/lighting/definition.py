@@ -31,16 +31,10 @@ def lit_colors(
     light, shine = lights[:, :1, 3:], 0
     for k in range(1, lights.shape[1]):
         toward, color = lights[:, k : k + 1, :3], lights[:, k : k + 1, 3:]
-        cosine = _dot(normal, toward)
+        cosine = dot(normal, toward)
         light = light + color * jnp.where(cosine > 0, cosine, 0)
         if toward_viewer is not None:
-            toward = unit(toward)
-            cosine = _dot(normal, toward)
-            # The viewer's cosine with the reflected direction 2 cosine normal - toward.
-            mirrored = 2 * cosine * _dot(normal, toward_viewer) - _dot(toward, toward_viewer)
-            shines = (cosine > 0) & (mirrored > 0)
-            power = jnp.where(shines, mirrored, 1) ** highlight[:, None, -1:]
-            shine = shine + color * jnp.where(shines, power, 0)
+            shine = shine + color * phong_highlight(normal, toward, toward_viewer, highlight[:, None, -1:])
     color = albedo * light
     if toward_viewer is not None:
         color = color + shine * highlight[:, None, :-1]
@@ -52,7 +46,19 @@ def _toward_viewer(surface, viewer):
     return unit_vectors(without_size(viewer[:, None, :3] - viewer[:, None, 3:] * surface[..., 4:7]))
 
 
-def _dot(a, b):
-    # Not jnp.sum: its order of terms depends on the shape of the array.
+def phong_highlight(normal: jax.Array, toward: jax.Array, viewer: jax.Array, exponent: jax.Array) -> jax.Array:
+    """A light's highlight, along a last axis of size 1. All vectors are unit vectors but `toward`, of any length."""
+    toward = unit(toward)
+    cosine = dot(normal, toward)
+    # The viewer's cosine with the reflected direction 2 cosine normal - toward, without this vector.
+    mirrored = 2 * cosine * dot(normal, viewer) - dot(toward, viewer)
+    shines = (cosine > 0) & (mirrored > 0)
+    return jnp.where(shines, jnp.where(shines, mirrored, 1) ** exponent, 0)
+
+
+def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Scalar products along the last axis, which is kept with size 1."""
+    # Not the sum of a product: its order of terms depends on the shape of the array, and XLA for the CPU (jax 0.10)
+    # computes it wrongly where a mask and a batch meet.
     x, y, z = (a[..., i : i + 1] * b[..., i : i + 1] for i in range(3))
     return x + y + z

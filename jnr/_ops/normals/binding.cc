@@ -168,14 +168,10 @@ ffi::Error unit_vectors_bwd(Threads threads, ffi::Buffer<kType, 3> cotangent, ff
   if (!has_shape(cotangent, batch, {count, 3}) || !has_shape(sums, batch, {count, 4}) || dim(*grad, 1) != count ||
       dim(*grad, 2) != 4 || !divides(std::max<int64_t>(results, 1), batch))
     return shape_error();
-  if (results == 0) return ffi::Error::Success();
-  int64_t items = batch / results;
-  parallel_for_blocks(threads, results, count, [&](int64_t result, int64_t begin, int64_t end) {
-    T* to = grad->typed_data() + 4 * result * count;
-    std::fill(to + 4 * begin, to + 4 * end, T(0));
-    for (int64_t item = result * items; item < (result + 1) * items; ++item)
-      normals_kernels<T>().add_unit_vectors(item_data(cotangent, item), item_data(sums, item), begin, end, to);
-  });
+  sum_rows(threads, results, batch, count, 4, grad->typed_data(),
+           [&](int64_t item, int64_t begin, int64_t end, T* to) {
+             normals_kernels<T>().add_unit_vectors(item_data(cotangent, item), item_data(sums, item), begin, end, to);
+           });
   return ffi::Error::Success();
 }
 

@@ -198,18 +198,6 @@ ffi::Error uv_and_steps_bwd_uv(Threads threads, ffi::Buffer<kType, 4> cotangent,
   return sum_over_pixels(threads, kernel, cotangent, operands, uv, *grad);
 }
 
-// Cotangents of an operand with `size` numbers per pixel: those of the items that share it are added up.
-template <typename T, typename Add>
-void add_per_pixel(Threads threads, int64_t sums, int64_t batch, int64_t pixels, int64_t size, T* grad, Add add) {
-  if (sums == 0) return;
-  const int64_t items = batch / sums;
-  parallel_for_blocks(threads, sums, pixels, [&](int64_t sum, int64_t begin, int64_t end) {
-    T* to = grad + sum * pixels * size;
-    std::fill(to + begin * size, to + end * size, T(0));
-    for (int64_t item = sum * items; item < (sum + 1) * items; ++item) add(item, begin, end, to);
-  });
-}
-
 template <ffi::DataType kType>
 ffi::Error uv_and_steps_bwd_barycentric(Threads threads, ffi::Buffer<kType, 4> cotangent, ffi::Buffer<kType, 3> clip,
                                         ffi::Buffer<kType, 3> uv, ffi::Buffer<kType, 4> barycentric,
@@ -222,11 +210,10 @@ ffi::Error uv_and_steps_bwd_barycentric(Threads threads, ffi::Buffer<kType, 4> c
   if (!operands.have_shapes(batch) || !has_shape(cotangent, batch, {height, width, 6}) ||
       !has_shape(*grad, sums, {height, width, 3}) || !divides(std::max<int64_t>(sums, 1), batch))
     return shape_error();
-  add_per_pixel<T>(threads, sums, batch, height * width, 3, grad->typed_data(),
-                   [&](int64_t item, int64_t begin, int64_t end, T* to) {
-                     texture_kernels<T>().add_barycentric(operands.item_at(item), item_data(cotangent, item), begin,
-                                                          end, to);
-                   });
+  sum_rows(threads, sums, batch, height * width, 3, grad->typed_data(),
+           [&](int64_t item, int64_t begin, int64_t end, T* to) {
+             texture_kernels<T>().add_barycentric(operands.item_at(item), item_data(cotangent, item), begin, end, to);
+           });
   return ffi::Error::Success();
 }
 
@@ -318,11 +305,10 @@ ffi::Error sample_texels_bwd_coordinates(Threads threads, ffi::Buffer<kType, 3> 
   if (!operands.have_shapes(batch) || !has_shape(cotangent, batch, {count, dim(texels, 2)}) ||
       !has_shape(*grad, sums, {count, stride}) || !divides(std::max<int64_t>(sums, 1), batch))
     return shape_error();
-  add_per_pixel<T>(threads, sums, batch, count, stride, grad->typed_data(),
-                   [&](int64_t item, int64_t begin, int64_t end, T* to) {
-                     texture_kernels<T>().add_coordinates(operands.item_at(item), item_data(cotangent, item), begin,
-                                                          end, to);
-                   });
+  sum_rows(threads, sums, batch, count, stride, grad->typed_data(),
+           [&](int64_t item, int64_t begin, int64_t end, T* to) {
+             texture_kernels<T>().add_coordinates(operands.item_at(item), item_data(cotangent, item), begin, end, to);
+           });
   return ffi::Error::Success();
 }
 
