@@ -33,6 +33,7 @@ from jnr._ops.opendr import opendr
 from jnr._ops.rasterize import Fragments, rasterize
 from jnr._ops.visibility import with_gradient
 from jnr._render import Rendering, render, render_depth, render_silhouette
+from jnr._scene import PlacedScene, Scene, pose_matrices
 from jnr._shading import Lambert, Phong, Shader, Surface
 from jnr._textures import UVTexture, colors_to_cubes, cubes_to_uv, sample_cubes, sample_uv, uv_to_cubes
 from jnr._version import __version__
@@ -55,9 +56,11 @@ __all__ = [
     "Orthographic",
     "Perspective",
     "Phong",
+    "PlacedScene",
     "PointLight",
     "Pose",
     "Rendering",
+    "Scene",
     "Shader",
     "SphericalHarmonicsLight",
     "Subdivision",
@@ -82,6 +85,7 @@ __all__ = [
     "opendr",
     "optim",
     "points_from_angles",
+    "pose_matrices",
     "rasterize",
     "render",
     "render_depth",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jnr import _checks
@@ -54,7 +55,7 @@ def stack(meshes: Sequence[Mesh]) -> Mesh:
         >>> batch = jnr.stack([jnr.shapes.cube(), jnr.shapes.icosphere(2)])
         >>> images = jax.vmap(lambda mesh: jnr.render(*mesh).rgb)(batch)
     """
-    meshes = _alike(_checked(meshes))
+    meshes = checked_alike(meshes)
     return Mesh(
         _stacked([mesh.vertices for mesh in meshes]),
         _stacked([mesh.faces for mesh in meshes], padding=-1),
@@ -78,12 +79,21 @@ def concatenate(meshes: Sequence[Mesh]) -> Mesh:
         >>> ball = jnr.shapes.icosphere(2)
         >>> two = jnr.concatenate([ball, ball._replace(vertices=ball.vertices + 1)])
     """
-    meshes = _alike(_checked(meshes))
+    return concatenate_alike(checked_alike(meshes))
+
+
+def concatenate_alike(meshes: Sequence[Mesh]) -> Mesh:
+    """`concatenate` for meshes from `checked_alike`."""
     return Mesh(
         jnp.concatenate([mesh.vertices for mesh in meshes]),
-        _concatenated_indices([mesh.faces for mesh in meshes], [mesh.vertices.shape[0] for mesh in meshes]),
+        concatenated_indices([mesh.faces for mesh in meshes], [mesh.vertices.shape[0] for mesh in meshes]),
         _concatenate_textures([mesh.textures for mesh in meshes], [mesh.faces for mesh in meshes]),
     )
+
+
+def checked_alike(meshes: Sequence[Mesh]) -> list[Mesh]:
+    """The meshes with arrays of the right kinds and textures of one kind, white where one has none."""
+    return _alike(_checked(meshes))
 
 
 def normalize(mesh: Mesh) -> Mesh:
@@ -140,7 +150,10 @@ def subdivide(mesh: Mesh) -> Mesh:
             uv, uv_faces = finer_uv.values(uv), finer_uv.faces
         material = textures.material
         material = None if material is None else jnp.asarray(material)[finer.parents]
-        textures = dataclasses.replace(textures, uv=uv, uv_faces=uv_faces, material=material)
+        factor = textures.factor
+        if factor is not None and np.ndim(factor) == 2:
+            factor = jnp.asarray(factor)[finer.parents]
+        textures = dataclasses.replace(textures, uv=uv, uv_faces=uv_faces, material=material, factor=factor)
     elif textures is not None and textures.ndim == 2:
         textures = finer.values(jnp.asarray(textures))
     elif textures is not None:
@@ -191,8 +204,11 @@ def _alike(meshes):
         )
     if not kinds:
         return meshes
-    if kinds == {"UV textures"} and any(mesh.textures is not None and mesh.textures.alpha for mesh in meshes):
-        meshes = [mesh._replace(textures=_with_alpha(mesh.textures)) for mesh in meshes]
+    if kinds == {"UV textures"}:
+        if any(mesh.textures is not None and mesh.textures.alpha for mesh in meshes):
+            meshes = [mesh._replace(textures=_with_alpha(mesh.textures)) for mesh in meshes]
+        if any(mesh.textures is not None and mesh.textures.factor is not None for mesh in meshes):
+            meshes = [mesh._replace(textures=_with_factor(mesh.textures, mesh.faces.shape[0])) for mesh in meshes]
     example: Any = next(mesh.textures for mesh in meshes if mesh.textures is not None)
     return [mesh if mesh.textures is not None else mesh._replace(textures=_white(mesh, example)) for mesh in meshes]
 
@@ -201,11 +217,23 @@ def _with_alpha(texture):
     """The texture with an opaque fourth channel if it has three."""
     if texture is None or texture.alpha is not None or _images(texture)[0].shape[-1] != 3:
         return texture
-    images = tuple(jnp.concatenate([image, jnp.ones_like(image[..., :1])], axis=-1) for image in _images(texture))
-    border = jnp.broadcast_to(_checks.as_color(texture.border, "border"), (3,))
-    return dataclasses.replace(
-        texture, images=images, alpha="blend", border=jnp.concatenate([border, jnp.ones_like(border[:1])])
-    )
+
+    def opaque(colors):
+        return jnp.concatenate([colors, jnp.ones_like(colors[..., :1])], axis=-1)
+
+    images = tuple(opaque(image) for image in _images(texture))
+    border = opaque(jnp.broadcast_to(_checks.as_color(texture.border, "border"), (3,)))
+    factor = texture.factor if texture.factor is None else opaque(_checks.as_color(texture.factor, "factor"))
+    return dataclasses.replace(texture, images=images, alpha="blend", border=border, factor=factor)
+
+
+def _with_factor(texture, num_faces):
+    """The texture with a factor per face."""
+    if texture is None:
+        return texture
+    factor = 1.0 if texture.factor is None else _checks.as_color(texture.factor, "factor")
+    shape = num_faces, _images(texture)[0].shape[-1]
+    return dataclasses.replace(texture, factor=jnp.broadcast_to(jnp.asarray(factor, jnp.result_type(float)), shape))
 
 
 def _white(mesh, example):
@@ -213,7 +241,10 @@ def _white(mesh, example):
         image = jnp.ones((1, 1, _images(example)[0].shape[-1]))
         uv_faces = None if example.uv_faces is None else mesh.faces
         uv = jnp.zeros((mesh.vertices.shape[0], 2))
-        return dataclasses.replace(example, images=image, uv=uv, uv_faces=uv_faces, material=None, sizes=None)
+        factor = None if example.factor is None else jnp.ones((mesh.faces.shape[0], image.shape[-1]))
+        return dataclasses.replace(
+            example, images=image, uv=uv, uv_faces=uv_faces, material=None, sizes=None, factor=factor
+        )
     count = mesh.vertices.shape[0] if example.ndim == 2 else mesh.faces.shape[0]
     return jnp.ones((count, *example.shape[1:]), example.dtype)
 
@@ -303,6 +334,7 @@ def _stack_textures(textures, faces):
         filter=textures[0].filter,
         border=jnp.stack([jnp.broadcast_to(_checks.as_color(t.border, "border"), (channels,)) for t in textures]),
         sizes=tuple(jnp.stack([own[k] for own in sizes]) for k in range(count)) if needs_sizes else None,
+        factor=None if textures[0].factor is None else _stacked([texture.factor for texture in textures]),
     )
 
 
@@ -314,7 +346,8 @@ def _one_per_image(lists, name) -> Any:
     return one_or_per_image(longest)
 
 
-def _concatenated_indices(indices, counts):
+def concatenated_indices(indices: Sequence[jax.Array], counts: Sequence[int]) -> jax.Array:
+    """Indices of several meshes in the rows of all, of which mesh i has `counts[i]`; -1 stays -1."""
     first = 0
     moved = []
     for index, count in zip(indices, counts, strict=True):
@@ -346,7 +379,7 @@ def _concatenate_textures(textures, faces):
             own if texture.uv_faces is None else jnp.asarray(texture.uv_faces, jnp.int32)
             for texture, own in zip(textures, faces, strict=True)
         ]
-        uv_faces = _concatenated_indices(own_faces, [uv.shape[0] for uv in uvs])
+        uv_faces = concatenated_indices(own_faces, [uv.shape[0] for uv in uvs])
     first, materials = 0, []
     for texture, own_images, own_faces in zip(textures, images, faces, strict=True):
         materials.append(_material(texture, own_faces) + first)
@@ -363,4 +396,5 @@ def _concatenate_textures(textures, faces):
         filter=textures[0].filter,
         border=textures[0].border,
         sizes=tuple(size for texture in textures for size in _sizes(texture)) if has_sizes else None,
+        factor=None if textures[0].factor is None else jnp.concatenate([texture.factor for texture in textures]),
     )

@@ -37,8 +37,8 @@ class UVTexture:
     (0, 0) is the lower left corner of an image and (1, 1) the upper right, as in OBJ files and OpenGL. The centre of
     the texel in row r and column c of `height` x `width` lies at ((c + 0.5) / width, 1 - (r + 0.5) / height).
 
-    Gradients: reach `images`, `border`, `uv` and, through the barycentrics, the positions. Nearest sampling has no
-    gradient to `uv`.
+    Gradients: reach `images`, `border`, `factor`, `uv` and, through the barycentrics, the positions. Nearest sampling
+    has no gradient to `uv`.
 
     Attributes:
         images: One image, or one per material, of any sizes and with the same number of channels; row 0 at the top.
@@ -58,6 +58,8 @@ class UVTexture:
             one of these per image. With None all four channels are features. Only the nearest surface counts: what
             lies behind a transparent one is not rendered.
         alpha_cutoff: Opacity from which a `"mask"` keeps the surface: a scalar, or one value per image.
+        factor: Multiplies the sampled colours, so that objects of different colours share an image: one value per
+            channel, or one row per face; None for no factor.
 
     Example:
         >>> checker = jnp.tile(jnp.eye(2), (4, 4))[..., None].repeat(3, axis=-1)
@@ -78,6 +80,7 @@ class UVTexture:
     sizes: Sequence[Int[Array | np.ndarray, "... 2"]] | None = None
     alpha: Alpha | tuple[Alpha, ...] | None = None
     alpha_cutoff: ArrayLike | Sequence[float] = 0.5
+    factor: Float[ArrayLike, "... channels"] | Sequence[float] | None = None
 
 
 # One colour per vertex, one cube of texels per face, or images.
@@ -111,6 +114,7 @@ class CheckedUV(NamedTuple):
     border: jax.Array
     alphas: _Constants | None
     alpha_cutoff: jax.Array
+    factor: jax.Array | None  # (channels,) or (faces, channels)
 
 
 def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int) -> CheckedUV:
@@ -171,8 +175,21 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
             f"{border.shape}."
         )
     alphas, cutoff = _check_alpha(texture, images)
+    factor = _check_factor(texture.factor, num_faces, images[0].shape[-1], dtype)
     images, filter = [image.astype(dtype) for image in images], _Filter(texture.filter)
-    return CheckedUV(images, sizes, uv, uv_faces, material, wraps, filter, border, alphas, cutoff)
+    return CheckedUV(images, sizes, uv, uv_faces, material, wraps, filter, border, alphas, cutoff, factor)
+
+
+def _check_factor(factor, num_faces, channels, dtype):
+    if factor is None:
+        return None
+    _checks.check_finite(factor, "factor")
+    factor = _checks.as_color(factor, "factor")
+    if factor.shape not in ((channels,), (num_faces, channels)):
+        raise ValueError(
+            f"factor must have shape ({channels},), or ({num_faces}, {channels}) per face, got {factor.shape}."
+        )
+    return factor.astype(dtype)
 
 
 def _per_image(value, name, count):
@@ -254,7 +271,12 @@ def _sample_uv(checked, faces, fragments, clip_positions, *, backend):
     material = jnp.minimum(fragments.face_index, 0)
     if checked.material is not None:
         material = gather(checked.material[:, None], fragments.face_index, backend=backend)[..., 0]
-    return _sample(checked, coordinates, material, backend=backend)
+    colors = _sample(checked, coordinates, material, backend=backend)
+    if checked.factor is None:
+        return colors
+    if checked.factor.ndim == 1:
+        return colors * checked.factor[None, None]
+    return colors * gather(checked.factor, fragments.face_index, backend=backend)
 
 
 def _coordinates_dtype(checked):
@@ -457,6 +479,8 @@ def uv_to_cubes(
     material = jnp.zeros(faces.shape[0], jnp.int32) if checked.material is None else checked.material
     material = jnp.where(checked.uv_faces[:, 0] >= 0, material, -1)
     color = _sample(checked, uv, jnp.broadcast_to(material[:, None], uv.shape[:2]))
+    if checked.factor is not None:
+        color = color * (checked.factor[None, None] if checked.factor.ndim == 1 else checked.factor[:, None])
     return color[..., :channels].reshape(faces.shape[0], size, size, size, channels)
 
 
