@@ -406,14 +406,14 @@ def _multiplied(texture, factor) -> Texture:
     image, factors = pairs[:, 0].astype(int), pairs[:, 1:].astype(np.float32)
 
     def repeated(values):
-        return None if values is None else [values[k] for k in image]
+        return [values[k] for k in image]
 
     return texture._replace(
         images=[texels * row for texels, row in zip(repeated(texture.images), factors, strict=True)],
         wraps=repeated(texture.wraps),
         material=material.reshape(-1),
-        alphas=repeated(texture.alphas),
-        cutoffs=repeated(texture.cutoffs),
+        alphas=texture.alphas and repeated(texture.alphas),
+        cutoffs=texture.cutoffs and repeated(texture.cutoffs),
     )
 
 
