@@ -126,8 +126,14 @@ def _in_jnr() -> Iterator[Any]:
     rgba = jnp.full((2, 2, 4), 0.5, jnp.float32)
     uv = {"images": rgba, "uv": UV.uv, "uv_faces": FACES, "material": jnp.zeros(len(FACES), jnp.int32)}
     uv |= {"wrap": "border", "filter": "bilinear", "border": 0.5, "sizes": ((2, 2),)}
-    uv |= {"alpha": "mask", "alpha_cutoff": 0.5}
+    uv |= {"alpha": "mask", "alpha_cutoff": 0.5, "factor": jnp.full(4, 0.5, jnp.float32)}
     yield jnr.UVTexture, uv, lambda texture: jnr.render(VERTICES, FACES, texture, image_size=8)
+    poses = {"positions": jnp.zeros((2, 3), jnp.float32), "quaternions": jnp.eye(4, dtype=jnp.float32)[:2]}
+    yield jnr.pose_matrices, poses
+    visible = jnp.ones(2, bool)
+    scene = {"meshes": [MESH, MESH._replace(textures=COLORS)], "instances": (1, 0), "colors": COLORS[:2]}
+    yield jnr.Scene, scene, lambda scene: scene.place(jnr.pose_matrices(**poses), visible=visible)
+    yield jnr.Scene.place, {"self": jnr.Scene(**scene), "poses": jnr.pose_matrices(**poses), "visible": visible}
     yield jnr.colors_to_cubes, {"colors": COLORS, "faces": FACES}
     yield jnr.cubes_to_uv, {"cubes": CUBES, "tile": 2}
     yield jnr.uv_to_cubes, {"texture": UV, "faces": FACES, "size": 2, "num_vertices": len(VERTICES)}
@@ -154,6 +160,7 @@ def _in_jnr() -> Iterator[Any]:
     yield jnr.render_silhouette, {**SILHOUETTE, "gradient": "edge_sweep", "eps": 1e-3}
     render = {"textures": COLORS, "lights": LIGHTS, "shader": jnr.Phong(), "normals": "smooth", "attributes": COLORS}
     render |= {"background": (1.0, 0.0, 0.5), "gradient": "edge_sweep", "interior": True, "eps": 1e-3}
+    render |= {"instance": np.arange(len(FACES), dtype=np.int32)}
     yield jnr.render, {**SILHOUETTE, **render}
 
 
