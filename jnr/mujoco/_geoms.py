@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jnr import shapes
 from jnr._extras import require
-from jnr.mujoco import _standin as shapes
 
 mujoco: Any = require("mujoco", "mujoco", "MuJoCo models", extra="mujoco")
 # Plain ints: MuJoCo's enumerators are not equal to NumPy's numbers in every comparison.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -249,11 +248,9 @@ class ModelScene:
         size = self._image_size(index, image_size)
         view = self.camera(data, camera, image_size=size)
         placed = self.place(data, view, visible=visible)
-        given = {"cull": "back"} | options
+        given = {"cull": "back", "instance": placed.instance} | options
         if "normals" not in given:
             given["normals"] = self.vertex_normals(data)
-        if "instance" in inspect.signature(render).parameters:
-            given["instance"] = placed.instance
         lights = self.lights(data, view) if lights is None else lights
         return render(placed.mesh, camera=view, lights=lights, image_size=size, **given)
 
