@@ -13,6 +13,7 @@ from jnr._camera import Camera, Intrinsics, LookAt, Matrix, Orthographic, Perspe
 from jnr._lights import AmbientLight, Arriving, DirectionalLight, Light, PointLight
 from jnr._pytree import pytree
 from jnr.mujoco._geoms import far_of, mujoco
+from jnr.mujoco._textures import CUBE
 
 
 @pytree(static=("names", "kinds", "resolutions", "free_kind"))
@@ -244,6 +245,39 @@ class SpotLight:
         cosine = -jnp.sum(toward * direction, axis=-1, keepdims=True)
         is_lit = cosine > jnp.cos(jnp.deg2rad(cutoff))
         return Arriving(color * jnp.where(is_lit, jnp.where(is_lit, cosine, 1) ** exponent, 0), toward)
+
+
+def sky_seen(images: tuple[jax.Array, ...], camera: Camera, image_size: tuple[int, int]) -> jax.Array:
+    """The skybox at every pixel of an image, (height, width, 3)."""
+    height, width = image_size
+    view = camera.pose.camera_from_world()
+    clip_from_camera = camera.projection.clip_from_camera(width / height)
+    x, y = np.meshgrid(2 * (np.arange(width) + 0.5) / width - 1, 1 - 2 * (np.arange(height) + 0.5) / height)
+    far = jnp.asarray(
+        np.stack([x, y, np.ones_like(x), np.ones_like(x)], axis=-1).reshape(-1, 4).T, clip_from_camera.dtype
+    )
+    seen = jnp.linalg.solve(clip_from_camera, far)[:3]
+    # MuJoCo's skybox has y upwards.
+    direction = jnp.matmul(view[:3, :3].T.astype(seen.dtype), seen, precision="highest")[jnp.array([0, 2, 1])]
+    direction = direction * jnp.array([[1], [1], [-1]], direction.dtype)
+    axis = jnp.argmax(jnp.abs(direction), axis=0)
+    depth = jnp.take_along_axis(direction, axis[None], axis=0)[0]
+    side = 2 * axis + (depth < 0)
+    across, down = jnp.einsum("pac,cp->ap", jnp.asarray(CUBE, direction.dtype)[side], direction, precision="highest")
+    sides = jnp.stack(images)
+    size = sides.shape[1]
+    column, row = ((value / jnp.abs(depth) + 1) * (size / 2) - 0.5 for value in (across, down))
+    side = jnp.minimum(side, len(images) - 1)
+
+    def texel(row, column):
+        row, column = (jnp.clip(place, 0, size - 1).astype(jnp.int32) for place in (row, column))
+        return sides[side, row, column]
+
+    top, left = jnp.floor(row), jnp.floor(column)
+    lower, right = (row - top)[:, None].astype(sides.dtype), (column - left)[:, None].astype(sides.dtype)
+    upper_row = texel(top, left) * (1 - right) + texel(top, left + 1) * right
+    lower_row = texel(top + 1, left) * (1 - right) + texel(top + 1, left + 1) * right
+    return (upper_row * (1 - lower) + lower_row * lower).reshape(height, width, 3)
 
 
 def field(data: Any, name: str) -> jax.Array:
