@@ -236,7 +236,7 @@ FAULTS = [
         "jnr/_tracking.py",
         "backend=backend) * side",
         "backend=backend)",
-        "tests/test_tracking.py -k cube",
+        "tests/test_tracking.py -k plate",
     ),
     (
         "opacity is in the image once too often",
