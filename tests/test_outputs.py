@@ -1,4 +1,4 @@
-"""What `render` returns of the point that each pixel sees: face, instance, position and texture coordinates."""
+"""Of the point that each pixel sees: face, instance, position and texture coordinates; and a mask per instance."""
 
 import functools
 
@@ -131,6 +131,79 @@ def test_whole_renderings_can_be_differentiated_in_both_modes(gradient):
     batch = jax.vmap(draw)(jnp.stack([BALL.vertices, BALL.vertices * 0.5]))
     for image, one in zip(batch, rendering, strict=True):
         np.testing.assert_allclose(image[0], one, atol=1e-6)
+
+
+SCENE = jnr.concatenate([BALL, jnr.Mesh(BALL.vertices * 0.6 + jnp.array([0.7, 0.2, 0.6]), BALL.faces)])
+# Three instances, of which the third hides parts of the others.
+OBJECT = np.repeat([0, 1, 2], [40, 40, 80])
+render_masks = functools.partial(jnr.render_masks, camera=CAMERA, image_size=SIZE)
+
+
+def test_masks_are_those_of_ids_passed_as_attributes_and_so_is_their_gradient():
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(3, *SIZE)), jnp.float32)
+    ids = jnp.repeat(jax.nn.one_hot(OBJECT, 3)[:, None], 3, axis=1)
+
+    def of_masks(vertices):
+        masks = render_masks(vertices, SCENE.faces, instance=OBJECT, count=3, antialias=2)
+        return jnp.sum(weights * masks), masks
+
+    def of_attributes(vertices):
+        rendering = render(vertices, SCENE.faces, attributes=ids, lights=(), antialias=2)
+        masks = jnp.moveaxis(rendering.attributes, -1, 0)
+        return jnp.sum(weights * masks), masks
+
+    (found, masks), (expected, interpolated) = (
+        jax.grad(f, has_aux=True)(SCENE.vertices) for f in (of_masks, of_attributes)
+    )
+    assert masks.shape == (3, *SIZE)
+    assert all(0.02 < m < 0.4 for m in masks.mean(axis=(1, 2)))
+    # Interpolated ones are off by a rounding error, so that every pixel differs from its neighbours by as much.
+    np.testing.assert_allclose(masks, interpolated, atol=1e-6)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("gradient", ["edge_sweep", "boundary"])
+def test_sum_of_masks_is_the_silhouette_and_the_rendered_instance_is_where_a_mask_is_one(gradient):
+    def total(vertices):
+        masks = render_masks(vertices, SCENE.faces, instance=OBJECT, count=3, gradient=gradient)
+        return jnp.sum(masks, axis=0), masks
+
+    silhouette = functools.partial(jnr.render_silhouette, camera=CAMERA, image_size=SIZE, gradient=gradient)
+    alpha, pull, masks = jax.vjp(total, SCENE.vertices, has_aux=True)
+    expected, expected_pull = jax.vjp(lambda v: silhouette(v, SCENE.faces), SCENE.vertices)
+    np.testing.assert_array_equal(alpha, expected)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=SIZE), jnp.float32)
+    (found,), (reference,) = pull(weights), expected_pull(weights)
+    assert np.abs(reference).max() > 1
+    if gradient == "boundary":
+        # Where one instance ends in front of another their masks' gradients cancel. float32 sums
+        np.testing.assert_allclose(found, reference, rtol=1e-4, atol=1e-3)
+    instance = render(SCENE, instance=OBJECT).instance
+    np.testing.assert_array_equal(masks, np.asarray(instance) == np.arange(3)[:, None, None])
+
+
+def test_a_face_without_an_instance_hides_others_and_has_no_mask():
+    nobody = render_masks(SCENE, instance=np.where(OBJECT == 2, -1, OBJECT), count=2)
+    np.testing.assert_array_equal(nobody, render_masks(SCENE, instance=OBJECT, count=3)[:2])
+
+
+def test_masks_of_any_number_of_instances_are_one_rasterization_and_one_sweep():
+    def gradient(vertices, count):
+        masks = render_masks(vertices, SCENE.faces, instance=np.arange(160) % count, count=count)
+        return jnp.sum(masks * jnp.arange(count, dtype=jnp.float32)[:, None, None])
+
+    for count in (1, 7):
+        jaxpr = str(jax.make_jaxpr(jax.grad(gradient), static_argnums=1)(SCENE.vertices, count))
+        assert jaxpr.count("jnr_rasterize[") == jaxpr.count("jnr_edge_sweep_bwd[") == 1
+
+
+@pytest.mark.validation
+def test_invalid_arguments_of_masks_are_named_in_the_error():
+    with pytest.raises(ValueError, match=r"^instance must hold numbers of instances from 0 to 1 .*, got 0 to 2\."):
+        render_masks(SCENE, instance=OBJECT, count=2)
+    with pytest.raises(ValueError, match=r"^count must be at least 1, got 0\."):
+        render_masks(SCENE, instance=OBJECT, count=0)
 
 
 @pytest.mark.validation
