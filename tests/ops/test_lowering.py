@@ -48,6 +48,17 @@ def test_step_has_three_launches_forward_and_two_backward_for_every_batch_size(b
     assert len(re.findall("custom_call @(?:triton_kernel_call)", text)) == 5
 
 
+def test_masks_of_many_instances_have_the_launches_of_a_silhouette():
+    mesh = jnr.shapes.icosphere(0)
+
+    def loss(vertices):
+        masks = jnr.render_masks(vertices, mesh.faces, instance=jnp.arange(20), count=20, image_size=24)
+        return jnp.sum((masks - 0.5) ** 2)
+
+    text = lowered(jax.jit(jax.vmap(jax.grad(loss))), batch(3))
+    assert len(re.findall("custom_call @triton_kernel_call", text)) == 5
+
+
 def boundary_gradient(clip, faces):
     fragments = jnr.rasterize(clip, faces, 24)
     alpha = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
