@@ -10,11 +10,13 @@ the two renderers alternate. "memory" is what the compiled program allocates, re
 """
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,15 +43,18 @@ CART_POLE = """
 """
 
 
+def imported(name) -> Any:
+    """A module of compiled code, whose types are not known."""
+    return importlib.import_module(name)
+
+
 def load(name):
     """A model without shadows and antialiasing, and the name or index of its camera."""
-    import mujoco
-    from mujoco import mjx
-
+    mujoco = imported("mujoco")
     if name == "cart-pole":
         model = mujoco.MjModel.from_xml_string(CART_POLE)
     else:
-        folder = Path(mjx.__file__).parent / "test_data"
+        folder = Path(imported("mujoco.mjx").__file__).parent / "test_data"
         model = mujoco.MjModel.from_xml_path(str(folder / name / f"{name}.xml"))
     model.vis.quality.offsamples = 0
     model.vis.global_.offheight = model.vis.global_.offwidth = SIZE
@@ -60,19 +65,16 @@ def load(name):
 
 def states(model, count, seed=0):
     """Random positions of the joints around the model's first, `(count, nq)`."""
-    import mujoco
-
     rng, qpos = np.random.default_rng(seed), np.empty((count, model.nq))
     for row in qpos:
         row[:] = model.qpos0
-        mujoco.mj_integratePos(model, row, rng.normal(scale=0.3, size=model.nv), 1)
+        imported("mujoco").mj_integratePos(model, row, rng.normal(scale=0.3, size=model.nv), 1)
     return qpos
 
 
 def serve(name, seed, connection):
     """Draws `SHARE` environments with MuJoCo's renderer for every message, and answers with the seconds taken."""
-    import mujoco
-
+    mujoco = imported("mujoco")
     model, camera = load(name)
     data, drawn = mujoco.MjData(model), states(model, SHARE, seed)
     with mujoco.Renderer(model, SIZE, SIZE) as renderer:
@@ -120,10 +122,10 @@ class Servers:
 def measure(name, options):
     import jax
     import jax.numpy as jnp
-    import mujoco
 
     import jnr.mujoco
 
+    mujoco = imported("mujoco")
     model, camera = load(name)
     scene, data = jnr.mujoco.load(model, resolution=options.resolution), mujoco.MjData(model)
     fields, values = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "xpos", "xmat", "subtree_com"), []
@@ -156,7 +158,7 @@ def measure(name, options):
             begin = time.perf_counter()
             jax.block_until_ready(program(scene, *rows))
             times.append(time.perf_counter() - begin)
-        used = program.memory_analysis()
+        used: Any = program.memory_analysis()
         memory = (used.output_size_in_bytes + used.temp_size_in_bytes) / count / 1e3
         rate = count / np.median(times)
         line = f"{name:10} {faces:6} faces  {count:5} environments  jnr {rate:8.0f} images per second"

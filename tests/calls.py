@@ -185,6 +185,13 @@ def _in_modules() -> Iterator[Any]:
         yield function, {**MESH_ARGUMENTS, "pairs": PAIRS}
     rates = {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
     yield optim.zero_skipping_adam, rates, step
+    yield optim.uniform_adam, {**rates, "per": "vector"}, step
+    coordinates = {"faces": FACES, "num_vertices": len(VERTICES), "strength": 2.0, "vertices": VERTICES}
+    yield optim.large_steps, coordinates, lambda steps: steps.vertices(VERTICES)
+    steps = {"self": optim.large_steps(**coordinates)}
+    yield optim.LargeSteps.parameters, {**steps, "vertices": VERTICES}
+    solve = {"parameters": VERTICES, "start": VERTICES, "tolerance": 1e-5, "most_iterations": 9}
+    yield optim.LargeSteps.vertices, {**steps, **solve}
     yield optim.scale_rates, {"factors": {"vertices": 0.5}}, step
     yield shapes.box, {"half_sizes": (0.5, 0.4, 0.3), "divisions": (1, 2, 1)}
     tube = {"radius": 0.3, "half_length": 0.5, "rows": 1, "columns": 4, "cap_rows": 2}
@@ -264,6 +271,7 @@ CALLS = {_name(entry[0]): Call(*entry) for entry in (*_in_jnr(), *_in_modules(),
 # Of Python's numbers or of an optional package, so that they run outside of `jit`.
 ON_HOST = {name for name in CALLS if name.split(".")[0] in ("shapes", "viz", "applications", "gradients")}
 ON_HOST |= {"subdivision", "subdivide", "unique_edges", "optim.zero_skipping_adam", "optim.scale_rates"}
+ON_HOST |= {"optim.uniform_adam", "optim.large_steps"}
 
 
 def differentiable(name: str) -> tuple[Callable[[list[jax.Array]], jax.Array], list[jax.Array]]:

@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import jnr
 from jnr import optim
 
 
@@ -194,3 +197,127 @@ for make in (jnr.optim.zero_skipping_adam, lambda: jnr.optim.scale_rates(1.0)):
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ['Optimizers need optax. Install it with: pip install "jnr[examples]"'] * 2
+
+
+BALL = jnr.shapes.icosphere(1)
+
+
+def matrix_of(coordinates, count):
+    """I + strength L as an array."""
+    return np.asarray(coordinates.parameters(jnp.eye(count)), np.float64)
+
+
+def test_parameters_of_large_steps_are_the_vertices_and_their_laplacian():
+    coordinates = optim.large_steps(BALL.faces, 42, strength=3.0)
+    matrix = np.eye(42)
+    for a, b in np.asarray(jnr.unique_edges(BALL.faces)[0]):
+        matrix[a, b] -= 3
+        matrix[b, a] -= 3
+        matrix[a, a] += 3
+        matrix[b, b] += 3
+    np.testing.assert_allclose(matrix_of(coordinates, 42), matrix, atol=1e-5)
+
+
+def test_cotangent_weights_are_those_of_right_triangles():
+    """In a grid of right triangles the diagonals weigh nothing, and the sides 1 inside, 1/2 on the border."""
+    plane = jnr.shapes.plane(4, 4)
+    coordinates = optim.large_steps(plane.faces, 25, vertices=plane.vertices, strength=1.0)
+    matrix = matrix_of(coordinates, 25) - np.eye(25)
+    for a, b in np.asarray(jnr.unique_edges(plane.faces)[0]):
+        ends = np.asarray(plane.vertices)[[a, b], :2]
+        is_diagonal = bool(np.all(ends[0] != ends[1]))
+        on_border = bool(np.any((ends[0] == ends[1]) & (np.abs(ends[0]) == np.abs(np.asarray(plane.vertices)).max())))
+        np.testing.assert_allclose(-matrix[a, b], 0 if is_diagonal else 0.5 if on_border else 1, atol=1e-6)
+    # The coordinates of a plane are harmonic inside.
+    inside = np.all(np.abs(np.asarray(plane.vertices)[:, :2]) < np.abs(np.asarray(plane.vertices)).max(), axis=1)
+    np.testing.assert_allclose((matrix @ np.asarray(plane.vertices))[inside], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("vertices", [None, BALL.vertices], ids=["uniform", "cotangent"])
+def test_vertices_of_parameters_are_the_vertices(vertices):
+    coordinates = optim.large_steps(BALL.faces, 42, vertices=vertices)
+    start = BALL.vertices + 0.1 * jnp.sin(9 * BALL.vertices)
+    back = jax.jit(lambda c, u: c.vertices(u))(coordinates, coordinates.parameters(start))
+    np.testing.assert_allclose(back, start, atol=1e-3)  # a residual of 1e-5 times the largest eigenvalue, 230
+    batch = jnp.stack([start, 2 * start])
+    batched = jax.vmap(lambda v: coordinates.vertices(coordinates.parameters(v), tolerance=1e-6))(batch)
+    np.testing.assert_allclose(batched, batch, atol=1e-3)
+
+
+def test_derivatives_of_large_steps_are_those_of_the_matrix():
+    with jax.enable_x64(True):
+        coordinates = optim.large_steps(BALL.faces, 42, strength=jnp.float64(5.0))
+        inverse = np.linalg.inv(matrix_of(coordinates, 42))
+        cotangent = jnp.asarray(np.random.default_rng(0).normal(size=(42, 3)))
+        solve = functools.partial(coordinates.vertices, tolerance=1e-12)
+        parameters = coordinates.parameters(BALL.vertices.astype(jnp.float64))
+        _, pull = jax.vjp(solve, parameters)
+        np.testing.assert_allclose(pull(cotangent)[0], inverse @ cotangent, atol=1e-9)
+        np.testing.assert_allclose(jax.jvp(solve, (parameters,), (cotangent,))[1], inverse @ cotangent, atol=1e-9)
+
+        def of_strength(strength):
+            return jnp.vdot(
+                dataclasses.replace(coordinates, strength=strength).vertices(parameters, tolerance=1e-12), cotangent
+            )
+
+        step = 1e-5
+        difference = (of_strength(5 + step) - of_strength(5 - step)) / (2 * step)
+        np.testing.assert_allclose(jax.grad(of_strength)(5.0), difference, rtol=1e-6)
+
+
+def test_start_at_the_solution_needs_no_iterations():
+    coordinates = optim.large_steps(BALL.faces, 42)
+    parameters = coordinates.parameters(BALL.vertices)
+    near = coordinates.vertices(parameters, start=BALL.vertices, most_iterations=1)
+    np.testing.assert_allclose(near, BALL.vertices, atol=1e-5)
+    assert float(jnp.max(jnp.abs(coordinates.vertices(parameters, most_iterations=1) - BALL.vertices))) > 0.1
+
+
+def test_vertices_without_faces_and_padding_are_left_alone():
+    faces = jnp.concatenate([BALL.faces, jnp.full((3, 3), -1)])
+    coordinates = optim.large_steps(faces, 44)
+    matrix = matrix_of(coordinates, 44)
+    np.testing.assert_array_equal(matrix[42:], np.eye(44)[42:])
+    np.testing.assert_array_equal(matrix[:42, :42], matrix_of(optim.large_steps(BALL.faces, 42), 42))
+    alone = optim.large_steps(faces[:0], 2)
+    np.testing.assert_array_equal(alone.vertices(jnp.ones((2, 3))), 1)
+
+
+@pytest.mark.parametrize("per", ["array", "vector"])
+def test_uniform_adam_equals_a_loop_over_its_numbers(per):
+    grads, start = np.random.default_rng(0).normal(size=(6, 4, 3)), np.ones((4, 3))
+    first, second, weights = np.zeros((4, 3)), np.zeros((4, 3 if per == "array" else 1)), start.copy()
+    for t, grad in enumerate(grads, 1):
+        square = grad**2 if per == "array" else np.sum(grad**2, axis=1, keepdims=True)
+        first, second = 0.9 * first + 0.1 * grad, 0.99 * second + 0.01 * square
+        size = np.sqrt((second.max() if per == "array" else second) / (1 - 0.99**t))
+        weights -= 0.05 * first / (1 - 0.9**t) / (size + 1e-8)
+    params, (state, *_) = run(optim.uniform_adam(0.05, b2=0.99, per=per), start, grads)
+    np.testing.assert_allclose(params, weights, rtol=1e-5)
+    assert int(state.count) == 6
+
+
+def test_steps_per_vector_turn_with_the_axes():
+    grads = np.random.default_rng(1).normal(size=(5, 7, 3))
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
+    straight, _ = run(optim.uniform_adam(0.1, per="vector"), np.zeros((7, 3)), grads)
+    turned, _ = run(optim.uniform_adam(0.1, per="vector"), np.zeros((7, 3)), grads @ turn)
+    np.testing.assert_allclose(turned, straight @ turn, atol=1e-5)
+    # The largest number of an array depends on the axes.
+    straight, turned = (run(optim.uniform_adam(0.1), np.zeros((7, 3)), g)[0] for g in (grads, grads @ turn))
+    assert float(np.max(np.abs(turned - straight @ turn))) > 0.01
+
+
+@pytest.mark.validation
+def test_large_steps_refuse_what_does_not_fit():
+    coordinates = optim.large_steps(BALL.faces, 42)
+    with pytest.raises(ValueError, match=r"strength must be at least 0, got -1"):
+        optim.large_steps(BALL.faces, 42, strength=-1.0)
+    with pytest.raises(TypeError, match=r"vertices must be concrete"):
+        jax.jit(lambda v: optim.large_steps(BALL.faces, 42, vertices=v).weights)(BALL.vertices)
+    with pytest.raises(ValueError, match=r"parameters must have shape \(42, channels\), got \(41, 3\)"):
+        coordinates.vertices(jnp.zeros((41, 3)))
+    with pytest.raises(ValueError, match=r"start must have shape \(42, 3\)"):
+        coordinates.vertices(jnp.zeros((42, 3)), start=jnp.zeros((42, 2)))
+    with pytest.raises(ValueError, match=r"per must be one of 'array', 'vector'"):
+        optim.uniform_adam(per="number")

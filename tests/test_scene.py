@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -292,8 +293,9 @@ def test_scene_is_a_tree_of_arrays():
     assert doubled.instances == INSTANCES
     assert doubled.count == 25
     np.testing.assert_array_equal(doubled.colors, 2)
-    factors = jax.vmap(lambda c: jnr.Scene(scene.meshes, INSTANCES, c).place(exact_poses(25)).mesh.textures.factor)
-    assert factors(jnp.ones((4, 25, 3))).shape[0] == 4
+    place: Any = jax.vmap(lambda c: jnr.Scene(scene.meshes, INSTANCES, c).place(exact_poses(25)).mesh.textures)
+    factors = place(jnp.ones((4, 25, 3))).factor
+    assert jnp.shape(factors) == (4, sum(len(scene.meshes[m].faces) for m in INSTANCES), 3)
 
 
 def tinted(mesh, factor):
