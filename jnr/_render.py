@@ -224,7 +224,7 @@ def render(
     point = samples.central(kept)
     position = samples.interpolate(vertices.astype(depth.dtype), point)
     uv = samples.uv(checked_textures, point)
-    instance = _instance_image(instance, point.face_index)
+    instance = _instance_image(instance, point.face_index, backend=backend)
     return Rendering(rgb, alpha[..., 0], depth[..., 0], normal, values, point.face_index, instance, position, uv)
 
 
@@ -322,7 +322,8 @@ def render_masks(
     """Renders one mask per instance: the part of each pixel in which the instance is seen.
 
     The mesh is rasterized once, and one visibility gradient carries the cotangents of all masks. An instance has no
-    mask where another hides it. The masks' sum is `render_silhouette` if every face belongs to an instance.
+    mask where another hides it. The masks' sum is `render_silhouette` if every face belongs to an instance. Opacity and
+    masks of textures do not change them.
 
     Gradients: reach vertices and camera through `gradient`, also where one instance ends in front of another; with None
     there are none.
@@ -358,7 +359,7 @@ def render_masks(
     count = _checks.as_count(count, "count")
     samples = Samples(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
     instance = _check_instance(instance, samples.faces.shape[0], count)
-    seen = _instance_image(instance, samples.fragments.face_index)
+    seen = _instance_image(instance, samples.fragments.face_index, backend=backend)
     masks = _one_hot(seen, count=count, dtype=samples.clip_positions.dtype)
     (masks,), _ = samples.attach_gradient(lambda _: ((masks,), (), None), varying=False)
     return jnp.moveaxis(samples.average(masks), -1, 0)
@@ -649,12 +650,12 @@ def _central(fragments, kept, *, n):
     return jax.tree.map(lambda image: image[n // 2 :: n, n // 2 :: n], fragments)
 
 
-@inline_jit()
-def _instance_image(instance, face_index):
+@inline_jit("backend")
+def _instance_image(instance, face_index, *, backend):
     """The instance that each pixel sees, -1 on background; without instances all faces are of instance 0."""
     if instance is None:
         return jnp.minimum(face_index, 0)
-    return gather(instance[:, None], face_index)[..., 0]
+    return gather(instance[:, None], face_index, backend=backend)[..., 0]
 
 
 @inline_jit("count", "dtype")

@@ -320,4 +320,4 @@ def test_large_steps_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match=r"start must have shape \(42, 3\)"):
         coordinates.vertices(jnp.zeros((42, 3)), start=jnp.zeros((42, 2)))
     with pytest.raises(ValueError, match=r"per must be one of 'array', 'vector'"):
-        optim.uniform_adam(per="number")
+        optim.uniform_adam(per="number")  # pyright: ignore[reportArgumentType]: wrong on purpose
