@@ -97,7 +97,7 @@ class ModelScene:
         view = lax.stop_gradient(camera.pose.camera_from_world()).astype(positions.dtype)
         eye = -jnp.sum(view[:3, :3] * view[:3, 3:], axis=0)
         steps, along = jnp.asarray(self.steps, positions.dtype), rotations[:, :, :2]
-        away = jnp.sum(along * lax.stop_gradient(eye - positions)[:, :, None], axis=1)
+        away = jnp.sum(along * lax.stop_gradient(eye[None] - positions)[:, :, None], axis=1)
         moved = jnp.where(steps > 0, jnp.round(away / jnp.where(steps > 0, steps, 1)) * steps, 0)
         return jnp.sum(along * lax.stop_gradient(moved)[:, None], axis=2)
 
@@ -298,6 +298,8 @@ def load(model: Any, *, groups: Sequence[int] = (0, 1, 2), resolution: tuple[int
         raise TypeError(f"model must be a mujoco.MjModel, got {type(model).__name__}.")
     if not model.ngeom:
         raise ValueError("model must have at least one geom, got none.")
+    if not isinstance(groups, (tuple, list, range)):
+        raise TypeError(f"groups must be a sequence of ints, got {type(groups).__name__}.")
     groups = [_checks.as_count(group, "groups", least=0, most=mujoco.mjNGROUP - 1) for group in groups]
     slices, stacks = _resolution(model, resolution)
     rgba, is_drawn = _colors(model, groups)
@@ -382,8 +384,10 @@ class _Builder:
             outline = _geoms.EMPTY
         else:
             shape = _geoms.key_of(self.model, geom)
-            # A cube's images are stretched linearly within a face, so faces must not be long.
-            rows = self.stacks if coating.kind == "cube" else 1
+            # A cube's images are stretched linearly within a face, so faces must not be long. A box shows one image per
+            # side if the cube is not stretched.
+            is_exact = shape[0] == _geoms.BOX and len(set(coating.scale)) == 1
+            rows = self.stacks if coating.kind == "cube" and not is_exact else 1
             outline = _geoms.outline_of(self.model, shape, self.slices, self.stacks, rows)
         uv, side = np.zeros((*outline.faces.shape, 2)), np.zeros(len(outline.faces), int)
         if coating.kind != "none":
@@ -461,6 +465,9 @@ def _left_out(model, rgba, is_drawn):
     images = [i for i in active if model.light_type[i] == int(mujoco.mjtLightType.mjLIGHT_IMAGE)]
     if images:
         found.append(f"image lights {_named(model, 'light', images)}")
+    endless = (model.geom_type == _geoms.PLANE) & is_drawn & np.all(model.geom_size[:, :2] == 0, axis=1)
+    if endless.any() and np.any(model.tex_type == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)):
+        found.append("the haze at the horizon")
     return found
 
 
