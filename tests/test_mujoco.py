@@ -130,7 +130,7 @@ def test_derivatives_with_respect_to_joints_are_those_of_depth_and_silhouette():
         return rendering.depth, rendering.rgb[..., 0]
 
     differentiate = jax.jit(lambda tangent: jax.jvp(seen, (jnp.zeros(2),), (tangent,)))
-    (depth, red), (rising, _) = differentiate(jnp.array([0.0, 1.0]))
+    (depth, _), (rising, _) = differentiate(jnp.array([0.0, 1.0]))
     _, (_, moving) = differentiate(jnp.array([1.0, 0.0]))
     is_top = np.isclose(depth, 5 - 1.2, atol=1e-4)
     inside = is_top & ~near_boundary(is_top.astype(int))

@@ -63,23 +63,24 @@ class ModelScene:
     cameras: _views.Cameras
     lighting: _views.Lights
 
-    def poses(self, data: Any, camera: Camera | None = None) -> Float[Array, "geoms 4 4"]:
+    def poses(self, data: Any, camera: int | str | Camera | Any | None = None) -> Float[Array, "geoms 4 4"]:
         """Matrices from each geom's mesh to world space, as `jnr.Scene.place` takes them; they contain the scales.
 
         Gradients: reach `geom_xpos`, `geom_xmat` and `scales`.
 
         Args:
             data: A state of one environment.
-            camera: Camera that infinite planes follow; None leaves them around their origin.
+            camera: Camera that infinite planes follow, as for `camera`; None leaves them around their origin.
 
         Raises:
-            ValueError: If `data` is not of this model or of several environments, or a number is not finite.
-            TypeError: If `data` lacks a field.
+            ValueError: If `data` is not of this model or of several environments, or a number is not finite; and as for
+                `camera`.
+            TypeError: If `data` lacks a field; and as for `camera`.
         """
         rotations, positions = self._frames(data)
         scales = jnp.asarray(self.scales, positions.dtype)
         if camera is not None:
-            positions = positions + self._following(positions, rotations, camera)
+            positions = positions + self._following(positions, rotations, self.camera(data, camera))
         return _affine(rotations * scales[:, None], positions)
 
     def _frames(self, data):
@@ -102,7 +103,11 @@ class ModelScene:
         return jnp.sum(along * lax.stop_gradient(moved)[:, None], axis=2)
 
     def place(
-        self, data: Any, camera: Camera | None = None, *, visible: Bool[ArrayLike, " geoms"] | None = None
+        self,
+        data: Any,
+        camera: int | str | Camera | Any | None = None,
+        *,
+        visible: Bool[ArrayLike, " geoms"] | None = None,
     ) -> PlacedScene:
         """The mesh of all geoms in world space, the last geom first, and the geom id of each face.
 
@@ -203,7 +208,7 @@ class ModelScene:
         resolution = self.cameras.resolutions[index] if isinstance(index, int) and index >= 0 else None
         return resolution or IMAGE_SIZE
 
-    def lights(self, data: Any, camera: Camera) -> tuple[Light, ...]:
+    def lights(self, data: Any, camera: int | str | Camera | Any = -1) -> tuple[Light, ...]:
         """The ambient light, the headlight and the active lights, as far as jnr has them.
 
         Directional lights, point lights and spot lights have MuJoCo's diffuse colour, attenuation, cutoff and exponent.
@@ -213,12 +218,13 @@ class ModelScene:
 
         Args:
             data: A state of one environment.
-            camera: Camera at which the headlight is.
+            camera: Camera along whose view the headlight shines, as for `camera`.
 
         Raises:
-            TypeError: If `data` lacks a field.
+            ValueError: As for `camera`.
+            TypeError: As for `camera`.
         """
-        return _views.lights_at(self.lighting, data, camera)
+        return _views.lights_at(self.lighting, data, self.camera(data, camera))
 
     def render(
         self,
