@@ -254,7 +254,7 @@ def test_color_of_a_geom_wins_over_that_of_its_material_unless_it_is_the_default
     both = xml(
         '<geom size="1" material="m"/><geom size="1" material="m" rgba="0.9 0.8 0.7 1"/><geom size="1"/>', asset=asset
     )
-    colors = jnr.mujoco.load(both).scene.colors
+    colors = jnp.asarray(jnr.mujoco.load(both).scene.colors)
     np.testing.assert_allclose(colors, [(0.1, 0.2, 0.3), (0.9, 0.8, 0.7), (0.5, 0.5, 0.5)], rtol=1e-6)
 
 
@@ -323,7 +323,8 @@ def test_scene_is_a_pytree_whose_colors_can_be_mapped():
         scene = dataclasses.replace(scene, scene=dataclasses.replace(scene.scene, colors=colors))
         return scene.render(types.SimpleNamespace(**data), "above", image_size=8, lights=()).rgb
 
-    colors = jnp.stack([scene.scene.colors, 0.5 * scene.scene.colors])
+    start = jnp.asarray(scene.scene.colors)
+    colors = jnp.stack([start, 0.5 * start])
     images = jax.jit(jax.vmap(red, (None, 0)))(scene, colors)
     np.testing.assert_allclose(images[1], 0.5 * images[0], rtol=1e-6)
     assert images[0].max() == pytest.approx(0.9)
@@ -400,7 +401,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="at least one geom"):
         jnr.mujoco.load(mujoco.MjModel.from_xml_string("<mujoco/>"))
     with pytest.raises(TypeError, match="resolution"):
-        jnr.mujoco.load(model, resolution=8)
+        jnr.mujoco.load(model, resolution=(8,))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="groups"):
         jnr.mujoco.load(model, groups=(7,))
 

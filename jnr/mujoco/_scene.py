@@ -168,11 +168,12 @@ class ModelScene:
             return camera
         index = self._index(camera)
         if isinstance(index, int) and index < 0:
-            if not isinstance(camera, mujoco.MjvCamera):
+            given: Any = camera
+            if not isinstance(given, mujoco.MjvCamera):
                 return _views.free_camera(self.cameras)
-            is_tracking = camera.type == mujoco.mjtCamera.mjCAMERA_TRACKING
-            lookat = _views.field(data, "subtree_com")[camera.trackbodyid] if is_tracking else camera.lookat
-            return _views.free_camera(self.cameras, camera, lookat)
+            is_tracking = given.type == mujoco.mjtCamera.mjCAMERA_TRACKING
+            lookat = _views.field(data, "subtree_com")[given.trackbodyid] if is_tracking else given.lookat
+            return _views.free_camera(self.cameras, given, lookat)
         return _views.fixed_camera(self.cameras, data, index, self._image_size(index, image_size))
 
     def _index(self, camera) -> Any:
@@ -364,7 +365,8 @@ class _Builder:
         """The texture of all geoms' faces, in the order of `ModelScene.place`."""
         if len(self.images) == 1:
             return None
-        uv, image = (np.concatenate([part[k] for part in self.of_geom])[::-1] for k in (2, 3))
+        uv = np.concatenate([part.uv for part in self.of_geom])[::-1]
+        image = np.concatenate([part.image for part in self.of_geom])[::-1]
         rows, uv_faces = _geoms.joined(uv)
         return UVTexture(
             images=tuple(map(jnp.asarray, self.images)),
