@@ -63,23 +63,24 @@ class ModelScene:
     cameras: _views.Cameras
     lighting: _views.Lights
 
-    def poses(self, data: Any, camera: Camera | None = None) -> Float[Array, "geoms 4 4"]:
+    def poses(self, data: Any, camera: int | str | Camera | Any | None = None) -> Float[Array, "geoms 4 4"]:
         """Matrices from each geom's mesh to world space, as `jnr.Scene.place` takes them; they contain the scales.
 
         Gradients: reach `geom_xpos`, `geom_xmat` and `scales`.
 
         Args:
             data: A state of one environment.
-            camera: Camera that infinite planes follow; None leaves them around their origin.
+            camera: Camera that infinite planes follow, as for `camera`; None leaves them around their origin.
 
         Raises:
-            ValueError: If `data` is not of this model or of several environments, or a number is not finite.
-            TypeError: If `data` lacks a field.
+            ValueError: If `data` is not of this model or of several environments, or a number is not finite; and as for
+                `camera`.
+            TypeError: If `data` lacks a field; and as for `camera`.
         """
         rotations, positions = self._frames(data)
         scales = jnp.asarray(self.scales, positions.dtype)
         if camera is not None:
-            positions = positions + self._following(positions, rotations, camera)
+            positions = positions + self._following(positions, rotations, self.camera(data, camera))
         return _affine(rotations * scales[:, None], positions)
 
     def _frames(self, data):
@@ -97,12 +98,16 @@ class ModelScene:
         view = lax.stop_gradient(camera.pose.camera_from_world()).astype(positions.dtype)
         eye = -jnp.sum(view[:3, :3] * view[:3, 3:], axis=0)
         steps, along = jnp.asarray(self.steps, positions.dtype), rotations[:, :, :2]
-        away = jnp.sum(along * lax.stop_gradient(eye - positions)[:, :, None], axis=1)
+        away = jnp.sum(along * lax.stop_gradient(eye[None] - positions)[:, :, None], axis=1)
         moved = jnp.where(steps > 0, jnp.round(away / jnp.where(steps > 0, steps, 1)) * steps, 0)
         return jnp.sum(along * lax.stop_gradient(moved)[:, None], axis=2)
 
     def place(
-        self, data: Any, camera: Camera | None = None, *, visible: Bool[ArrayLike, " geoms"] | None = None
+        self,
+        data: Any,
+        camera: int | str | Camera | Any | None = None,
+        *,
+        visible: Bool[ArrayLike, " geoms"] | None = None,
     ) -> PlacedScene:
         """The mesh of all geoms in world space, the last geom first, and the geom id of each face.
 
@@ -163,11 +168,12 @@ class ModelScene:
             return camera
         index = self._index(camera)
         if isinstance(index, int) and index < 0:
-            if not isinstance(camera, mujoco.MjvCamera):
+            given: Any = camera
+            if not isinstance(given, mujoco.MjvCamera):
                 return _views.free_camera(self.cameras)
-            is_tracking = camera.type == mujoco.mjtCamera.mjCAMERA_TRACKING
-            lookat = _views.field(data, "subtree_com")[camera.trackbodyid] if is_tracking else camera.lookat
-            return _views.free_camera(self.cameras, camera, lookat)
+            is_tracking = given.type == mujoco.mjtCamera.mjCAMERA_TRACKING
+            lookat = _views.field(data, "subtree_com")[given.trackbodyid] if is_tracking else given.lookat
+            return _views.free_camera(self.cameras, given, lookat)
         return _views.fixed_camera(self.cameras, data, index, self._image_size(index, image_size))
 
     def _index(self, camera) -> Any:
@@ -203,7 +209,7 @@ class ModelScene:
         resolution = self.cameras.resolutions[index] if isinstance(index, int) and index >= 0 else None
         return resolution or IMAGE_SIZE
 
-    def lights(self, data: Any, camera: Camera) -> tuple[Light, ...]:
+    def lights(self, data: Any, camera: int | str | Camera | Any = -1) -> tuple[Light, ...]:
         """The ambient light, the headlight and the active lights, as far as jnr has them.
 
         Directional lights, point lights and spot lights have MuJoCo's diffuse colour, attenuation, cutoff and exponent.
@@ -213,12 +219,13 @@ class ModelScene:
 
         Args:
             data: A state of one environment.
-            camera: Camera at which the headlight is.
+            camera: Camera along whose view the headlight shines, as for `camera`.
 
         Raises:
-            TypeError: If `data` lacks a field.
+            ValueError: As for `camera`.
+            TypeError: As for `camera`.
         """
-        return _views.lights_at(self.lighting, data, camera)
+        return _views.lights_at(self.lighting, data, self.camera(data, camera))
 
     def render(
         self,
@@ -298,6 +305,8 @@ def load(model: Any, *, groups: Sequence[int] = (0, 1, 2), resolution: tuple[int
         raise TypeError(f"model must be a mujoco.MjModel, got {type(model).__name__}.")
     if not model.ngeom:
         raise ValueError("model must have at least one geom, got none.")
+    if not isinstance(groups, (tuple, list, range)):
+        raise TypeError(f"groups must be a sequence of ints, got {type(groups).__name__}.")
     groups = [_checks.as_count(group, "groups", least=0, most=mujoco.mjNGROUP - 1) for group in groups]
     slices, stacks = _resolution(model, resolution)
     rgba, is_drawn = _colors(model, groups)
@@ -356,7 +365,8 @@ class _Builder:
         """The texture of all geoms' faces, in the order of `ModelScene.place`."""
         if len(self.images) == 1:
             return None
-        uv, image = (np.concatenate([part[k] for part in self.of_geom])[::-1] for k in (2, 3))
+        uv = np.concatenate([part.uv for part in self.of_geom])[::-1]
+        image = np.concatenate([part.image for part in self.of_geom])[::-1]
         rows, uv_faces = _geoms.joined(uv)
         return UVTexture(
             images=tuple(map(jnp.asarray, self.images)),
@@ -382,8 +392,10 @@ class _Builder:
             outline = _geoms.EMPTY
         else:
             shape = _geoms.key_of(self.model, geom)
-            # A cube's images are stretched linearly within a face, so faces must not be long.
-            rows = self.stacks if coating.kind == "cube" else 1
+            # A cube's images are stretched linearly within a face, so faces must not be long. A box shows one image per
+            # side if the cube is not stretched.
+            is_exact = shape[0] == _geoms.BOX and len(set(coating.scale)) == 1
+            rows = self.stacks if coating.kind == "cube" and not is_exact else 1
             outline = _geoms.outline_of(self.model, shape, self.slices, self.stacks, rows)
         uv, side = np.zeros((*outline.faces.shape, 2)), np.zeros(len(outline.faces), int)
         if coating.kind != "none":
@@ -461,6 +473,9 @@ def _left_out(model, rgba, is_drawn):
     images = [i for i in active if model.light_type[i] == int(mujoco.mjtLightType.mjLIGHT_IMAGE)]
     if images:
         found.append(f"image lights {_named(model, 'light', images)}")
+    endless = (model.geom_type == _geoms.PLANE) & is_drawn & np.all(model.geom_size[:, :2] == 0, axis=1)
+    if endless.any() and np.any(model.tex_type == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)):
+        found.append("the haze at the horizon")
     return found
 
 

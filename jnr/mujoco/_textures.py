@@ -155,13 +155,14 @@ def _explicit(kind, detail, mesh, half_sizes, is_endless):
 
 
 def _turns(x, y):
-    """Turns around the z axis of the corners of faces, continuous within a face."""
+    """Turns around the z axis of the corners of faces, from 0 to 1, continuous within a face."""
     turn = np.arctan2(y, x) / (2 * np.pi)
     is_pole = np.hypot(x, y) < 1e-6
     start = np.take_along_axis(turn, np.argmin(is_pole, axis=1)[:, None], axis=1)
     turn = start + (turn - start + 0.5) % 1 - 0.5
     others = np.sum(np.where(is_pole, 0, turn), axis=1, keepdims=True) / np.sum(~is_pole, axis=1, keepdims=True)
-    return np.where(is_pole, others, turn)
+    turn = np.where(is_pole, others, turn)
+    return turn - np.floor(turn.mean(axis=1, keepdims=True))
 
 
 def _cut_at_sides(mesh, directions):
