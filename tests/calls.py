@@ -174,7 +174,14 @@ def _in_modules() -> Iterator[Any]:
     rates = {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
     yield optim.zero_skipping_adam, rates, step
     yield optim.scale_rates, {"factors": {"vertices": 0.5}}, step
+    yield shapes.box, {"half_sizes": (0.5, 0.4, 0.3), "divisions": (1, 2, 1)}
+    tube = {"radius": 0.3, "half_length": 0.5, "rows": 1, "columns": 4, "cap_rows": 2}
+    yield shapes.capsule, tube
+    yield shapes.convex_hull, {"points": VERTICES}
     yield shapes.cube, {}
+    yield shapes.cylinder, tube
+    yield shapes.ellipsoid, {"half_axes": (0.5, 0.4, 0.3), "rows": 2, "columns": 3}
+    yield shapes.height_field, {"heights": np.eye(3, 4), "half_sizes": (1.0, 0.5), "bottom": -1.0}
     yield shapes.icosphere, {"subdivisions": 0}
     yield shapes.plane, {"rows": 1, "columns": 2}
     yield shapes.teapot, {"divisions": 1}

@@ -57,8 +57,9 @@ def is_allowed(call, name, kind):
     if kind in NUMBERS:
         return any(word in annotation for word in ("float", "ArrayLike", "PyTree"))
     if kind in ARRAYS:
-        # Any shape broadcasts here; images have any leading axes, masks any size.
-        return name in ("distance", "elevation", "azimuth", "images") or (name, kind) == ("mask", "columns")
+        # Any shape broadcasts here; images have any leading axes, masks and heights any size.
+        broadcasts = name in ("distance", "elevation", "azimuth", "images")
+        return broadcasts or (kind == "columns" and name in ("mask", "heights"))
     if kind in NONFINITE:
         # A value that marks the background, and Matplotlib's transparent colour.
         return (call.function.__name__, name) in {("interpolate", "background"), ("draw_arrows", "color")}
