@@ -32,10 +32,11 @@ from jnr._ops.interpolate import interpolate
 from jnr._ops.opendr import opendr
 from jnr._ops.rasterize import Fragments, rasterize
 from jnr._ops.visibility import with_gradient
-from jnr._render import Rendering, render, render_depth, render_silhouette
+from jnr._render import Rendering, render, render_depth, render_masks, render_silhouette
 from jnr._scene import PlacedScene, Scene, pose_matrices
 from jnr._shading import Lambert, Phong, Shader, Surface
 from jnr._textures import UVTexture, colors_to_cubes, cubes_to_uv, sample_cubes, sample_uv, uv_to_cubes
+from jnr._tracking import Flow, render_flow, visible_vertices
 from jnr._version import __version__
 from jnr._voxels import voxel_iou, voxelize
 from jnr.io import load, save
@@ -45,6 +46,7 @@ __all__ = [
     "Arriving",
     "Camera",
     "DirectionalLight",
+    "Flow",
     "Fragments",
     "Intrinsics",
     "Lambert",
@@ -89,6 +91,8 @@ __all__ = [
     "rasterize",
     "render",
     "render_depth",
+    "render_flow",
+    "render_masks",
     "render_silhouette",
     "sample_cubes",
     "sample_surface",
@@ -101,6 +105,7 @@ __all__ = [
     "unique_edges",
     "uv_to_cubes",
     "vertex_normals",
+    "visible_vertices",
     "viz",
     "volume",
     "voxel_iou",

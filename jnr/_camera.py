@@ -399,10 +399,10 @@ class Camera:
         return view_of(self, aspect).viewer()
 
 
-def check_camera(camera: Camera | None) -> Camera:
+def check_camera(camera: Camera | None, name: str = "camera") -> Camera:
     """The camera; the default one for None."""
     if not (camera is None or isinstance(camera, Camera)):
-        raise TypeError(f"camera must be a jnr.Camera or None, got {type(camera).__name__}.")
+        raise TypeError(f"{name} must be a jnr.Camera or None, got {type(camera).__name__}.")
     return Camera() if camera is None else camera
 
 

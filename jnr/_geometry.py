@@ -19,10 +19,10 @@ from jnr._ops.indexing import gather_in_bounds, gather_or_fill
 from jnr._ops.normals import definition
 
 
-def check_vertices(vertices: ArrayLike) -> jax.Array:
+def check_vertices(vertices: ArrayLike, name: str = "vertices", count: int | str = "vertices") -> jax.Array:
     """Positions `(vertices, 3)` as an array of floats."""
-    vertices = _checks.as_compute(vertices, "vertices")
-    _checks.check_shape(vertices, "vertices", "vertices", 3)
+    vertices = _checks.as_compute(vertices, name)
+    _checks.check_shape(vertices, name, count, 3)
     return vertices
 
 

@@ -152,8 +152,14 @@ def _in_jnr() -> Iterator[Any]:
     yield jnr.with_gradient, {"image": IMAGE, **OP, "gradient": no_gradient}
     yield jnr.render_depth, {**SILHOUETTE, "gradient": "boundary"}
     yield jnr.render_silhouette, {**SILHOUETTE, "gradient": "edge_sweep", "eps": 1e-3}
+    masks = {"instance": np.arange(len(FACES), dtype=np.int32) % 2, "count": 2}
+    yield jnr.render_masks, {**SILHOUETTE, **masks, "gradient": "edge_sweep", "eps": 1e-3}
+    seen_by = {**MESH_ARGUMENTS, "camera": CAMERA, "image_size": 8, "cull": None, "backend": None}
+    yield jnr.render_flow, {**seen_by, "next_vertices": VERTICES + 0.1, "next_camera": CAMERA}
+    yield jnr.visible_vertices, seen_by
     render = {"textures": COLORS, "lights": LIGHTS, "shader": jnr.Phong(), "normals": "smooth", "attributes": COLORS}
     render |= {"background": (1.0, 0.0, 0.5), "gradient": "edge_sweep", "interior": True, "eps": 1e-3}
+    render |= {"instance": np.arange(len(FACES), dtype=np.int32)}
     yield jnr.render, {**SILHOUETTE, **render}
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.validation
 
 # Classes that only hold results, protocols, deprecated names, and functions of files, which have tests of their own.
 WITHOUT_CALLS = {
-    "Arriving", "Fragments", "Light", "Mesh", "Rendering", "Shader", "Subdivision", "Surface", "SurfaceSamples",
+    "Arriving", "Flow", "Fragments", "Light", "Mesh", "Rendering", "Shader", "Subdivision", "Surface", "SurfaceSamples",
     "applications.Fit", "gradients.Gradient", "load", "losses.unique_edges", "optim.AdamState", "optim.adam", "save",
 }  # fmt: skip
 
