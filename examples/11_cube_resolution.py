@@ -60,16 +60,9 @@ def render(vertices, colors, **options):
 def random_pose(key):
     """Returns a transform: a uniformly distributed rotation and a shift of up to 0.25 along each axis."""
     turn, shift = jax.random.split(key)
-    w, x, y, z = unit = jax.random.normal(turn, (4,))
-    rotation = jnp.array(
-        [
-            [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
-        ]
-    )
     shift = jax.random.uniform(shift, (3,), minval=-0.25, maxval=0.25)
-    return lambda vertices: vertices @ rotation.T / jnp.sum(unit * unit) + shift
+    pose = jnr.pose_matrices(shift, jax.random.normal(turn, (4,)))
+    return lambda vertices: vertices @ pose[:3, :3].T + pose[:3, 3]
 
 
 @partial(jax.jit, static_argnames=("steps", "render"))

@@ -27,6 +27,7 @@ EXAMPLES = [
     ("10_deep_dream", "cube.obj --steps 2 --size 16", "randomly initialized filters", ".png"),
     ("11_cube_resolution", "--steps 2 --size 4 --gradients edge_sweep", "continuous", ".png"),
     ("12_least_squares_pose", f"cube.obj {POSES}", "Adam, then least squares", ".png"),
+    ("15_hand_eye", "--runs 1 --views 1 --size 32 --steps 1 --adam-steps 1", "joints | per link", ".png"),
 ]
 
 
