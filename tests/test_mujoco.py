@@ -104,16 +104,20 @@ def test_ids_depths_and_colors_are_those_of_mujocos_renderer(case: Case, record_
 
 
 def test_states_of_mjx_and_mujoco_give_the_same_picture():
-    model = load(CAMERAS)
-    scene, data = quiet(CAMERAS), state(model, np.array([0.3]))
-    expected = scene.render(data, "fixed", image_size=32)
+    model = load(SLIDER)
+    scene, data = quiet(SLIDER), state(model, np.array([0.3, 0.2]))
+
+    @jax.jit
+    def computed(qpos):
+        on_device = mjx.put_model(model)
+        start = mjx.make_data(on_device).replace(qpos=qpos)
+        return mjx.camlight(on_device, mjx.kinematics(on_device, start))
+
     with jax.numpy_dtype_promotion("standard"):
-        put = mjx.put_data(model, data)
-        computed = jax.jit(mjx.fwd_position)(mjx.put_model(model), mjx.make_data(model).replace(qpos=put.qpos))
-    for own in (put, computed):
-        rendering = scene.render(own, "fixed", image_size=32)
-        np.testing.assert_array_equal(rendering.instance, expected.instance)
-        np.testing.assert_allclose(rendering.rgb, expected.rgb, atol=1e-3)
+        own = computed(jnp.array([0.3, 0.2]))
+    expected, found = (scene.render(one, "above", image_size=16) for one in (data, own))
+    np.testing.assert_array_equal(found.instance, expected.instance)
+    np.testing.assert_allclose(found.rgb, expected.rgb, atol=1e-3)
 
 
 def test_derivatives_with_respect_to_joints_are_those_of_depth_and_silhouette():
@@ -264,13 +268,15 @@ def test_geoms_of_other_groups_and_without_opacity_keep_their_ids_and_have_no_fa
     )
     data = state(model, model.qpos0)
     default, collision = jnr.mujoco.load(model), jnr.mujoco.load(model, groups=(3,))
-    for scene, drawn in ((default, 2), (collision, 1)):
-        assert set(np.asarray(scene.place(data).instance)) == {drawn}
-        assert set(np.asarray(scene.render(data, image_size=16).instance).ravel()) == {-1, drawn}
-    hidden = default.render(data, image_size=16, visible=np.array([True, True, False]))
-    assert np.all(np.asarray(hidden.instance) == -1)
-    nothing = jnr.mujoco.load(model, groups=())
-    assert np.all(np.asarray(nothing.render(data, image_size=4).depth) == nothing.cameras.clip[1])
+    assert set(np.asarray(default.place(data).instance)) == {2}
+    assert set(np.asarray(collision.place(data).instance)) == {1}
+    assert len(jnr.mujoco.load(model, groups=()).place(data).mesh.faces) == 0
+    shown, hidden = (
+        np.asarray(default.render(data, image_size=16, lights=(), visible=np.array([True, True, own])).instance)
+        for own in (True, False)
+    )
+    assert set(shown.ravel()) == {-1, 2}
+    assert np.all(hidden == -1)
 
 
 def test_geoms_share_the_shapes_that_differ_in_scale():
@@ -311,7 +317,7 @@ def test_infinite_plane_follows_the_camera_by_whole_steps_and_its_texture_stays(
 
 def test_last_of_coincident_surfaces_is_seen():
     model = xml('<geom type="box" size="1 1 1"/><geom type="box" size="1 1 1" rgba="1 0 0 1"/>')
-    ids = np.asarray(jnr.mujoco.load(model).render(state(model, model.qpos0), image_size=16).instance)
+    ids = np.asarray(jnr.mujoco.load(model).render(state(model, model.qpos0), image_size=16, lights=()).instance)
     assert set(ids.ravel()) == {-1, 1}
 
 
@@ -333,8 +339,9 @@ def test_scene_is_a_pytree_whose_colors_can_be_mapped():
 def test_image_has_the_cameras_resolution_or_that_of_mujocos_renderer():
     model = load(CAMERAS)
     scene, data = quiet(CAMERAS), state(model, np.zeros(1))
-    assert scene.render(data, "intrinsic").depth.shape == (64, 80)
-    assert scene.render(data, "fixed").depth.shape == (240, 320)
+    for camera, size in (("intrinsic", (64, 80)), ("fixed", (240, 320)), (-1, (240, 320))):
+        shapes = jax.eval_shape(lambda camera=camera: scene.render(data, camera))
+        assert shapes.depth.shape == size
     assert scene.camera(data, "intrinsic").projection.image_size == (64, 80)
 
 
@@ -369,7 +376,7 @@ def test_skybox_is_seen_where_there_is_no_geom():
     sky = '<texture type="skybox" builtin="flat" rgb1="0.2 0.4 0.6" rgb2="0.7 0.1 0.3" width="8" height="8"/>'
     model = xml('<geom size="1"/>', asset=sky)
     scene, data = jnr.mujoco.load(model), state(model, model.qpos0)
-    rendering = scene.render(data, image_size=16)
+    rendering = scene.render(data, image_size=16, lights=(), normals="flat")
     # The free camera looks down by 45 degrees, where a side of the cube meets its bottom.
     expected = np.where(np.arange(16)[:, None, None] < 8, [0.2, 0.4, 0.6], [0.7, 0.1, 0.3])
     is_sky = np.asarray(rendering.instance) < 0
