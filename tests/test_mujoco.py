@@ -200,7 +200,7 @@ MODES = """
 <mujoco>
   <worldbody>
     <body name="aim" pos="1 2 0.3"><freejoint/><geom size="0.1"/></body>
-    <body pos="0 0 1">
+    <body pos="0 0 1" euler="10 -40 60">
       <joint type="ball"/>
       <geom size="0.1 0.2" type="capsule" pos="0.2 0 0"/>
       <body pos="0.4 0 0"><joint axis="0 1 0"/><geom size="0.1"/></body>
