@@ -200,7 +200,7 @@ MODES = """
 <mujoco>
   <worldbody>
     <body name="aim" pos="1 2 0.3"><freejoint/><geom size="0.1"/></body>
-    <body pos="0 0 1">
+    <body pos="0 0 1" euler="10 -40 60">
       <joint type="ball"/>
       <geom size="0.1 0.2" type="capsule" pos="0.2 0 0"/>
       <body pos="0.4 0 0"><joint axis="0 1 0"/><geom size="0.1"/></body>
@@ -319,6 +319,26 @@ def test_last_of_coincident_surfaces_is_seen():
     model = xml('<geom type="box" size="1 1 1"/><geom type="box" size="1 1 1" rgba="1 0 0 1"/>')
     ids = np.asarray(jnr.mujoco.load(model).render(state(model, model.qpos0), image_size=16, lights=()).instance)
     assert set(ids.ravel()) == {-1, 1}
+
+
+def test_plane_is_seen_from_below_and_boxes_not_from_within():
+    model = xml('<geom type="plane" size="0 0 1"/><geom type="box" size="1 1 1" pos="0 0 -2"/>')
+    camera = jnr.Camera(
+        jnr.LookAt((0.0, 0.1, -2.0), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0)), jnr.Perspective(60.0, 0.01, 9.0)
+    )
+    seen = jnr.mujoco.load(model).render(state(model, model.qpos0), camera, image_size=16, lights=())
+    np.testing.assert_array_equal(seen.instance, 0)
+
+
+def test_sides_of_a_box_have_the_images_of_a_cube_in_opengls_order():
+    asset = '<texture name="t" type="cube" builtin="gradient" width="4" height="24"/><material name="m" texture="t"/>'
+    model = xml('<geom type="box" size="1 2 3" material="m"/>', asset=asset)
+    scene = jnr.mujoco.load(model)
+    mesh, _ = scene.place(state(model, model.qpos0))
+    center = np.asarray(mesh.vertices)[np.asarray(mesh.faces)].mean(axis=1) / (1, 2, 3)
+    axis = np.argmax(np.abs(center), axis=1)
+    is_low = np.take_along_axis(center, axis[:, None], axis=1)[:, 0] < 0
+    np.testing.assert_array_equal(np.asarray(scene.textures.material) - 1, 2 * axis + is_low)
 
 
 def test_scene_is_a_pytree_whose_colors_can_be_mapped():

@@ -1,7 +1,11 @@
 """The faults that `mutations.py` plants."""
 
 TESTS = {
-    "mujoco": ["tests/test_mujoco.py", "-k", "(shapes and ids) or share or keep or wins or coincident or infinite"],
+    "mujoco": [
+        "tests/test_mujoco.py",
+        "-k",
+        "(shapes and ids) or share or keep or wins or coincident or infinite or below or sides",
+    ],
     "mujoco_views": ["tests/test_mujoco.py", "-k", "traced or tracking or mjx_leaves or spot or intrinsic or skybox"],
     "oracle": ["tests/test_oracle.py", "-k", "random and 16x16"],
     "oracle_wide": ["tests/test_oracle.py", "-k", "random and 9x33"],
