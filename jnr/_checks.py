@@ -117,12 +117,12 @@ def as_indices(value: Any, name: str, columns: int, size: int, what: str, *, low
     return array.astype(jnp.int32)
 
 
-def as_numbers(value: Any, name: str, length: int, size: int, what: str) -> jax.Array:
-    """Returns an int32 array of `length` indices. Concrete values are checked to lie in [0, size)."""
+def as_numbers(value: Any, name: str, length: int, size: int, what: str, *, lowest: int = 0) -> jax.Array:
+    """Returns an int32 array of `length` indices. Concrete values are checked to lie in [lowest, size)."""
     array = as_array(value, name)
     check_shape(array, name, length)
     column = np.asarray(value)[:, None] if is_concrete(value) else array[:, None]
-    return as_indices(column, name, 1, size, what)[:, 0]
+    return as_indices(column, name, 1, size, what, lowest=lowest)[:, 0]
 
 
 def as_count(value: Any, name: str, *, least: int = 1, most: int = 2**31 - 1) -> int:

@@ -29,7 +29,15 @@ from jnr._ops.opendr import OpenDR
 from jnr._ops.rasterize import Cull, Fragments, rasterize_unchecked
 from jnr._ops.visibility import Gradient, attach_gradient
 from jnr._shading import Lambert, Phong, Shader, Surface, is_built_in, lambert, light_rows, match_channels
-from jnr._textures import Textures, check_textures, has_opacity, is_vertex_colors, sample_textures, split_opacity
+from jnr._textures import (
+    CheckedUV,
+    Textures,
+    check_textures,
+    has_opacity,
+    is_vertex_colors,
+    sample_textures,
+    split_opacity,
+)
 
 GradientName = Literal["edge_sweep", "opendr", "boundary"]
 
@@ -37,10 +45,15 @@ GradientName = Literal["edge_sweep", "opendr", "boundary"]
 class Rendering(NamedTuple):
     """A rendering of a mesh.
 
-    With antialiasing every field is the mean over the pixel's samples, background included. So a normal at a silhouette
-    is shorter than 1, and a depth there lies between the mesh's and the camera's `far`. To exclude the background,
-    divide by alpha: `(depth - far * (1 - alpha)) / alpha`. This formula needs an opaque texture, since opacity
-    multiplies alpha and not depth.
+    With antialiasing `rgb`, `alpha`, `depth`, `normals` and `attributes` are means over the pixel's samples, background
+    included. So a normal at a silhouette is shorter than 1, and a depth there lies between the mesh's and the camera's
+    `far`. To exclude the background, divide by alpha: `(depth - far * (1 - alpha)) / alpha`. This formula needs an
+    opaque texture, since opacity multiplies alpha and not depth.
+
+    `face_index`, `instance`, `position` and `uv` belong to one point per pixel: what the sample nearest the pixel's
+    centre sees. With n x n samples that is the one in row n // 2 and column n // 2; if n is even, four are equally
+    near, and this is the lower right one. Opacity does not change these fields; where a mask leaves the surface out,
+    they are those of background.
 
     Attributes:
         rgb: Colour over the background.
@@ -49,6 +62,10 @@ class Rendering(NamedTuple):
         depth: Distance along the view axis, in world units; the camera's `far` on background.
         normals: Unit normals in world space, on the visible side of the face; zero on background.
         attributes: `render`'s attributes, interpolated, without channels if none were given; zero on background.
+        face_index: The face that is seen, int32; -1 on background.
+        instance: `render`'s `instance` of that face, int32, 0 for every face if none was given; -1 on background.
+        position: The point that is seen, in world space; zero on background.
+        uv: Its texture coordinates, without channels if the texture is no `UVTexture`; zero on background.
     """
 
     rgb: Float[Array, "height width channels"]
@@ -56,6 +73,10 @@ class Rendering(NamedTuple):
     depth: Float[Array, "height width"]
     normals: Float[Array, "height width 3"]
     attributes: Float[Array, "height width attributes"]
+    face_index: Int[Array, "height width"]
+    instance: Int[Array, "height width"]
+    position: Float[Array, "height width 3"]
+    uv: Float[Array, "height width uv"]
 
     @property
     def rgba(self) -> Float[Array, "height width channels+1"]:
@@ -73,6 +94,7 @@ def render(
     shader: Shader | None = None,
     normals: Literal["flat", "smooth"] | Float[ArrayLike, "vertices 3"] | Float[ArrayLike, "faces 3 3"] = "flat",
     attributes: Real[ArrayLike, "vertices attributes"] | Real[ArrayLike, "faces 3 attributes"] | None = None,
+    instance: Int[ArrayLike, " faces"] | None = None,
     image_size: int | tuple[int, int] = 256,
     background: ArrayLike | Sequence[float] | None = 0.0,
     antialias: int = 1,
@@ -88,18 +110,20 @@ def render(
 
     Gradients: `rgb` has the ordinary derivatives with respect to textures, lights, normals, attributes and background,
     and with respect to vertices through the angles of the light. `gradient` determines how the movement of the mesh in
-    the image reaches vertices and camera, from all images but `depth` together:
+    the image reaches vertices and camera, from `rgb`, `alpha`, `normals` and `attributes` together:
 
     - `"edge_sweep"`: Neural Renderer's gradient, reverse mode only. It replaces the derivative of colours through the
       barycentrics; `interior=True` adds that derivative.
     - `"opendr"`: OpenDR's gradient in its place, reverse mode only.
-    - `"boundary"`: the derivative of the picture whose pixels are means over their areas, for every image, `depth` and
+    - `"boundary"`: the derivative of the picture whose pixels are means over their areas, for these images and `depth`,
       the derivative inside of faces included; in forward and reverse mode.
     - a function: a gradient of your own, see `jnr.gradients`.
     - None: the derivative through the barycentrics alone, in forward and reverse mode. It is exact where no silhouette
       edge is near, and does not see edges.
 
-    `depth` has the ordinary derivative at the points that are seen, and no visibility gradient.
+    `depth`, `position` and `uv` have the ordinary derivative at the points that are seen, and no visibility gradient
+    (`depth` has one with `"boundary"`). To give one to depth or positions, pass them as `attributes`. `face_index` and
+    `instance` are constants.
 
     Args:
         vertices: Positions in world space, in any unit; or a `Mesh`, instead of `vertices` and `faces`.
@@ -114,6 +138,7 @@ def render(
         normals: `"flat"`, `"smooth"` (`vertex_normals`), or normals per vertex or per corner, of any length, on the
             side from which faces are counter-clockwise.
         attributes: Values to interpolate, for the shader and as an output.
+        instance: Which instance each face belongs to, as `Scene.place` returns it, for the output `instance`.
         image_size: Height and width, or one int for both.
         background: Colour where there is no mesh: a number, one value per channel, or an image. None excludes the
             background: `rgb` is then the mean colour of the mesh within the pixel, and zero where there is none.
@@ -148,6 +173,7 @@ def render(
     _checks.check_flag(interior, "interior")
     checked_textures = check_textures(textures, faces, vertices.shape[0])
     normals = _check_normals(normals, vertices.shape[0], faces.shape[0])
+    instance = None if instance is None else _check_instance(instance, faces.shape[0], 2**31)
     if samples.gradient is None or isinstance(samples.gradient, Boundary):
         interior = True
     elif isinstance(samples.gradient, OpenDR):
@@ -188,13 +214,18 @@ def render(
                 color = jnp.where(covered, color, behind)
             else:
                 color = color + (1 - alpha).astype(color.dtype) * behind
-        return (color, alpha, normal, values), (samples.depth(seen, covered),)
+        return (color, alpha, normal, values), (samples.depth(seen, covered),), kept
 
-    rgb, alpha, normal, values, depth = (samples.average(image) for image in samples.attach_gradient(draw))
+    images, kept = samples.attach_gradient(draw)
+    rgb, alpha, normal, values, depth = map(samples.average, images)
     if background is None and (samples.antialias > 1 or has_opacity(checked_textures)):
         seen = alpha > 0
         rgb = jnp.where(seen, rgb / jnp.where(seen, alpha, 1).astype(rgb.dtype), 0)
-    return Rendering(rgb, alpha[..., 0], depth[..., 0], normal, values)
+    point = samples.central(kept)
+    position = samples.interpolate(vertices.astype(depth.dtype), point)
+    uv = samples.uv(checked_textures, point)
+    instance = _instance_image(instance, point.face_index)
+    return Rendering(rgb, alpha[..., 0], depth[..., 0], normal, values, point.face_index, instance, position, uv)
 
 
 def render_silhouette(
@@ -232,7 +263,7 @@ def render_silhouette(
         TypeError: As for `render`.
     """
     samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, eps, backend)
-    (alpha,) = samples.attach_gradient(lambda _: ((samples.coverage(samples.covered),), ()), varying=False)
+    (alpha,), _ = samples.attach_gradient(lambda _: ((samples.coverage(samples.covered),), (), None), varying=False)
     return samples.average(alpha)[..., 0]
 
 
@@ -270,7 +301,7 @@ def render_depth(
         TypeError: As for `render`.
     """
     samples = _Samples(vertices, faces, camera, image_size, antialias, cull, gradient, None, backend)
-    (depth,) = samples.attach_gradient(lambda seen: ((samples.depth(seen, samples.covered),), ()))
+    (depth,), _ = samples.attach_gradient(lambda seen: ((samples.depth(seen, samples.covered),), (), None))
     return samples.average(depth)[..., 0]
 
 
@@ -320,6 +351,11 @@ def _check_normals(normals: Any, num_vertices: int, num_faces: int) -> Any:
             f"normals must have shape ({num_vertices}, 3), or ({num_faces}, 3, 3) per corner, got {normals.shape}."
         )
     return normals
+
+
+def _check_instance(instance: Any, num_faces: int, count: int) -> jax.Array:
+    """The instance of each face as int32; -1 is none."""
+    return _checks.as_numbers(instance, "instance", num_faces, count, "numbers of instances", lowest=-1)
 
 
 def _check_attributes(attributes, vertices, faces, dtype):
@@ -464,6 +500,12 @@ class _Samples:
         _checks.check_shape(color, "what shader returns", *self.covered.shape[:2], "channels")
         return jnp.where(self.covered, color, 0)
 
+    def uv(self, textures, fragments):
+        """Texture coordinates as an image, zero on background; without channels unless there is a `UVTexture`."""
+        if isinstance(textures, CheckedUV):
+            return interpolate_unchecked(textures.uv, textures.uv_faces, fragments, backend=self.backend)
+        return _no_channels(*self.image_size, self.clip_positions.dtype)
+
     def depth(self, fragments, covered):
         """Distance along the view axis, the camera's `far` where nothing is covered: `(height, width, 1)`."""
         depth = self.interpolate(self.view.depth(self.vertices)[:, None], fragments)
@@ -476,29 +518,35 @@ class _Samples:
             return background.repeat(self.antialias, axis=0).repeat(self.antialias, axis=1)
         return background
 
-    def attach_gradient(self, draw, *, varying=True) -> tuple:
-        """The images of `draw(fragments)` with the visibility gradient.
+    def attach_gradient(self, draw, *, varying=True) -> tuple[tuple, Any]:
+        """The images of `draw(fragments)` with the visibility gradient, and what else it returns.
 
-        `draw` returns images that every gradient moves and others that only the derivative of the picture moves.
-        Without `varying` they are constant on every face.
+        `draw` returns images that every gradient moves, others that only the derivative of the picture moves, and
+        something that is constant. Without `varying` the images are constant on every face.
         """
         gradient = self.gradient
         if not isinstance(gradient, Boundary):
-            images, others = draw(self.fragments)
+            images, others, constant = draw(self.fragments)
             if gradient is not None:
                 images = attach_gradient(images, self.clip_positions, self.faces, self.fragments, gradient)
-            return *images, *others
+            return (*images, *others), constant
         if varying:
-            images, slopes = self.with_slopes(lambda fragments: sum(draw(fragments), ()))
+            images, slopes, constant = self.with_slopes(draw)
         else:
-            images, slopes = sum(draw(self.fragments), ()), None
+            images, others, constant = draw(self.fragments)
+            images, slopes = (*images, *others), None
         mesh = self.clip_positions, self.faces, self.fragments.face_index
-        return attach_boundary(images, slopes, *mesh, gradient)
+        return attach_boundary(images, slopes, *mesh, gradient), constant
 
     def with_slopes(self, draw):
-        """The images of `draw(fragments)`, and how they change within faces per column and row."""
+        """The images of `draw(fragments)`, how they change within faces per column and row, and the constant."""
         fragments = self.fragments
-        images, change = jax.linearize(lambda b, w: draw(fragments._replace(barycentric=b, clip_w=w)), *fragments[1:])
+
+        def drawn(barycentric, clip_w):
+            images, others, constant = draw(fragments._replace(barycentric=barycentric, clip_w=clip_w))
+            return (*images, *others), constant
+
+        images, change, constant = jax.linearize(drawn, *fragments[1:], has_aux=True)
         _, barycentric, clip_w = lax.stop_gradient(fragments)
         of_face = weight_slopes(lax.stop_gradient(self.clip_positions), self.faces, *clip_w.shape)
         of_face = self.of_seen_face(of_face)
@@ -507,13 +555,18 @@ class _Samples:
             total = (step[..., 0] + step[..., 1] + step[..., 2]) * clip_w
             moved = step * clip_w[..., None] - barycentric * total[..., None]
             slopes.append(change(moved, -clip_w * total))
-        return images, jax.tree.map(lambda *values: jnp.stack(values), *slopes)
+        return images, jax.tree.map(lambda *values: jnp.stack(values), *slopes), constant
+
+    def central(self, kept):
+        """The fragments of the sample nearest each pixel's centre, of background where the surface is not kept."""
+        if self.antialias == 1 and kept is None:
+            return self.fragments
+        return _central(self.fragments, kept, n=self.antialias)
 
     def average(self, image):
         """Means over each pixel's samples."""
         if image.shape[-1] == 0:
-            # XLA compiles a constant without elements slowly where its other axes are long.
-            return jax.device_put(np.zeros((*self.image_size, 0), image.dtype))
+            return _no_channels(*self.image_size, image.dtype)
         return image if self.antialias == 1 else _means(image, n=self.antialias)
 
 
@@ -521,6 +574,28 @@ class _Samples:
 def _covered(face_index):
     """Whether each sample sees a face: `(height, width, 1)`."""
     return (face_index >= 0)[..., None]
+
+
+def _no_channels(height, width, dtype):
+    """An image without channels."""
+    # XLA compiles a constant without elements slowly where its other axes are long.
+    return jax.device_put(np.zeros((height, width, 0), dtype))
+
+
+@inline_jit("n")
+def _central(fragments, kept, *, n):
+    """See `_Samples.central`."""
+    if kept is not None:
+        fragments = fragments._replace(face_index=jnp.where(kept[..., 0], fragments.face_index, -1))
+    return jax.tree.map(lambda image: image[n // 2 :: n, n // 2 :: n], fragments)
+
+
+@inline_jit()
+def _instance_image(instance, face_index):
+    """The instance that each pixel sees, -1 on background; without instances all faces are of instance 0."""
+    if instance is None:
+        return jnp.minimum(face_index, 0)
+    return gather(instance[:, None], face_index)[..., 0]
 
 
 @inline_jit("n")

@@ -154,6 +154,7 @@ def _in_jnr() -> Iterator[Any]:
     yield jnr.render_silhouette, {**SILHOUETTE, "gradient": "edge_sweep", "eps": 1e-3}
     render = {"textures": COLORS, "lights": LIGHTS, "shader": jnr.Phong(), "normals": "smooth", "attributes": COLORS}
     render |= {"background": (1.0, 0.0, 0.5), "gradient": "edge_sweep", "interior": True, "eps": 1e-3}
+    render |= {"instance": np.arange(len(FACES), dtype=np.int32)}
     yield jnr.render, {**SILHOUETTE, **render}
 
 

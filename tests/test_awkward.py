@@ -127,8 +127,9 @@ def _compiled_gradient(backend, gradient, shaded):
         else:
             alpha = jnr.render_silhouette(vertices, faces, gradient=gradient, **options)
             depth = jnr.render_depth(vertices, faces, **options)
-            rendering = jnr.Rendering(alpha[..., None], alpha, depth, *jnp.zeros((2, *SIZE, 3)))
+            rendering = jnr.Rendering(alpha[..., None], alpha, depth, *jnp.zeros((6, *SIZE, 3)))
         images = rendering.rgb, rendering.alpha[..., None], rendering.depth[..., None], rendering.normals
+        images += (rendering.position,)
         return sum(jnp.sum(weights * jnp.sum(image, axis=-1)) for image in images), rendering
 
     return jax.jit(jax.vmap(jax.grad(loss, has_aux=True), in_axes=((0, 0, 0, None), 0, 0)))

@@ -84,7 +84,7 @@ def test_numbers_of_python_do_not_widen_a_picture_in_double_precision(camera):
         np.testing.assert_allclose(camera().clip_positions(VERTICES), single, atol=1e-6)
         for dtype in (jnp.float32, jnp.float64):
             fields = jax.eval_shape(render, VERTICES.astype(dtype))
-            assert {field.dtype for field in fields} == {np.dtype(dtype)}
+            assert {field.dtype for field in fields} == {np.dtype(dtype), np.dtype(np.int32)}
 
 
 def test_light_in_the_dtype_of_the_surface():

@@ -72,6 +72,9 @@ def test_a_mask_leaves_the_surface_out_below_its_cutoff(cutoff, opaque):
     np.testing.assert_allclose(rendering.rgb, np.where(kept[..., None], LIGHT * COLOR, BEHIND), atol=1e-6)
     np.testing.assert_allclose(rendering.depth, np.where(kept, 5, 100), atol=1e-4)
     np.testing.assert_allclose(rendering.normals, np.where(kept[..., None], [0, 0, 1], 0), atol=1e-6)
+    np.testing.assert_array_equal(rendering.face_index >= 0, kept)
+    np.testing.assert_array_equal(rendering.instance, np.where(kept, 0, -1))
+    np.testing.assert_array_equal(np.any(rendering.uv != 0, axis=-1), kept)
 
 
 def test_without_background_the_colour_is_that_of_the_mesh():

@@ -33,6 +33,7 @@ def _dtypes(vertices, colors, camera):
 
 
 F16, BF16, F32, F64 = (jnp.dtype(name) for name in ("float16", "bfloat16", "float32", "float64"))
+I32 = jnp.dtype("int32")
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,8 @@ def test_colors_and_attributes_keep_their_dtype_and_other_images_have_the_geomet
         rng = np.random.default_rng(0)
         given = jnp.asarray(np.asarray(MESH.vertices), vertices), jnp.asarray(rng.random((12, 3)), colors)
         rendering, gradients = _dtypes(*given, _camera(camera))
-    # rgb, alpha, depth, normals, attributes
-    assert rendering == [colors, geometry, geometry, geometry, colors]
+    # rgb, alpha, depth, normals, attributes, face_index, instance, position, uv
+    assert rendering == [colors, geometry, geometry, geometry, colors, I32, I32, geometry, geometry]
     # Each gradient has the dtype of its argument.
     assert gradients == [vertices, colors, camera]
 
@@ -65,15 +66,15 @@ def test_geometry_has_the_wider_dtype_of_vertices_and_camera(vertices, camera):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         colors = jnp.ones((12, 3), jnp.float32)
         rendering, _ = _dtypes(jnp.asarray(np.asarray(MESH.vertices), vertices), colors, _camera(camera))
-    assert rendering == [F32, F64, F64, F64, F32]
+    assert rendering == [F32, F64, F64, F64, F32, I32, I32, F64, F64]
 
 
 def test_integers_and_float64_become_float32_without_x64():
     vertices = np.asarray(MESH.vertices)
     rendering = jax.eval_shape(lambda: jnr.render(vertices.astype(np.int32), MESH.faces, np.ones((12, 3), np.uint8)))
-    assert {image.dtype for image in rendering} == {F32}
+    assert {image.dtype for image in rendering} == {F32, I32}
     rendering = jax.eval_shape(lambda: jnr.render(vertices.astype(np.float64), MESH.faces, np.ones((12, 3))))
-    assert {image.dtype for image in rendering} == {F32}
+    assert {image.dtype for image in rendering} == {F32, I32}
     fragments = jax.eval_shape(lambda: jnr.rasterize(np.ones((12, 4)), MESH.faces, SIZE))
     assert [a.dtype for a in fragments] == [jnp.int32, F32, F32]
 

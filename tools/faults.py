@@ -169,6 +169,20 @@ FAULTS = [
         "tests/test_opacity.py -k cutoff",
     ),
     (
+        "what is cut away keeps its face",
+        "jnr/_render.py",
+        "jnp.where(kept[..., 0], fragments.face_index, -1)",
+        "fragments.face_index",
+        "tests/test_opacity.py -k cutoff",
+    ),
+    (
+        "a pixel's point is that of its first sample",
+        "jnr/_render.py",
+        "image[n // 2 :: n, n // 2 :: n]",
+        "image[::n, ::n]",
+        "tests/test_outputs.py -k nearest",
+    ),
+    (
         "opacity is in the image once too often",
         "jnr/_render.py",
         "color + (1 - alpha).astype(color.dtype) * behind",
