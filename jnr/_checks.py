@@ -41,7 +41,7 @@ def as_compute(value: Any, name: str, *, like: Any = None) -> jax.Array:
     return array if like is None else array.astype(compute_dtype(value, like))
 
 
-def as_finite(value: Any, name: str, shape: tuple[int, ...] | None = None, *, like: Any = None) -> jax.Array:
+def as_finite(value: Any, name: str, shape: tuple[int | str, ...] | None = None, *, like: Any = None) -> jax.Array:
     """`as_compute` of numbers that are finite where they are known, of a shape if one is given."""
     array = as_compute(value, name, like=like)
     if shape is not None:

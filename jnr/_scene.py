@@ -69,8 +69,6 @@ class Scene:
             raise ValueError("instances must hold at least one instance, got none.")
         object.__setattr__(self, "meshes", meshes)
         object.__setattr__(self, "instances", instances)
-        if self.colors is not None and _checks.is_concrete(self.colors):
-            _checks.check_finite(self.colors, "colors")
 
     @property
     def count(self) -> int:
@@ -131,7 +129,7 @@ class Scene:
         return PlacedScene(Mesh(jnp.concatenate(vertices), whole, textures), instance)
 
     def _check_poses(self, poses):
-        if isinstance(poses, (tuple, list)) and len(poses) == 2:
+        if isinstance(poses, tuple) and len(poses) == 2:
             poses = pose_matrices(*poses)
         matrices = _checks.as_finite(poses, "poses", (self.count, 4, 4))
         if _checks.is_concrete(poses) and not np.all(np.asarray(poses)[:, 3] == (0, 0, 0, 1)):
@@ -168,6 +166,7 @@ class Scene:
             return None
         colors = _checks.as_color(self.colors, "colors")
         _checks.check_shape(colors, "colors", self.count, "channels")
+        _checks.check_finite(self.colors, "colors")
         return colors
 
     def _rows(self, counts):

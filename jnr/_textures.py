@@ -183,13 +183,13 @@ def check_uv(texture: UVTexture, faces: Int[Array, "faces 3"], num_vertices: int
 def _check_factor(factor, num_faces, channels, dtype):
     if factor is None:
         return None
+    colors = _checks.as_color(factor, "factor")
     _checks.check_finite(factor, "factor")
-    factor = _checks.as_color(factor, "factor")
-    if factor.shape not in ((channels,), (num_faces, channels)):
+    if colors.shape not in ((channels,), (num_faces, channels)):
         raise ValueError(
-            f"factor must have shape ({channels},), or ({num_faces}, {channels}) per face, got {factor.shape}."
+            f"factor must have shape ({channels},), or ({num_faces}, {channels}) per face, got {colors.shape}."
         )
-    return factor.astype(dtype)
+    return colors.astype(dtype)
 
 
 def _per_image(value, name, count):

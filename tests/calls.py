@@ -126,8 +126,14 @@ def _in_jnr() -> Iterator[Any]:
     rgba = jnp.full((2, 2, 4), 0.5, jnp.float32)
     uv = {"images": rgba, "uv": UV.uv, "uv_faces": FACES, "material": jnp.zeros(len(FACES), jnp.int32)}
     uv |= {"wrap": "border", "filter": "bilinear", "border": 0.5, "sizes": ((2, 2),)}
-    uv |= {"alpha": "mask", "alpha_cutoff": 0.5}
+    uv |= {"alpha": "mask", "alpha_cutoff": 0.5, "factor": jnp.full(4, 0.5, jnp.float32)}
     yield jnr.UVTexture, uv, lambda texture: jnr.render(VERTICES, FACES, texture, image_size=8)
+    poses = {"positions": jnp.zeros((2, 3), jnp.float32), "quaternions": jnp.eye(4, dtype=jnp.float32)[:2]}
+    yield jnr.pose_matrices, poses
+    visible = jnp.ones(2, bool)
+    scene = {"meshes": [MESH, MESH._replace(textures=COLORS)], "instances": (1, 0), "colors": COLORS[:2]}
+    yield jnr.Scene, scene, lambda scene: scene.place(jnr.pose_matrices(**poses), visible=visible)
+    yield jnr.Scene.place, {"self": jnr.Scene(**scene), "poses": jnr.pose_matrices(**poses), "visible": visible}
     yield jnr.colors_to_cubes, {"colors": COLORS, "faces": FACES}
     yield jnr.cubes_to_uv, {"cubes": CUBES, "tile": 2}
     yield jnr.uv_to_cubes, {"texture": UV, "faces": FACES, "size": 2, "num_vertices": len(VERTICES)}
@@ -175,7 +181,14 @@ def _in_modules() -> Iterator[Any]:
     rates = {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
     yield optim.zero_skipping_adam, rates, step
     yield optim.scale_rates, {"factors": {"vertices": 0.5}}, step
+    yield shapes.box, {"half_sizes": (0.5, 0.4, 0.3), "divisions": (1, 2, 1)}
+    tube = {"radius": 0.3, "half_length": 0.5, "rows": 1, "columns": 4, "cap_rows": 2}
+    yield shapes.capsule, tube
+    yield shapes.convex_hull, {"points": VERTICES}
     yield shapes.cube, {}
+    yield shapes.cylinder, tube
+    yield shapes.ellipsoid, {"half_axes": (0.5, 0.4, 0.3), "rows": 2, "columns": 3}
+    yield shapes.height_field, {"heights": np.eye(3, 4), "half_sizes": (1.0, 0.5), "bottom": -1.0}
     yield shapes.icosphere, {"subdivisions": 0}
     yield shapes.plane, {"rows": 1, "columns": 2}
     yield shapes.teapot, {"divisions": 1}

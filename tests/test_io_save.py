@@ -218,3 +218,22 @@ def test_face_colours_that_were_loaded_can_be_saved(tmp_path):
     height, width = texture.images.shape[:2]
     row, column = ((1 - middles[:, 1]) * height).astype(int), (middles[:, 0] * width).astype(int)
     np.testing.assert_array_equal(np.asarray(texture.images)[row, column], [[1, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("ending", [".obj", ".glb"])
+@pytest.mark.parametrize("form", ["per channel", "per face"])
+def test_saved_texels_are_multiplied_by_the_factor(tmp_path, ending, form):
+    mesh = jnr.shapes.icosphere(1)
+    factors = jnp.array([[0.2, 0.6, 1.0], [1.0, 0.4, 0.6]])
+    factor = factors[0] if form == "per channel" else factors[jnp.arange(80) % 2]
+    texels = jnp.arange(12, dtype=jnp.float32).reshape(2, 2, 3) * 20 / 255
+    texture = jnr.UVTexture(texels, mesh.vertices[:, :2], factor=factor)
+    jnr.save(tmp_path / f"mesh{ending}", mesh._replace(textures=texture))
+    loaded = jnr.load(tmp_path / f"mesh{ending}")
+    assert isinstance(loaded.textures, jnr.UVTexture)
+    images = loaded.textures.images
+    images = images if isinstance(images, tuple) else (images,)
+    assert len(images) == (1 if form == "per channel" else 2)
+    material = np.zeros(80, int) if loaded.textures.material is None else np.asarray(loaded.textures.material)
+    for face, row in enumerate(jnp.broadcast_to(factor, (80, 3))):
+        np.testing.assert_allclose(images[material[face]], texels * row, atol=0.5 / 255 + 1e-6)  # 8 bits

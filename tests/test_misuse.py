@@ -13,8 +13,9 @@ pytestmark = pytest.mark.validation
 
 # Classes that only hold results, protocols, deprecated names, and functions of files, which have tests of their own.
 WITHOUT_CALLS = {
-    "Arriving", "Fragments", "Light", "Mesh", "Rendering", "Shader", "Subdivision", "Surface", "SurfaceSamples",
-    "applications.Fit", "gradients.Gradient", "load", "losses.unique_edges", "optim.AdamState", "optim.adam", "save",
+    "Arriving", "Fragments", "Light", "Mesh", "PlacedScene", "Rendering", "Shader", "Subdivision", "Surface",
+    "SurfaceSamples", "applications.Fit", "gradients.Gradient", "load", "losses.unique_edges", "optim.AdamState",
+    "optim.adam", "save",
 }  # fmt: skip
 
 WRONG = {
@@ -57,8 +58,9 @@ def is_allowed(call, name, kind):
     if kind in NUMBERS:
         return any(word in annotation for word in ("float", "ArrayLike", "PyTree"))
     if kind in ARRAYS:
-        # Any shape broadcasts here; images have any leading axes, masks any size.
-        return name in ("distance", "elevation", "azimuth", "images") or (name, kind) == ("mask", "columns")
+        # Any shape broadcasts here; images have any leading axes, masks and heights any size.
+        broadcasts = name in ("distance", "elevation", "azimuth", "images")
+        return broadcasts or (kind == "columns" and name in ("mask", "heights"))
     if kind in NONFINITE:
         # A value that marks the background, and Matplotlib's transparent colour.
         return (call.function.__name__, name) in {("interpolate", "background"), ("draw_arrows", "color")}
@@ -86,7 +88,10 @@ def outcome(call, name, value):
 def test_every_public_function_and_class_has_a_call():
     public = public_callables()
     assert public.keys() - CALLS.keys() == WITHOUT_CALLS
-    assert {name.removesuffix("." + name.split(".")[-1]) for name in CALLS.keys() - public.keys()} == {"Camera"}
+    assert {name.removesuffix("." + name.split(".")[-1]) for name in CALLS.keys() - public.keys()} == {
+        "Camera",
+        "Scene",
+    }
     for name, call in CALLS.items():
         missing = inspect.signature(call.function).parameters.keys() - call.arguments.keys()
         assert missing <= {"handedness", "options", "backend", "self"}, (name, missing)

@@ -187,7 +187,8 @@ def save(path: str | os.PathLike, mesh: Mesh, *, overwrite: bool = False) -> Non
             the material library that it names.
         mesh: The mesh. Padding faces are omitted. Vertex colours are rounded to 8 bits. Texture cubes are converted to
             an image by `cubes_to_uv` with its default of 16 texels per face side. A `UVTexture` needs images of 3 or 4
-            channels; the fourth is opacity for whoever reads the file. No format stores the wrap mode `"border"`, OBJ
+            channels; the fourth is opacity for whoever reads the file. Texels are multiplied by `factor`, so an image
+            with several factors is written several times. No format stores the wrap mode `"border"`, OBJ
             does not store `"mirror"`, PLY stores one image. Only .glb files store wrap modes that differ along the axes
             and the alpha `"mask"`.
         overwrite: Whether to replace other files as well that have the name of an image or the material library.
@@ -391,7 +392,29 @@ def _texture(texture, faces, kept, num_vertices) -> Texture:
     if checked.alphas is not None:
         alphas, cutoffs = list(checked.alphas), np.broadcast_to(checked.alpha_cutoff, (len(images),)).tolist()
     uv = _as_saved(checked.uv, "uv")
-    return Texture(images, list(checked.wraps), uv, uv_faces, material[kept], alphas, cutoffs)
+    saved = Texture(images, list(checked.wraps), uv, uv_faces, material[kept], alphas, cutoffs)
+    if checked.factor is None or not kept.any():
+        return saved
+    return _multiplied(
+        saved, np.broadcast_to(_as_saved(checked.factor, "factor"), (len(kept), images[0].shape[-1]))[kept]
+    )
+
+
+def _multiplied(texture, factor) -> Texture:
+    """The texture with an image for each pair of an image and a factor of a face."""
+    pairs, material = np.unique(np.column_stack([texture.material, factor]), axis=0, return_inverse=True)
+    image, factors = pairs[:, 0].astype(int), pairs[:, 1:].astype(np.float32)
+
+    def repeated(values):
+        return [values[k] for k in image]
+
+    return texture._replace(
+        images=[texels * row for texels, row in zip(repeated(texture.images), factors, strict=True)],
+        wraps=repeated(texture.wraps),
+        material=material.reshape(-1),
+        alphas=texture.alphas and repeated(texture.alphas),
+        cutoffs=texture.cutoffs and repeated(texture.cutoffs),
+    )
 
 
 def _as_saved(array, name):

@@ -6,29 +6,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jnr import shapes
 from jnr._extras import require
-from jnr.mujoco import _standin as shapes
 
 mujoco: Any = require("mujoco", "mujoco", "MuJoCo models", extra="mujoco")
-# Plain ints: MuJoCo's enumerators do not equal numbers of NumPy on either side.
+# Plain ints: MuJoCo's enumerators are not equal to NumPy's numbers in every comparison.
 PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH, SDF = (
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{name}"))
     for name in ("PLANE", "HFIELD", "SPHERE", "CAPSULE", "ELLIPSOID", "CYLINDER", "BOX", "MESH", "SDF")
 )
+# MuJoCo divides what it draws of an infinite plane into so many cells per axis.
+MAX_PLANE_GRID = 200
 
 
 class Outline(NamedTuple):
-    """A mesh with a normal per corner, before it is textured.
+    """A mesh before it is textured. Vertices at sharp edges are several, one per normal.
 
     Attributes:
         vertices: Positions, of unit size where geoms of different sizes share the mesh.
+        normals: Unit normal of each vertex.
         faces: Vertex indices.
-        normals: Unit normals, (faces, 3, 3).
     """
 
     vertices: np.ndarray
-    faces: np.ndarray
     normals: np.ndarray
+    faces: np.ndarray
 
     @property
     def corners(self) -> np.ndarray:
@@ -36,7 +38,13 @@ class Outline(NamedTuple):
         return self.vertices[self.faces]
 
 
-EMPTY = Outline(np.zeros((0, 3)), np.zeros((0, 3), np.int32), np.zeros((0, 3, 3)))
+EMPTY = Outline(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+
+
+def type_of(model: Any, geom: int) -> int:
+    """The type of a geom, with the types that are drawn as one."""
+    kind = int(model.geom_type[geom])
+    return {SDF: MESH, ELLIPSOID: SPHERE}.get(kind, kind)
 
 
 def scale_of(model: Any, geom: int) -> np.ndarray:
@@ -54,57 +62,53 @@ def scale_of(model: Any, geom: int) -> np.ndarray:
     return np.ones(3)
 
 
-def key_of(model: Any, geom: int) -> tuple:
-    """Geoms of one key share an outline."""
-    kind = int(model.geom_type[geom])
+def key_of(model: Any, geom: int) -> tuple[int, Any]:
+    """Geoms of one key share an outline: their type, and what is not a scale along their axes."""
+    kind = type_of(model, geom)
     if kind == CAPSULE:
         radius, half_length, _ = model.geom_size[geom]
         return kind, float(np.float32(half_length / radius))
-    if kind in (MESH, SDF, HFIELD):
-        return MESH if kind == SDF else kind, int(model.geom_dataid[geom])
-    return SPHERE if kind == ELLIPSOID else kind, None
+    return kind, int(model.geom_dataid[geom]) if kind in (MESH, HFIELD) else None
 
 
-def outline(model: Any, key: tuple, slices: int, stacks: int, rows: int = 1) -> Outline:
+def outline_of(model: Any, key: tuple[int, Any], slices: int, stacks: int, rows: int) -> Outline:
     """The outline of a key; `rows` divides the sides of capsules and cylinders."""
     kind, detail = key
     if kind == PLANE:
-        return _plane()
-    if kind == SPHERE:
-        mesh = shapes.ellipsoid((1, 1, 1), rows=stacks, columns=slices)
-        vertices, faces = _arrays(mesh)
-        return Outline(vertices, faces, vertices[faces])
-    if kind == CAPSULE:
-        vertices, faces = _arrays(shapes.capsule(1, detail, rows=rows, columns=slices, cap_rows=max(stacks // 2, 1)))
-        middle = np.clip(vertices[:, 2], -detail, detail)
-        return Outline(vertices, faces, _unit(vertices - middle[:, None] * (0, 0, 1))[faces])
-    if kind == CYLINDER:
-        vertices, faces = _arrays(shapes.cylinder(1, 1, rows=rows, columns=slices))
-        flat = _face_normals(vertices[faces])
-        is_side = np.abs(flat[:, 2]) < 0.5
-        normals = np.where(is_side[:, None, None], vertices[faces] * (1, 1, 0), np.round(flat)[:, None])
-        return Outline(vertices, faces, normals)
+        square = np.array([(-1, -1, 0), (1, -1, 0), (1, 1, 0), (-1, 1, 0)], float)
+        # Both sides: MuJoCo shows a plane from below, although it omits the backs of other geoms.
+        return _flat(square, np.array([(0, 1, 2), (0, 2, 3), (0, 2, 1), (0, 3, 2)]))
     if kind == BOX:
         return _flat(*_arrays(shapes.box((1, 1, 1))))
+    if kind == SPHERE:
+        vertices, faces = _arrays(shapes.ellipsoid((1, 1, 1), rows=stacks, columns=slices))
+        return Outline(vertices, _unit(vertices), faces)
+    if kind == CAPSULE:
+        vertices, faces = _arrays(shapes.capsule(1, detail, rows=rows, columns=slices, cap_rows=stacks // 2))
+        middle = np.clip(vertices[:, 2:], -detail, detail) * (0, 0, 1)
+        return Outline(vertices, _unit(vertices - middle), faces)
+    if kind == CYLINDER:
+        vertices, faces = _arrays(shapes.cylinder(1, 1, rows=rows, columns=slices))
+        flat = _face_normals(vertices[faces])[:, None]
+        is_side = np.abs(flat[..., 2:]) < 0.5
+        return _split(vertices, faces, np.where(is_side, _unit(vertices * (1, 1, 0))[faces], np.round(flat)))
     if kind == HFIELD:
         return _height_field(model, detail)
-    if kind == MESH:
-        return _mesh(model, detail)
-    raise NotImplementedError(f"geoms must be of a type that jnr draws, got type {kind}.")
+    return _mesh(model, detail)
 
 
 def half_sizes_of_plane(model: Any, geom: int) -> np.ndarray:
     """Half the lengths of a plane; along an infinite axis, of what MuJoCo draws of it."""
     step = step_of_plane(model, geom)
-    return np.where(step > 0, 1.05 * far_of(model) + step, model.geom_size[geom, :2])
+    return np.where(step > 0, 1.05 * far_of(model) + step / 2, model.geom_size[geom, :2])
 
 
 def step_of_plane(model: Any, geom: int) -> np.ndarray:
-    """Half of the steps in which an infinite plane follows the camera, zero along a finite axis."""
+    """Steps in which what is drawn of an infinite plane follows the camera; zero along a finite axis."""
     material = model.geom_matid[geom]
-    repeat = model.mat_texrepeat[material] if material >= 0 else np.zeros(2)
-    # Two copies of a texture, so that following the camera does not move it; 200 is MuJoCo's mjMAXPLANEGRID.
-    step = np.where(repeat > 0, 2 / np.where(repeat > 0, repeat, 1), 2.1 * far_of(model) / 198)
+    repeat = np.asarray(model.mat_texrepeat[material], float) if material >= 0 else np.zeros(2)
+    # The texture looks as if it did not move.
+    step = np.where(repeat > 0, 4 / np.where(repeat > 0, repeat, 1), 4.2 * far_of(model) / (MAX_PLANE_GRID - 2))
     return np.where(model.geom_size[geom, :2] > 0, 0, step)
 
 
@@ -113,34 +117,41 @@ def far_of(model: Any) -> float:
     return float(model.vis.map.zfar * model.stat.extent)
 
 
-def _plane() -> Outline:
-    vertices = np.array([(-1, -1, 0), (1, -1, 0), (1, 1, 0), (-1, 1, 0)], float)
-    # Both sides, since MuJoCo shows a plane from below although it omits the backs of other geoms.
-    faces = np.array([(0, 1, 2), (0, 2, 3), (0, 2, 1), (0, 3, 2)])
-    return _flat(vertices, faces)
+def joined(corners: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Rows of values per corner, each once, with the faces' indices of them last."""
+    rows = np.concatenate([corners, *values], axis=-1)
+    width = rows.shape[-1]
+    _, first, faces = np.unique(
+        rows.reshape(-1, width).astype(np.float32), axis=0, return_index=True, return_inverse=True
+    )
+    chosen = rows.reshape(-1, width)[first]
+    splits = np.cumsum([array.shape[-1] for array in (corners, *values)])[:-1]
+    return *np.split(chosen, splits, axis=-1), faces.reshape(-1, 3)
 
 
 def _height_field(model, field) -> Outline:
     rows, columns = int(model.hfield_nrow[field]), int(model.hfield_ncol[field])
-    first = model.hfield_adr[field]
-    half_x, half_y, top, base = model.hfield_size[field]
+    first = int(model.hfield_adr[field])
+    half_x, half_y, top, base = map(float, model.hfield_size[field])
     heights = top * model.hfield_data[first : first + rows * columns].reshape(rows, columns).astype(float)
     return _flat(*_arrays(shapes.height_field(heights, (half_x, half_y), bottom=-base)))
 
 
 def _mesh(model, mesh) -> Outline:
     def rows(array, first, count):
-        return np.asarray(array[first : first + count])
+        return np.asarray(array[int(first) : int(first) + int(count)])
 
+    faces, of_normals = (
+        rows(array, model.mesh_faceadr[mesh], model.mesh_facenum[mesh])
+        for array in (model.mesh_face, model.mesh_facenormal)
+    )
     vertices = rows(model.mesh_vert, model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]).astype(float)
-    faces = rows(model.mesh_face, model.mesh_faceadr[mesh], model.mesh_facenum[mesh])
-    normals = rows(model.mesh_normal, model.mesh_normaladr[mesh], model.mesh_normalnum[mesh]).astype(float)
-    normals = normals[rows(model.mesh_facenormal, model.mesh_faceadr[mesh], model.mesh_facenum[mesh])]
+    normals = rows(model.mesh_normal, model.mesh_normaladr[mesh], model.mesh_normalnum[mesh]).astype(float)[of_normals]
     if model.mesh_texcoordadr[mesh] < 0:
         # MuJoCo's rule for edges that stay sharp.
-        flat = _face_normals(vertices[faces])[:, None]
+        flat = np.broadcast_to(_face_normals(vertices[faces])[:, None], normals.shape)
         normals = np.where(np.sum(flat * normals, axis=-1, keepdims=True) < 0.8, flat, normals)
-    return Outline(vertices, faces, normals)
+    return _split(vertices, faces, normals)
 
 
 def _arrays(mesh):
@@ -148,7 +159,11 @@ def _arrays(mesh):
 
 
 def _flat(vertices, faces) -> Outline:
-    return Outline(vertices, faces, np.repeat(_face_normals(vertices[faces])[:, None], 3, axis=1))
+    return _split(vertices, faces, np.repeat(_face_normals(vertices[faces])[:, None], 3, axis=1))
+
+
+def _split(vertices, faces, normals) -> Outline:
+    return Outline(*joined(vertices[faces], np.broadcast_to(normals, (*faces.shape, 3))))
 
 
 def _face_normals(corners):

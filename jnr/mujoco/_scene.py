@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -21,204 +23,403 @@ from jnr._scene import PlacedScene, Scene
 from jnr.mujoco import _geoms, _textures, _views
 from jnr.mujoco._geoms import mujoco
 
+# As mujoco.Renderer.
+IMAGE_SIZE = 240, 320
+
 
 @pytree()
 class ModelScene:
-    """The geoms, cameras and lights of a MuJoCo model, to be rendered from the states of MuJoCo or MJX.
+    """The geoms, cameras and lights of a MuJoCo model, rendered from the states of MuJoCo or MJX. `load` makes one.
 
-    Every geom of the model is an instance, so that instances' indices are MuJoCo's geom ids. Geoms that are not drawn
-    have no faces. A scene is a pytree; `load` makes one.
+    Every geom of the model is an instance, so an instance's index is MuJoCo's geom id. Geoms that are not drawn have no
+    faces.
+
+    A scene is a pytree of arrays. Pass it to a function under `jit` rather than let the function close over it: a large
+    mesh as a constant takes long to compile. `vmap` over `data` is the batch of environments, `vmap` over indices of
+    cameras that of views.
+
+    `data` is a `mujoco.MjData`, a `mjx.Data` or another object with their fields, after `mj_forward`, `mjx.forward` or
+    a step: `geom_xpos`, `geom_xmat`; for cameras of the model `cam_xpos`, `cam_xmat`; for lights in MJX `xpos`, `xmat`
+    and `subtree_com`.
 
     Attributes:
-        scene: The geoms' meshes, textures and colours.
-        scales: Factors along each geom's axes from its mesh, which geoms of several sizes share, to its size.
-        steps: Lengths of the steps along its own axes in which each infinite plane follows the camera; zero otherwise.
-        normals: Normals at the corners of each mesh's faces.
-        cameras: Numbers of the model's cameras.
+        scene: Meshes, textures and colours of the geoms.
+        scales: Factors along each geom's axes from its mesh, which geoms of other sizes may share, to its size.
+        steps: Steps along its axes x and y in which an infinite plane follows the camera; zero for all else.
+        normals: Normals at the vertices of each mesh.
+        cameras: Fields of view and other numbers of the cameras.
+        lighting: Colours and other numbers of the lights.
     """
 
     scene: Scene
     scales: Float[Array, "geoms 3"]
     steps: Float[Array, "geoms 2"]
-    normals: tuple[Float[Array, "_ 3 3"], ...]
+    normals: tuple[Float[Array, "_ 3"], ...]
     cameras: _views.Cameras
+    lighting: _views.Lights
 
     def poses(self, data: Any, camera: Camera | None = None) -> Float[Array, "geoms 4 4"]:
-        """Returns matrices from each geom's mesh to world space, which `scene.place` takes.
+        """Matrices from each geom's mesh to world space, as `jnr.Scene.place` takes them; they contain the scales.
 
-        Gradients: reach `geom_xpos` and `geom_xmat`.
+        Gradients: reach `geom_xpos`, `geom_xmat` and `scales`.
 
         Args:
-            data: `mujoco.MjData` or `mjx.Data` of one environment; use `vmap` for several.
-            camera: Camera that infinite planes follow, as MuJoCo draws them; None leaves them at their origin.
+            data: A state of one environment.
+            camera: Camera that infinite planes follow; None leaves them around their origin.
+
+        Raises:
+            ValueError: If `data` is not of this model or of several environments, or a number is not finite.
+            TypeError: If `data` lacks a field.
         """
-        positions, rotations = (_checks.as_compute(getattr(data, name), name) for name in ("geom_xpos", "geom_xmat"))
-        count = self.scene.count
-        if positions.shape != (count, 3):
-            raise ValueError(
-                f"data must have geom_xpos of shape ({count}, 3), one row for each of the model's geoms, got "
-                f"{positions.shape}. Use jax.vmap for several environments."
-            )
-        rotations = rotations.reshape(count, 3, 3)
+        rotations, positions = self._frames(data)
         scales = jnp.asarray(self.scales, positions.dtype)
         if camera is not None:
             positions = positions + self._following(positions, rotations, camera)
-        top = jnp.concatenate([rotations * scales[:, None], positions[..., None]], axis=2)
-        last = jnp.broadcast_to(jnp.array([[[0, 0, 0, 1]]], top.dtype), (count, 1, 4))
-        return jnp.concatenate([top, last], axis=1)
+        return _affine(rotations * scales[:, None], positions)
+
+    def _frames(self, data):
+        positions, rotations = _views.field(data, "geom_xpos"), _views.field(data, "geom_xmat")
+        count = self.scene.count
+        if positions.shape != (count, 3):
+            raise ValueError(
+                f"data must have geom_xpos of shape ({count}, 3), a row for each of the model's geoms, got "
+                f"{positions.shape}. Use jax.vmap for several environments."
+            )
+        return rotations.reshape(count, 3, 3), positions
 
     def _following(self, positions, rotations, camera):
-        """How far infinite planes have moved after the camera."""
+        """How far what is drawn of infinite planes has moved after the camera."""
         view = lax.stop_gradient(camera.pose.camera_from_world()).astype(positions.dtype)
-        eye = -(view[:3, :3].T @ view[:3, 3])
-        steps = 2 * jnp.asarray(self.steps, positions.dtype)
-        along = jnp.einsum("gi,gik->gk", lax.stop_gradient(eye - positions), rotations[..., :2])
-        moved = jnp.where(steps > 0, jnp.round(along / jnp.where(steps > 0, steps, 1)) * steps, 0)
-        return jnp.einsum("gik,gk->gi", rotations[..., :2], moved)
+        eye = -jnp.sum(view[:3, :3] * view[:3, 3:], axis=0)
+        steps, along = jnp.asarray(self.steps, positions.dtype), rotations[:, :, :2]
+        away = jnp.sum(along * lax.stop_gradient(eye - positions)[:, :, None], axis=1)
+        moved = jnp.where(steps > 0, jnp.round(away / jnp.where(steps > 0, steps, 1)) * steps, 0)
+        return jnp.sum(along * lax.stop_gradient(moved)[:, None], axis=2)
 
     def place(
         self, data: Any, camera: Camera | None = None, *, visible: Bool[ArrayLike, " geoms"] | None = None
     ) -> PlacedScene:
-        """Returns the mesh of all geoms in world space and the geom id of each face.
+        """The mesh of all geoms in world space, and the geom id of each face.
 
-        Gradients: reach `geom_xpos` and `geom_xmat`.
+        Gradients: reach `geom_xpos`, `geom_xmat`, `scales` and the scene's colours.
 
         Args:
-            data: As for `poses`.
+            data: A state of one environment.
             camera: As for `poses`.
-            visible: False leaves a geom out; None shows all that are drawn.
+            visible: False leaves a geom out; None shows all that `load` drew.
+
+        Raises:
+            ValueError: As for `poses`.
+            TypeError: As for `poses`.
         """
         return self.scene.place(self.poses(data, camera), visible=visible)
 
-    def corner_normals(self, data: Any) -> Float[Array, "faces 3 3"]:
-        """Returns normals at the corners of `place`'s faces in world space, as MuJoCo shades them.
+    def vertex_normals(self, data: Any) -> Float[Array, "vertices 3"]:
+        """Normals at the vertices of `place`'s mesh, of any length, smooth and sharp where MuJoCo's are.
 
         Args:
-            data: As for `poses`.
+            data: A state of one environment.
         """
-        rotations = _checks.as_compute(data.geom_xmat, "geom_xmat").reshape(self.scene.count, 3, 3)
-        matrices = rotations / jnp.asarray(self.scales, rotations.dtype)[:, None]
-        instances = self.scene._instances
-        each = [
-            jnp.einsum("fki,ji->fkj", jnp.asarray(self.normals[mesh], matrices.dtype), matrices[geom])
-            for geom, mesh in enumerate(instances)
-        ]
-        return jnp.concatenate(each)
+        rotations, positions = self._frames(data)
+        matrices = _affine(rotations / jnp.asarray(self.scales, positions.dtype)[:, None], jnp.zeros_like(positions))
+        meshes = [Mesh(normals, mesh.faces) for normals, mesh in zip(self.normals, self.scene.meshes, strict=True)]
+        return Scene(meshes, self.scene.instances).place(matrices).mesh.vertices
 
     def camera(
-        self, data: Any, camera: int | str | Any = -1, *, image_size: int | tuple[int, int] | None = None
+        self, data: Any, camera: int | str | Camera | Any = -1, *, image_size: int | tuple[int, int] | None = None
     ) -> Camera:
-        """Returns a camera of the model.
+        """A camera as MuJoCo's renderer has it.
+
+        The near and far planes are MuJoCo's: `vis.map.znear` and `vis.map.zfar` times `stat.extent`. A camera with
+        `sensorsize` becomes `jnr.Intrinsics` for images of `image_size`; as in MuJoCo, an image of another aspect ratio
+        than the sensor is stretched.
+
+        Gradients: reach `cam_xpos` and `cam_xmat`, and the numbers in `cameras`.
 
         Args:
-            data: As for `poses`.
-            camera: Index or name of a camera; -1 is MuJoCo's default free camera, which needs no camera in the model.
-            image_size: Height and width of the image, on which the pixels of cameras with intrinsics depend.
+            data: A state of one environment.
+            camera: Index or name of a camera of the model, -1 for MuJoCo's free camera, or a `mujoco.MjvCamera`. An
+                index may be traced, so that `vmap` renders several cameras; -1 is then the last camera. A `jnr.Camera`
+                is returned.
+            image_size: Height and width of the image, or one int for both; None as for `render`.
+
+        Raises:
+            ValueError: If there is no such camera.
+            TypeError: If `camera` is of another kind, or `data` lacks a field.
         """
         if isinstance(camera, Camera):
             return camera
-        index = self._camera_index(camera)
+        index = self._index(camera)
         if isinstance(index, int) and index < 0:
-            return _views.free_camera(self.cameras)
-        return _views.model_camera(self.cameras, data, index, self.image_size(index, image_size))
+            if not isinstance(camera, mujoco.MjvCamera):
+                return _views.free_camera(self.cameras)
+            is_tracking = camera.type == mujoco.mjtCamera.mjCAMERA_TRACKING
+            lookat = _views.field(data, "subtree_com")[camera.trackbodyid] if is_tracking else camera.lookat
+            return _views.free_camera(self.cameras, camera, lookat)
+        return _views.fixed_camera(self.cameras, data, index, self._image_size(index, image_size))
 
-    def image_size(self, camera, image_size=None):
+    def _index(self, camera) -> Any:
+        """The index of a camera, -1 for a free one."""
+        names = self.cameras.names
+        if isinstance(camera, mujoco.MjvCamera):
+            kind = mujoco.mjtCamera
+            if camera.type in (kind.mjCAMERA_FREE, kind.mjCAMERA_TRACKING):
+                return -1
+            if camera.type != kind.mjCAMERA_FIXED:
+                raise ValueError(f"camera must be free, tracking or fixed, got type {camera.type}.")
+            camera = camera.fixedcamid
+        if isinstance(camera, str):
+            if not camera or camera not in names:
+                raise ValueError(f"camera must be the name of one of the model's cameras {names}, got {camera!r}.")
+            return names.index(camera)
+        if isinstance(camera, jax.Array) or (isinstance(camera, np.ndarray) and camera.ndim == 0):
+            if camera.shape != () or not jnp.issubdtype(camera.dtype, jnp.integer):
+                raise TypeError(f"camera must be one index, got shape {camera.shape} and dtype {camera.dtype}.")
+            if not names:
+                raise ValueError("camera must be -1 where the model has no cameras, got an array.")
+            return camera
+        try:
+            return _checks.as_count(camera, "camera", least=-1, most=len(names) - 1)
+        except TypeError as error:
+            raise TypeError(
+                f"camera must be an index, a name, a mujoco.MjvCamera or a jnr.Camera, got {type(camera).__name__}."
+            ) from error
+
+    def _image_size(self, index, image_size) -> tuple[int, int]:
         if image_size is not None:
             return _checks.as_image_size(image_size)
-        if isinstance(camera, (int, str)):
-            index = self._camera_index(camera)
-            resolution = self.cameras.resolutions[index] if index >= 0 else None
-            if resolution is not None:
-                return resolution
-        return (240, 320)
+        resolution = self.cameras.resolutions[index] if isinstance(index, int) and index >= 0 else None
+        return resolution or IMAGE_SIZE
 
-    def _camera_index(self, camera):
-        if isinstance(camera, str):
-            if camera not in self.cameras.names:
-                raise ValueError(f"camera must be one of {self.cameras.names}, got {camera!r}.")
-            return self.cameras.names.index(camera)
-        return camera
+    def lights(self, data: Any, camera: Camera) -> tuple[Light, ...]:
+        """The ambient light, the headlight and the active lights, as far as jnr has them.
+
+        Directional lights, point lights and spot lights have MuJoCo's diffuse colour, attenuation, cutoff and exponent.
+        There are no shadows, reflections or highlights.
+
+        Gradients: reach the numbers in `lighting`, and the fields of `data` that place the lights.
+
+        Args:
+            data: A state of one environment.
+            camera: Camera at which the headlight is.
+
+        Raises:
+            TypeError: If `data` lacks a field.
+        """
+        return _views.lights_at(self.lighting, data, camera)
 
     def render(
         self,
         data: Any,
-        camera: Any = -1,
+        camera: int | str | Camera | Any = -1,
         *,
         image_size: int | tuple[int, int] | None = None,
         visible: Bool[ArrayLike, " geoms"] | None = None,
         lights: Sequence[Light] | None = None,
         **options: Any,
     ) -> Rendering:
-        """Renders the model."""
-        size = self.image_size(camera, image_size)
+        """Renders a state from a camera. `instance` of the result has MuJoCo's geom ids, -1 where there is none.
+
+        Gradients: as for `jnr.render`; they reach `geom_xpos`, `geom_xmat`, `cam_xpos` and `cam_xmat`, and with MJX
+        what these depend on.
+
+        Args:
+            data: A state of one environment.
+            camera: As for `camera`.
+            image_size: Height and width, or one int for both; None is the camera's `resolution`, if it has one, or 240
+                by 320 as in `mujoco.Renderer`.
+            visible: False leaves a geom out; None shows all that `load` drew.
+            lights: None for the model's lights; an empty sequence shows colours and textures unlit.
+            options: Other arguments of `jnr.render`. Different defaults are `cull="back"`, as in MuJoCo, and the
+                normals of `vertex_normals`.
+
+        Returns:
+            The rendering, row 0 at the top.
+
+        Raises:
+            ValueError: As for `poses`, `camera` and `jnr.render`.
+            TypeError: As for `poses`, `camera` and `jnr.render`.
+
+        Example:
+            >>> scene = jnr.mujoco.load(model)
+            >>> images = jax.vmap(lambda data: scene.render(data, "side", image_size=64).rgb)(batch_of_mjx_data)
+        """
+        index = None if isinstance(camera, Camera) else self._index(camera)
+        size = self._image_size(index, image_size)
         view = self.camera(data, camera, image_size=size)
         placed = self.place(data, view, visible=visible)
-        given = {"cull": "back", "normals": self.corner_normals(data), "lights": lights} | options
-        if "instance" in inspect.signature(render).parameters:
-            given["instance"] = placed.instance
-        return render(placed.mesh, camera=view, image_size=size, **given)
+        given = {"cull": "back", "instance": placed.instance} | options
+        if "normals" not in given:
+            given["normals"] = self.vertex_normals(data)
+        lights = self.lights(data, view) if lights is None else lights
+        return render(placed.mesh, camera=view, lights=lights, image_size=size, **given)
 
 
 def load(model: Any, *, groups: Sequence[int] = (0, 1, 2), resolution: tuple[int, int] | None = None) -> ModelScene:
-    """Returns the scene of a compiled MuJoCo model."""
-    slices, stacks = (model.vis.quality.numslices, model.vis.quality.numstacks) if resolution is None else resolution
-    colors, is_drawn = _colors(model, groups)
-    meshes: dict[tuple, tuple] = {}
-    instances, white = [], jnp.ones((1, 1, 3), jnp.float32)
-    images = {}
-    coatings = [
-        _textures.coating_of(model, geom) if is_drawn[geom] else _textures.Coating() for geom in range(model.ngeom)
-    ]
-    is_textured = any(coating.kind != "none" for coating in coatings)
-    for geom, coating in enumerate(coatings):
-        key: tuple = ("empty",)
-        if is_drawn[geom]:
-            key = (*_geoms.key_of(model, geom), coating)
-            if coating.kind == "explicit" and coating.shift:
-                key = (*key, tuple(_geoms.half_sizes_of_plane(model, geom)))
-        if key not in meshes:
-            outline = _geoms.EMPTY
-            if is_drawn[geom]:
-                rows = stacks if coating.kind == "cube" else 1
-                outline = _geoms.outline(model, key[:2], slices, stacks, rows)
-            if coating.texture not in images and coating.texture >= 0:
-                images[coating.texture] = [jnp.asarray(i) for i in _textures.images_of(model, coating.texture)]
-            texture = None
-            if coating.kind != "none":
-                outline, uv, side = _textures.coordinates(
-                    model, key[:2], outline, coating, _geoms.half_sizes_of_plane(model, geom)
-                )
-                own = images[coating.texture]
-                material = side if len(own) > 1 else np.zeros_like(side)
-                texture = _textures.uv_texture(own, uv, material, "clamp" if coating.kind == "cube" else "repeat")
-            elif is_textured:
-                count = len(outline.faces)
-                texture = _textures.uv_texture([white], np.zeros((count, 3, 2)), np.zeros(count, int), "repeat")
-            mesh = Mesh(
-                jnp.asarray(outline.vertices, jnp.float32).reshape(-1, 3),
-                jnp.asarray(outline.faces, jnp.int32).reshape(-1, 3),
-                texture,
-            )
-            meshes[key] = len(meshes), mesh, jnp.asarray(outline.normals, jnp.float32)
-        instances.append(meshes[key][0])
-    steps = [
-        _geoms.step_of_plane(model, g) if model.geom_type[g] == _geoms.PLANE else (0, 0) for g in range(model.ngeom)
-    ]
+    """Prepares a compiled MuJoCo model to be rendered.
+
+    Geoms look as in MuJoCo's renderer: their shapes and tessellation, colours of geoms and materials, textures (2D and
+    cube) and their mapping, planes that are infinite. A shape that several geoms have is stored once; boxes, cylinders,
+    spheres and ellipsoids are scaled. Meshes are drawn as they are, not as their convex hulls.
+
+    What jnr cannot draw is left out with one warning that names it.
+
+    Args:
+        model: A `mujoco.MjModel`. A brax system has it as `sys.mj_model`.
+        groups: Groups of the geoms that are drawn, by default those that MuJoCo's renderer draws.
+        resolution: Slices around the axis and stacks from pole to pole of spheres, capsules and cylinders; None is the
+            model's, by default 28 and 16. Small images need less: (10, 6) has a sixth of the faces.
+
+    Raises:
+        ImportError: If mujoco is missing.
+        TypeError: If `model` is not a compiled model, or a number is not an int.
+        ValueError: If the model has no geoms, or a number is out of range.
+
+    Example:
+        >>> model = mujoco.MjModel.from_xml_path("humanoid.xml")
+        >>> scene = jnr.mujoco.load(model)
+        >>> image = scene.render(data, image_size=128).rgb
+    """
+    if not isinstance(model, mujoco.MjModel):
+        raise TypeError(f"model must be a mujoco.MjModel, got {type(model).__name__}.")
+    if not model.ngeom:
+        raise ValueError("model must have at least one geom, got none.")
+    groups = [_checks.as_count(group, "groups", least=0, most=mujoco.mjNGROUP - 1) for group in groups]
+    slices, stacks = _resolution(model, resolution)
+    rgba, is_drawn = _colors(model, groups)
+    left_out = _left_out(model, rgba, is_drawn)
+    if left_out:
+        warnings.warn(f"jnr.mujoco.load leaves out {'; '.join(left_out)}.", stacklevel=2)
+
+    parts: dict[tuple, tuple[Mesh, jax.Array]] = {}
+    builder = _Builder(model, slices, stacks, is_drawn)
+    instances = []
+    for geom in range(model.ngeom):
+        key = builder.key(geom)
+        if key not in parts:
+            parts[key] = builder.part(geom)
+        instances.append(list(parts).index(key))
+    steps = [_geoms.step_of_plane(model, i) * (model.geom_type[i] == _geoms.PLANE) for i in range(model.ngeom)]
     return ModelScene(
-        Scene([mesh for _, mesh, _ in meshes.values()], instances, jnp.asarray(colors, jnp.float32)),
-        jnp.asarray(np.array([_geoms.scale_of(model, geom) for geom in range(model.ngeom)]), jnp.float32),
-        jnp.asarray(np.array(steps), jnp.float32),
-        tuple(normals for *_, normals in meshes.values()),
-        _views.cameras_of(model),
+        scene=Scene([mesh for mesh, _ in parts.values()], instances, jnp.asarray(rgba[:, :3], jnp.float32)),
+        scales=jnp.asarray(np.stack([_geoms.scale_of(model, i) for i in range(model.ngeom)]), jnp.float32),
+        steps=jnp.asarray(np.stack(steps), jnp.float32),
+        normals=tuple(normals for _, normals in parts.values()),
+        cameras=_views.cameras_of(model),
+        lighting=_views.lights_of(model),
     )
 
 
+@dataclasses.dataclass
+class _Builder:
+    """Makes the meshes of geoms."""
+
+    model: Any
+    slices: int
+    stacks: int
+    is_drawn: np.ndarray
+
+    def __post_init__(self):
+        none = _textures.Coating()
+        self.coatings = [
+            _textures.coating_of(self.model, i) if drawn else none for i, drawn in enumerate(self.is_drawn)
+        ]
+        self.is_textured = any(coating != none for coating in self.coatings)
+        self.images = {-1: [jnp.ones((1, 1, 3), jnp.float32)]}
+
+    def key(self, geom):
+        """Geoms of one key share a mesh with its texture."""
+        if not self.is_drawn[geom]:
+            return ()
+        shape, coating = _geoms.key_of(self.model, geom), self.coatings[geom]
+        # The texture's scale is that of space, not of the plane.
+        is_endless = shape[0] == _geoms.PLANE and coating.shift != 0
+        return shape, coating, tuple(_geoms.half_sizes_of_plane(self.model, geom)) if is_endless else None
+
+    def part(self, geom):
+        """The mesh of a geom, and its normals."""
+        outline, coating = _geoms.EMPTY, self.coatings[geom]
+        if self.is_drawn[geom]:
+            # A cube's images are stretched linearly within a face, so faces must not be long.
+            rows = self.stacks if coating.kind == "cube" else 1
+            shape = _geoms.key_of(self.model, geom)
+            outline = _geoms.outline_of(self.model, shape, self.slices, self.stacks, rows)
+        texture = None
+        if self.is_textured:
+            uv, side = np.zeros((*outline.faces.shape, 2)), np.zeros(len(outline.faces), int)
+            if coating.kind != "none":
+                half_sizes = _geoms.half_sizes_of_plane(self.model, geom)
+                outline, uv, side = _textures.coordinates(self.model, shape, outline, coating, half_sizes)
+            if coating.texture not in self.images:
+                images = _textures.images_of(self.model, coating.texture)
+                self.images[coating.texture] = [jnp.asarray(image) for image in images]
+            images = self.images[coating.texture]
+            side = side if len(images) > 1 else np.zeros_like(side)
+            texture = _textures.uv_texture(images, uv, side, "clamp" if coating.kind == "cube" else "repeat")
+        vertices, normals = (jnp.asarray(array, jnp.float32) for array in (outline.vertices, outline.normals))
+        return Mesh(vertices, jnp.asarray(outline.faces, jnp.int32), texture), normals
+
+
+def _affine(matrices, positions):
+    top = jnp.concatenate([matrices, positions[..., None]], axis=2)
+    last = jnp.broadcast_to(jnp.array([[[0, 0, 0, 1]]], top.dtype), (len(top), 1, 4))
+    return jnp.concatenate([top, last], axis=1)
+
+
+def _resolution(model, resolution):
+    if resolution is None:
+        resolution = model.vis.quality.numslices, model.vis.quality.numstacks
+    if not isinstance(resolution, (tuple, list)) or len(resolution) != 2:
+        raise TypeError(f"resolution must be a pair of ints, slices and stacks, or None, got {resolution!r}.")
+    slices = _checks.as_count(resolution[0], "resolution", least=3, most=1024)
+    stacks = _checks.as_count(resolution[1], "resolution", least=2, most=1024)
+    # MuJoCo's spheres consist of two halves.
+    return slices, stacks - stacks % 2
+
+
 def _colors(model, groups):
-    """Colour of each geom, and whether it is drawn."""
-    rgba = np.asarray(model.geom_rgba, float)
-    is_default = np.all(rgba == (0.5, 0.5, 0.5, 1), axis=1)
-    material = model.geom_matid
-    of_material = np.asarray(model.mat_rgba, float)[material] if model.nmat else rgba
+    """Colour and opacity of each geom, and whether it is drawn."""
+    rgba, material = np.asarray(model.geom_rgba, np.float32), model.geom_matid
+    # MuJoCo's rule: a geom's own colour wins unless it is the default.
+    is_default = np.all(rgba == np.array([0.5, 0.5, 0.5, 1], np.float32), axis=1)
+    of_material = np.asarray(model.mat_rgba, np.float32)[material] if model.nmat else rgba
     rgba = np.where((is_default & (material >= 0))[:, None], of_material, rgba)
     group = np.clip(model.geom_group, 0, mujoco.mjNGROUP - 1)
-    return rgba[:, :3], np.isin(group, groups) & (rgba[:, 3] > 0)
+    return rgba, np.isin(group, groups) & (rgba[:, 3] > 0)
+
+
+def _left_out(model, rgba, is_drawn):
+    """What MuJoCo's renderer shows of the model and jnr does not."""
+    found = []
+    for kind, count in (("site", model.nsite), ("tendon", model.ntendon), ("skin", model.nskin), ("flex", model.nflex)):
+        group = np.clip(getattr(model, f"{kind}_group"), 0, mujoco.mjNGROUP - 1)
+        shown = (group < 3) & (getattr(model, f"{kind}_rgba")[:, 3] > 0)
+        if kind == "tendon":
+            joint = int(mujoco.mjtWrap.mjWRAP_JOINT)
+            shown &= np.asarray(model.wrap_type)[model.tendon_adr] != joint
+        if count and shown.any():
+            found.append(f"{kind}s {_named(model, kind, np.flatnonzero(shown))}")
+    clear = is_drawn & (rgba[:, 3] < 0.995)
+    if clear.any():
+        found.append(f"the transparency of geoms {_named(model, 'geom', np.flatnonzero(clear))}, which are opaque")
+    material = model.geom_matid[is_drawn & (model.geom_matid >= 0)]
+    for name, values in (("emission", model.mat_emission), ("reflectance", model.mat_reflectance)):
+        shown = [i for i in np.unique(material) if values[i] > 0]
+        if shown:
+            found.append(f"the {name} of materials {_named(model, 'material', shown)}")
+    active = np.flatnonzero(model.light_active)
+    shadows = [i for i in active if model.light_castshadow[i]]
+    if shadows:
+        found.append(f"the shadows of lights {_named(model, 'light', shadows)}")
+    images = [i for i in active if model.light_type[i] == int(mujoco.mjtLightType.mjLIGHT_IMAGE)]
+    if images:
+        found.append(f"image lights {_named(model, 'light', images)}")
+    if np.any(np.asarray(model.tex_type) == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)):
+        found.append("the skybox")
+    return found
+
+
+def _named(model, kind, indices):
+    """Names of objects, or their indices where they have none; the first few."""
+    names = [getattr(model, kind)(int(i)).name or str(i) for i in indices]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,6 +1,6 @@
 """Texture coordinates of MuJoCo's geoms, as MuJoCo's renderer computes them.
 
-MuJoCo's coordinates are OpenGL's of images whose first row is the top: v grows downwards here, and is turned at the end.
+v grows downwards, since the first row of MuJoCo's images is OpenGL's v = 0; `coordinates` turns it upwards at the end.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnr._textures import UVTexture
-from jnr.mujoco._geoms import BOX, CAPSULE, CYLINDER, HFIELD, MESH, PLANE, SDF, SPHERE, Outline, mujoco
+from jnr.mujoco import _geoms
+from jnr.mujoco._geoms import BOX, CAPSULE, CYLINDER, HFIELD, MESH, PLANE, SPHERE, Outline, mujoco
 
 _RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
 _FLAT = int(mujoco.mjtTexture.mjTEXTURE_2D)
 _SRGB = int(mujoco.mjtColorSpace.mjCOLORSPACE_SRGB)
-# Functions from a direction to the two coordinates and the longest one, of the six faces of OpenGL's cube maps.
+# Axes of the two coordinates of the images +x, -x, +y, -y, +z and -z in OpenGL's cube maps.
 _CUBE = (
     ((0, 0, -1), (0, -1, 0)),
     ((0, 0, 1), (0, -1, 0)),
@@ -49,26 +50,26 @@ def coating_of(model: Any, geom: int) -> Coating:
     texture = int(model.mat_texid[material][_RGB]) if material >= 0 else -1
     if texture < 0 or model.tex_nchannel[texture] not in (3, 4):
         return Coating()
-    kind, data = int(model.geom_type[geom]), int(model.geom_dataid[geom])
-    size, repeat = model.geom_size[geom].astype(float), model.mat_texrepeat[material].astype(float)
-    if kind == SPHERE:
-        size = size[[0, 0, 0]]
-    elif kind in (CAPSULE, CYLINDER):
-        size = size[[0, 0, 1]]
+    kind, data = _geoms.type_of(model, geom), int(model.geom_dataid[geom])
+    size, repeat = _size(model, geom), np.asarray(model.mat_texrepeat[material], float)
     uniform = np.where((size > 0) & bool(model.mat_texuniform[material]), size, 1)
-    is_mesh = kind in (MESH, SDF)
-    has_coordinates = is_mesh and data >= 0 and model.mesh_texcoordadr[data] >= 0
-    if model.tex_type[texture] == _FLAT:
-        if has_coordinates or not (is_mesh or kind == HFIELD):
-            is_endless = kind == PLANE and not np.all(size[:2] > 0)
-            scale = np.where(repeat > 0, repeat, 1) * uniform[:2]
-            return Coating(texture, "explicit", tuple(map(float, scale)), -0.5 if is_endless else 0.0)
-        scale = repeat * uniform[:2] / np.where(size[:2] > 0, size[:2], 1)
-        return Coating(texture, "generated", tuple(map(float, scale)), -0.5)
-    # MuJoCo takes the coordinates of a mesh for those of a 2D texture, and then there is none.
-    if has_coordinates:
-        return Coating()
-    return Coating(texture, "cube", tuple(map(float, uniform)))
+    has_coordinates = kind == MESH and model.mesh_texcoordadr[data] >= 0
+    if model.tex_type[texture] != _FLAT:
+        # MuJoCo takes the coordinates of a mesh for those of a 2D texture, of which there is none.
+        return Coating() if has_coordinates else Coating(texture, "cube", tuple(uniform.tolist()))
+    if has_coordinates or kind not in (MESH, HFIELD):
+        is_endless = kind == PLANE and not np.all(size[:2] > 0)
+        scale = np.where(repeat > 0, repeat, 1) * uniform[:2]
+        return Coating(texture, "explicit", tuple(scale.tolist()), -0.5 if is_endless else 0.0)
+    scale = repeat * uniform[:2] / np.where(size[:2] > 0, size[:2], 1)
+    return Coating(texture, "generated", tuple(scale.tolist()), -0.5)
+
+
+def _size(model, geom):
+    """Half sizes of a geom as MuJoCo's renderer has them."""
+    a, b, c = map(float, model.geom_size[geom])
+    kind = int(model.geom_type[geom])
+    return np.array({SPHERE: (a, a, a), CAPSULE: (a, a, b), CYLINDER: (a, a, b)}.get(kind, (a, b, c)))
 
 
 def images_of(model: Any, texture: int) -> list[np.ndarray]:
@@ -131,7 +132,7 @@ def _explicit(kind, detail, mesh, half_sizes, is_endless):
         if is_endless:
             return np.stack([0.5 * x * half_sizes[0], -0.5 * y * half_sizes[1]], axis=-1)
         return np.stack([x, -y], axis=-1) / 2 + 0.5
-    normal = mesh.normals.mean(axis=1)
+    normal = mesh.normals[mesh.faces].mean(axis=1)
     if kind == BOX:
         axis = np.argmax(np.abs(normal), axis=1)[:, None]
         across, down = np.where(axis == 0, y, x), np.where(axis == 2, y, z)
@@ -160,17 +161,12 @@ def _turns(x, y):
 
 
 def _cut_at_sides(mesh, directions):
-    """The mesh with its faces cut along the planes where the sides of a cube meet."""
-    vertices, normals = mesh.corners, mesh.normals
-    directions = directions[mesh.faces]
+    """The mesh and its directions with the faces cut along the planes where the sides of a cube meet."""
+    faces = np.concatenate([directions, mesh.vertices, mesh.normals], axis=1)[mesh.faces]
     for plane in ((1, 1, 0), (1, -1, 0), (1, 0, 1), (1, 0, -1), (0, 1, 1), (0, 1, -1)):
-        values = np.concatenate([directions, vertices, normals], axis=-1)
-        values = _cut(values, np.asarray(plane, float))
-        directions, vertices, normals = np.split(values, 3, axis=-1)
-    rows, faces = np.unique(
-        np.concatenate([vertices, directions], axis=-1).reshape(-1, 6).astype(np.float32), axis=0, return_inverse=True
-    )
-    return Outline(rows[:, :3].astype(float), faces.reshape(-1, 3), normals), rows[:, 3:].astype(float)
+        faces = _cut(faces, np.asarray(plane, float))
+    vertices, normals, directions, faces = _geoms.joined(faces[..., 3:6], faces[..., 6:], faces[..., :3])
+    return Outline(vertices, normals, faces), directions
 
 
 def _cut(faces, plane):
