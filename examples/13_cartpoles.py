@@ -123,6 +123,7 @@ def measure(name, step, data, forces):
         times.append(time.perf_counter() - begin)
     seconds = np.median(times[1:])
     memory = program.memory_analysis()
+    assert memory is not None
     used = (memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes) / count / 1000
     speed = f"{count / seconds:.0f}" if images else ""
     print(f"| {name} | {compilation:.1f} s | {1000 * seconds:.1f} ms | {speed} | {used:.1f} kB |", flush=True)
@@ -169,8 +170,9 @@ def compare(model, before, force, images, speed, most=256):
     print(f"{np.mean(np.abs(255 * rgb - other[0])[same]):.1f} of 255")
 
 
-def contact_sheet(rgb, depth, ids, columns=8):
+def contact_sheet(rgb, depth, ids):
     """Returns the first environments' images, 8 x 8 each of colour, depth and geom ids."""
+    columns = 8
     near = np.clip((5.5 - depth) / 3.5, 0, 1)
     pictures = [np.uint8(255 * np.clip(rgb, 0, 1)), np.uint8(255 * near[..., None]).repeat(3, axis=-1), COLORS[ids]]
     sheets = []
