@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 import jnr
 import jnr.applications
+import jnr.mujoco
 from jnr import gradients, losses, optim, shapes, viz
 
 MESH = jnr.shapes.icosphere(0)
@@ -220,6 +222,25 @@ def _in_applications() -> Iterator[Any]:
     yield app.gram_matrix, {"features": IMAGE, "mask": MASK}
 
 
+def _in_mujoco() -> Iterator[Any]:
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><worldbody><camera name="side" pos="0 0 4"/><geom type="plane" size="0 0 1"/>'
+        '<geom type="capsule" size="0.5 0.5"/><light castshadow="false"/></worldbody></mujoco>'
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    scene = jnr.mujoco.load(model, resolution=(3, 2))
+    own, view = {"self": scene, "data": data}, scene.camera(data, "side")
+    visible, kind = np.array([True, False]), jnr.mujoco.ModelScene
+    yield jnr.mujoco.load, {"model": model, "groups": (0, 1), "resolution": (4, 2)}
+    yield kind.poses, {**own, "camera": view}
+    yield kind.place, {**own, "camera": view, "visible": visible}
+    yield kind.vertex_normals, own
+    yield kind.camera, {**own, "camera": "side", "image_size": 8}
+    yield kind.lights, {**own, "camera": view}
+    yield kind.render, {**own, "camera": "side", "image_size": 8, "visible": visible, "lights": LIGHTS}
+
+
 def options_of_edge_sweep():
     """The fields of an `EdgeSweep`."""
     published = {"occlusion": False, "silhouettes_only": False}
@@ -235,8 +256,8 @@ def step(optimizer):
 def public_callables() -> dict[str, Any]:
     """Every public function and class by the name under which `CALLS` has it; `jnr.io`'s are among jnr's."""
     found = {name: getattr(jnr, name) for name in jnr.__all__ if callable(getattr(jnr, name))}
-    for module in (gradients, losses, optim, shapes, viz, jnr.applications):
-        reexports = module in (gradients, jnr.applications)
+    for module in (gradients, losses, optim, shapes, viz, jnr.applications, jnr.mujoco):
+        reexports = module in (gradients, jnr.applications, jnr.mujoco)
         for name, value in vars(module).items():
             home = getattr(value, "__module__", None) or ""
             public = callable(value) and not name.startswith("_") and value not in found.values()
@@ -254,10 +275,10 @@ def _name(function):
     )
 
 
-CALLS = {_name(entry[0]): Call(*entry) for entry in (*_in_jnr(), *_in_modules(), *_in_applications())}
+CALLS = {_name(entry[0]): Call(*entry) for entry in (*_in_jnr(), *_in_modules(), *_in_applications(), *_in_mujoco())}
 
 # Of Python's numbers or of an optional package, so that they run outside of `jit`.
-ON_HOST = {name for name in CALLS if name.split(".")[0] in ("shapes", "viz", "applications", "gradients")}
+ON_HOST = {name for name in CALLS if name.split(".")[0] in ("shapes", "viz", "applications", "gradients", "mujoco")}
 ON_HOST |= {"subdivision", "subdivide", "unique_edges", "optim.zero_skipping_adam", "optim.scale_rates"}
 
 

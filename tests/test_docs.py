@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 import jnr.applications
+import jnr.mujoco
 from jnr.compat import neural_renderer as nr
 from jnr.compat.neural_renderer import chainer
 
@@ -108,7 +109,7 @@ def public(module):
     "module",
     [
         jnr, jnr.gradients, jnr.shapes, jnr.losses, jnr.optim, jnr.viz, jnr.applications, jnr.applications.features,
-        nr, chainer,
+        jnr.mujoco, nr, chainer,
     ],
     ids=lambda module: module.__name__,
 )  # fmt: skip

@@ -21,6 +21,7 @@ ANNOTATED = [
     "jnr.applications.deep_dream",
     "jnr.applications.features",
     "jnr.applications.style_transfer",
+    "jnr.mujoco",
     COMPAT,
     f"{COMPAT}.chainer",
     f"{COMPAT}.optimizers",

@@ -1,6 +1,8 @@
 """The faults that `mutations.py` plants."""
 
 TESTS = {
+    "mujoco": ["tests/test_mujoco.py", "-k", "(shapes and ids) or share or keep or wins or coincident or infinite"],
+    "mujoco_views": ["tests/test_mujoco.py", "-k", "traced or tracking or mjx_leaves or spot or intrinsic or skybox"],
     "oracle": ["tests/test_oracle.py", "-k", "random and 16x16"],
     "oracle_wide": ["tests/test_oracle.py", "-k", "random and 9x33"],
     "oracle_many": ["tests/test_oracle.py", "-k", "more_faces"],
@@ -54,6 +56,7 @@ PIXEL_SPACE, GLTF = OPS + "pixel_space.py", "jnr/io/_gltf"
 
 # What is wrong, where, the line as it is and as it becomes, and the tests that should notice: a key of `TESTS` or
 # arguments of pytest.
+MUJOCO = "jnr/mujoco/"
 FAULTS = [
     ("a face's boundary is outside", RASTERIZE, "(_minimum(edges) >= 0)", "(_minimum(edges) > 0)", "properties"),
     ("nothing is too near", RASTERIZE, " & (depth >= -1)", "", "oracle"),
@@ -1036,4 +1039,61 @@ FAULTS = [
         "t, pull, has_other)",
         "triton_boundary",
     ),
+    (
+        "a capsule of another length is shared",
+        MUJOCO + "_geoms.py",
+        "float(np.float32(half_length / radius))",
+        "None",
+        "mujoco",
+    ),
+    (
+        "an ellipsoid is a sphere",
+        MUJOCO + "_geoms.py",
+        "return np.array([a, b, c])",
+        "return np.array([a, a, a])",
+        "mujoco",
+    ),
+    ("planes have one side", MUJOCO + "_geoms.py", ", (0, 2, 1), (0, 3, 2)]", "]", "mujoco"),
+    ("infinite planes stay", MUJOCO + "_scene.py", "jnp.round(away", "0 * jnp.round(away", "mujoco"),
+    (
+        "the texture of a plane moves",
+        MUJOCO + "_geoms.py",
+        "np.where(repeat > 0, 4 /",
+        "np.where(repeat > 0, 3 /",
+        "mujoco",
+    ),
+    ("materials win over geoms", MUJOCO + "_scene.py", "(is_default & (material", "(~is_default & (material", "mujoco"),
+    ("hidden groups are drawn", MUJOCO + "_scene.py", "np.isin(group, groups) & ", "", "mujoco"),
+    (
+        "the first of coincident surfaces is seen",
+        MUJOCO + "_scene.py",
+        "faces=mesh.faces[::-1]), instance[::-1]",
+        "faces=mesh.faces), instance",
+        "mujoco",
+    ),
+    ("textures are upside down", MUJOCO + "_textures.py", "uv * (1, -1) + (0, 1), side", "uv, side", "mujoco"),
+    ("sides of a cube are exchanged", MUJOCO + "_textures.py", "axis=1)[:, 0] < 0", "axis=1)[:, 0] > 0", "mujoco"),
+    (
+        "the principal point is mirrored",
+        MUJOCO + "_views.py",
+        "0.5 - intrinsic[:, 2:]",
+        "0.5 + intrinsic[:, 2:]",
+        "mujoco_views",
+    ),
+    (
+        "the free camera is turned the other way",
+        MUJOCO + "_views.py",
+        "upward - height * along",
+        "upward + height * along",
+        "mujoco_views",
+    ),
+    (
+        "tracking lights turn with their body",
+        MUJOCO + "_views.py",
+        '"xpos")[body] + from_body, start_direction',
+        '"xpos")[body] + from_body, own_direction',
+        "mujoco_views",
+    ),
+    ("spot lights have no cone", MUJOCO + "_views.py", "is_lit = cosine >", "is_lit = cosine > 0 *", "mujoco_views"),
+    ("the sky is on its head", MUJOCO + "_views.py", "[[1], [1], [-1]]", "[[1], [-1], [1]]", "mujoco_views"),
 ]

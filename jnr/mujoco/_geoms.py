@@ -72,14 +72,14 @@ def key_of(model: Any, geom: int) -> tuple[int, Any]:
 
 
 def outline_of(model: Any, key: tuple[int, Any], slices: int, stacks: int, rows: int) -> Outline:
-    """The outline of a key; `rows` divides the sides of capsules and cylinders."""
+    """The outline of a key; `rows` divides the sides of boxes, capsules and cylinders."""
     kind, detail = key
     if kind == PLANE:
         square = np.array([(-1, -1, 0), (1, -1, 0), (1, 1, 0), (-1, 1, 0)], float)
         # Both sides: MuJoCo shows a plane from below, although it omits the backs of other geoms.
         return _flat(square, np.array([(0, 1, 2), (0, 2, 3), (0, 2, 1), (0, 3, 2)]))
     if kind == BOX:
-        return _flat(*_arrays(shapes.box((1, 1, 1))))
+        return _flat(*_arrays(shapes.box((1, 1, 1), divisions=rows)))
     if kind == SPHERE:
         vertices, faces = _arrays(shapes.ellipsoid((1, 1, 1), rows=stacks, columns=slices))
         return Outline(vertices, _unit(vertices), faces)

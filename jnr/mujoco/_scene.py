@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jnr._mesh import Mesh
 from jnr._pytree import pytree
 from jnr._render import Rendering, render
 from jnr._scene import PlacedScene, Scene
+from jnr._textures import UVTexture, one_or_per_image
 from jnr.mujoco import _geoms, _textures, _views
 from jnr.mujoco._geoms import mujoco
 
@@ -43,7 +44,9 @@ class ModelScene:
     and `subtree_com`.
 
     Attributes:
-        scene: Meshes, textures and colours of the geoms.
+        scene: Meshes and colours of the geoms.
+        textures: Textures of `place`'s mesh, None if the model has none.
+        sky: Images of the skybox, six or one for all sides; None if the model has none.
         scales: Factors along each geom's axes from its mesh, which geoms of other sizes may share, to its size.
         steps: Steps along its axes x and y in which an infinite plane follows the camera; zero for all else.
         normals: Normals at the vertices of each mesh.
@@ -52,29 +55,32 @@ class ModelScene:
     """
 
     scene: Scene
+    textures: UVTexture | None
+    sky: tuple[Float[Array, "size size 3"], ...] | None
     scales: Float[Array, "geoms 3"]
     steps: Float[Array, "geoms 2"]
     normals: tuple[Float[Array, "_ 3"], ...]
     cameras: _views.Cameras
     lighting: _views.Lights
 
-    def poses(self, data: Any, camera: Camera | None = None) -> Float[Array, "geoms 4 4"]:
+    def poses(self, data: Any, camera: int | str | Camera | Any | None = None) -> Float[Array, "geoms 4 4"]:
         """Matrices from each geom's mesh to world space, as `jnr.Scene.place` takes them; they contain the scales.
 
         Gradients: reach `geom_xpos`, `geom_xmat` and `scales`.
 
         Args:
             data: A state of one environment.
-            camera: Camera that infinite planes follow; None leaves them around their origin.
+            camera: Camera that infinite planes follow, as for `camera`; None leaves them around their origin.
 
         Raises:
-            ValueError: If `data` is not of this model or of several environments, or a number is not finite.
-            TypeError: If `data` lacks a field.
+            ValueError: If `data` is not of this model or of several environments, or a number is not finite; and as for
+                `camera`.
+            TypeError: If `data` lacks a field; and as for `camera`.
         """
         rotations, positions = self._frames(data)
         scales = jnp.asarray(self.scales, positions.dtype)
         if camera is not None:
-            positions = positions + self._following(positions, rotations, camera)
+            positions = positions + self._following(positions, rotations, self.camera(data, camera))
         return _affine(rotations * scales[:, None], positions)
 
     def _frames(self, data):
@@ -92,14 +98,18 @@ class ModelScene:
         view = lax.stop_gradient(camera.pose.camera_from_world()).astype(positions.dtype)
         eye = -jnp.sum(view[:3, :3] * view[:3, 3:], axis=0)
         steps, along = jnp.asarray(self.steps, positions.dtype), rotations[:, :, :2]
-        away = jnp.sum(along * lax.stop_gradient(eye - positions)[:, :, None], axis=1)
+        away = jnp.sum(along * lax.stop_gradient(eye[None] - positions)[:, :, None], axis=1)
         moved = jnp.where(steps > 0, jnp.round(away / jnp.where(steps > 0, steps, 1)) * steps, 0)
         return jnp.sum(along * lax.stop_gradient(moved)[:, None], axis=2)
 
     def place(
-        self, data: Any, camera: Camera | None = None, *, visible: Bool[ArrayLike, " geoms"] | None = None
+        self,
+        data: Any,
+        camera: int | str | Camera | Any | None = None,
+        *,
+        visible: Bool[ArrayLike, " geoms"] | None = None,
     ) -> PlacedScene:
-        """The mesh of all geoms in world space, and the geom id of each face.
+        """The mesh of all geoms in world space, the last geom first, and the geom id of each face.
 
         Gradients: reach `geom_xpos`, `geom_xmat`, `scales` and the scene's colours.
 
@@ -112,7 +122,14 @@ class ModelScene:
             ValueError: As for `poses`.
             TypeError: As for `poses`.
         """
-        return self.scene.place(self.poses(data, camera), visible=visible)
+        mesh, instance = self.scene.place(self.poses(data, camera), visible=visible)
+        # The first face wins where surfaces coincide, the last one in MuJoCo.
+        mesh, instance = mesh._replace(faces=mesh.faces[::-1]), instance[::-1]
+        if self.textures is not None:
+            colors = jnp.asarray(self.scene.colors)
+            textures = dataclasses.replace(self.textures, factor=jnp.take(colors, instance, axis=0))
+            mesh = mesh._replace(textures=textures)
+        return PlacedScene(mesh, instance)
 
     def vertex_normals(self, data: Any) -> Float[Array, "vertices 3"]:
         """Normals at the vertices of `place`'s mesh, of any length, smooth and sharp where MuJoCo's are.
@@ -151,11 +168,12 @@ class ModelScene:
             return camera
         index = self._index(camera)
         if isinstance(index, int) and index < 0:
-            if not isinstance(camera, mujoco.MjvCamera):
+            given: Any = camera
+            if not isinstance(given, mujoco.MjvCamera):
                 return _views.free_camera(self.cameras)
-            is_tracking = camera.type == mujoco.mjtCamera.mjCAMERA_TRACKING
-            lookat = _views.field(data, "subtree_com")[camera.trackbodyid] if is_tracking else camera.lookat
-            return _views.free_camera(self.cameras, camera, lookat)
+            is_tracking = given.type == mujoco.mjtCamera.mjCAMERA_TRACKING
+            lookat = _views.field(data, "subtree_com")[given.trackbodyid] if is_tracking else given.lookat
+            return _views.free_camera(self.cameras, given, lookat)
         return _views.fixed_camera(self.cameras, data, index, self._image_size(index, image_size))
 
     def _index(self, camera) -> Any:
@@ -191,7 +209,7 @@ class ModelScene:
         resolution = self.cameras.resolutions[index] if isinstance(index, int) and index >= 0 else None
         return resolution or IMAGE_SIZE
 
-    def lights(self, data: Any, camera: Camera) -> tuple[Light, ...]:
+    def lights(self, data: Any, camera: int | str | Camera | Any = -1) -> tuple[Light, ...]:
         """The ambient light, the headlight and the active lights, as far as jnr has them.
 
         Directional lights, point lights and spot lights have MuJoCo's diffuse colour, attenuation, cutoff and exponent.
@@ -201,12 +219,13 @@ class ModelScene:
 
         Args:
             data: A state of one environment.
-            camera: Camera at which the headlight is.
+            camera: Camera along whose view the headlight shines, as for `camera`.
 
         Raises:
-            TypeError: If `data` lacks a field.
+            ValueError: As for `camera`.
+            TypeError: As for `camera`.
         """
-        return _views.lights_at(self.lighting, data, camera)
+        return _views.lights_at(self.lighting, data, self.camera(data, camera))
 
     def render(
         self,
@@ -230,8 +249,8 @@ class ModelScene:
                 by 320 as in `mujoco.Renderer`.
             visible: False leaves a geom out; None shows all that `load` drew.
             lights: None for the model's lights; an empty sequence shows colours and textures unlit.
-            options: Other arguments of `jnr.render`. Different defaults are `cull="back"`, as in MuJoCo, and the
-                normals of `vertex_normals`.
+            options: Other arguments of `jnr.render`. Different defaults are `cull="back"`, as in MuJoCo, the normals of
+                `vertex_normals`, and the skybox as background.
 
         Returns:
             The rendering, row 0 at the top.
@@ -249,6 +268,8 @@ class ModelScene:
         view = self.camera(data, camera, image_size=size)
         placed = self.place(data, view, visible=visible)
         given = {"cull": "back", "instance": placed.instance} | options
+        if self.sky is not None and "background" not in given:
+            given["background"] = _views.sky_seen(self.sky, view, size)
         if "normals" not in given:
             given["normals"] = self.vertex_normals(data)
         lights = self.lights(data, view) if lights is None else lights
@@ -284,6 +305,8 @@ def load(model: Any, *, groups: Sequence[int] = (0, 1, 2), resolution: tuple[int
         raise TypeError(f"model must be a mujoco.MjModel, got {type(model).__name__}.")
     if not model.ngeom:
         raise ValueError("model must have at least one geom, got none.")
+    if not isinstance(groups, (tuple, list, range)):
+        raise TypeError(f"groups must be a sequence of ints, got {type(groups).__name__}.")
     groups = [_checks.as_count(group, "groups", least=0, most=mujoco.mjNGROUP - 1) for group in groups]
     slices, stacks = _resolution(model, resolution)
     rgba, is_drawn = _colors(model, groups)
@@ -291,73 +314,109 @@ def load(model: Any, *, groups: Sequence[int] = (0, 1, 2), resolution: tuple[int
     if left_out:
         warnings.warn(f"jnr.mujoco.load leaves out {'; '.join(left_out)}.", stacklevel=2)
 
-    parts: dict[tuple, tuple[Mesh, jax.Array]] = {}
     builder = _Builder(model, slices, stacks, is_drawn)
-    instances = []
-    for geom in range(model.ngeom):
-        key = builder.key(geom)
-        if key not in parts:
-            parts[key] = builder.part(geom)
-        instances.append(list(parts).index(key))
+    instances, textures = builder.instances(), builder.textures()
     steps = [_geoms.step_of_plane(model, i) * (model.geom_type[i] == _geoms.PLANE) for i in range(model.ngeom)]
+    sky = _textures.skybox_of(model)
     return ModelScene(
-        scene=Scene([mesh for mesh, _ in parts.values()], instances, jnp.asarray(rgba[:, :3], jnp.float32)),
+        scene=Scene([part.mesh for part in builder.parts.values()], instances, jnp.asarray(rgba[:, :3], jnp.float32)),
+        textures=textures,
+        sky=None if sky is None else tuple(map(jnp.asarray, sky)),
         scales=jnp.asarray(np.stack([_geoms.scale_of(model, i) for i in range(model.ngeom)]), jnp.float32),
         steps=jnp.asarray(np.stack(steps), jnp.float32),
-        normals=tuple(normals for _, normals in parts.values()),
+        normals=tuple(part.normals for part in builder.parts.values()),
         cameras=_views.cameras_of(model),
         lighting=_views.lights_of(model),
     )
 
 
-@dataclasses.dataclass
+class _Part(NamedTuple):
+    """What geoms of one shape and texture share: a mesh, its normals, texture coordinates and images per face."""
+
+    mesh: Mesh
+    normals: jax.Array
+    uv: np.ndarray
+    image: np.ndarray
+
+
 class _Builder:
-    """Makes the meshes of geoms."""
+    """Makes the meshes and textures of geoms, each once."""
 
-    model: Any
-    slices: int
-    stacks: int
-    is_drawn: np.ndarray
-
-    def __post_init__(self):
+    def __init__(self, model, slices, stacks, is_drawn):
+        self.model, self.slices, self.stacks, self.is_drawn = model, slices, stacks, is_drawn
         none = _textures.Coating()
-        self.coatings = [
-            _textures.coating_of(self.model, i) if drawn else none for i, drawn in enumerate(self.is_drawn)
-        ]
-        self.is_textured = any(coating != none for coating in self.coatings)
-        self.images = {-1: [jnp.ones((1, 1, 3), jnp.float32)]}
+        self.coatings = [_textures.coating_of(model, i) if drawn else none for i, drawn in enumerate(is_drawn)]
+        self.parts: dict[tuple, _Part] = {}
+        self.images = [np.ones((1, 1, 3), np.float32)]
+        self.wraps = ["repeat"]
+        self.first_images = {-1: 0}
 
-    def key(self, geom):
-        """Geoms of one key share a mesh with its texture."""
+    def instances(self):
+        """Index of every geom's mesh."""
+        keys = [self._key(geom) for geom in range(self.model.ngeom)]
+        for geom, key in enumerate(keys):
+            if key not in self.parts:
+                self.parts[key] = self._part(geom)
+        places = {key: place for place, key in enumerate(self.parts)}
+        self.of_geom = [self.parts[key] for key in keys]
+        return [places[key] for key in keys]
+
+    def textures(self):
+        """The texture of all geoms' faces, in the order of `ModelScene.place`."""
+        if len(self.images) == 1:
+            return None
+        uv = np.concatenate([part.uv for part in self.of_geom])[::-1]
+        image = np.concatenate([part.image for part in self.of_geom])[::-1]
+        rows, uv_faces = _geoms.joined(uv)
+        return UVTexture(
+            images=tuple(map(jnp.asarray, self.images)),
+            uv=jnp.asarray(rows, jnp.float32),
+            uv_faces=jnp.asarray(uv_faces, jnp.int32),
+            material=jnp.asarray(image, jnp.int32),
+            wrap=one_or_per_image(self.wraps),
+            filter="trilinear",
+        )
+
+    def _key(self, geom):
+        """Geoms of one key share a part."""
         if not self.is_drawn[geom]:
             return ()
         shape, coating = _geoms.key_of(self.model, geom), self.coatings[geom]
-        # The texture's scale is that of space, not of the plane.
+        # The texture of an infinite plane has the scale of space, not of the plane.
         is_endless = shape[0] == _geoms.PLANE and coating.shift != 0
         return shape, coating, tuple(_geoms.half_sizes_of_plane(self.model, geom)) if is_endless else None
 
-    def part(self, geom):
-        """The mesh of a geom, and its normals."""
-        outline, coating = _geoms.EMPTY, self.coatings[geom]
-        if self.is_drawn[geom]:
-            # A cube's images are stretched linearly within a face, so faces must not be long.
-            rows = self.stacks if coating.kind == "cube" else 1
+    def _part(self, geom):
+        coating = self.coatings[geom]
+        if not self.is_drawn[geom]:
+            outline = _geoms.EMPTY
+        else:
             shape = _geoms.key_of(self.model, geom)
+            # A cube's images are stretched linearly within a face, so faces must not be long. A box shows one image per
+            # side if the cube is not stretched.
+            is_exact = shape[0] == _geoms.BOX and len(set(coating.scale)) == 1
+            rows = self.stacks if coating.kind == "cube" and not is_exact else 1
             outline = _geoms.outline_of(self.model, shape, self.slices, self.stacks, rows)
-        texture = None
-        if self.is_textured:
-            uv, side = np.zeros((*outline.faces.shape, 2)), np.zeros(len(outline.faces), int)
-            if coating.kind != "none":
-                half_sizes = _geoms.half_sizes_of_plane(self.model, geom)
-                outline, uv, side = _textures.coordinates(self.model, shape, outline, coating, half_sizes)
-            if coating.texture not in self.images:
-                images = _textures.images_of(self.model, coating.texture)
-                self.images[coating.texture] = [jnp.asarray(image) for image in images]
-            images = self.images[coating.texture]
-            side = side if len(images) > 1 else np.zeros_like(side)
-            texture = _textures.uv_texture(images, uv, side, "clamp" if coating.kind == "cube" else "repeat")
+        uv, side = np.zeros((*outline.faces.shape, 2)), np.zeros(len(outline.faces), int)
+        if coating.kind != "none":
+            half_sizes = _geoms.half_sizes_of_plane(self.model, geom)
+            outline, uv, side = _textures.coordinates(self.model, shape, outline, coating, half_sizes)
+        first, count = self._add_images(coating)
         vertices, normals = (jnp.asarray(array, jnp.float32) for array in (outline.vertices, outline.normals))
-        return Mesh(vertices, jnp.asarray(outline.faces, jnp.int32), texture), normals
+        mesh = Mesh(vertices, jnp.asarray(outline.faces, jnp.int32))
+        return _Part(mesh, normals, uv, first + np.minimum(side, count - 1))
+
+    def _add_images(self, coating):
+        """Index of the first image of a texture, and the number of its images."""
+        texture = coating.texture
+        if texture < 0:
+            return 0, 1
+        images = _textures.images_of(self.model, texture)
+        if texture not in self.first_images:
+            self.first_images[texture] = len(self.images)
+            self.images += images
+            self.wraps += ["clamp" if coating.kind == "cube" else "repeat"] * len(images)
+        return self.first_images[texture], len(images)
 
 
 def _affine(matrices, positions):
@@ -414,8 +473,9 @@ def _left_out(model, rgba, is_drawn):
     images = [i for i in active if model.light_type[i] == int(mujoco.mjtLightType.mjLIGHT_IMAGE)]
     if images:
         found.append(f"image lights {_named(model, 'light', images)}")
-    if np.any(np.asarray(model.tex_type) == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)):
-        found.append("the skybox")
+    endless = (model.geom_type == _geoms.PLANE) & is_drawn & np.all(model.geom_size[:, :2] == 0, axis=1)
+    if endless.any() and np.any(model.tex_type == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)):
+        found.append("the haze at the horizon")
     return found
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from jnr._textures import UVTexture
 from jnr.mujoco import _geoms
 from jnr.mujoco._geoms import BOX, CAPSULE, CYLINDER, HFIELD, MESH, PLANE, SPHERE, Outline, mujoco
 
@@ -18,7 +16,7 @@ _RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
 _FLAT = int(mujoco.mjtTexture.mjTEXTURE_2D)
 _SRGB = int(mujoco.mjtColorSpace.mjCOLORSPACE_SRGB)
 # Axes of the two coordinates of the images +x, -x, +y, -y, +z and -z in OpenGL's cube maps.
-_CUBE = (
+CUBE = (
     ((0, 0, -1), (0, -1, 0)),
     ((0, 0, 1), (0, -1, 0)),
     ((1, 0, 0), (0, 0, 1)),
@@ -85,6 +83,12 @@ def images_of(model: Any, texture: int) -> list[np.ndarray]:
     return list(image.reshape(6, columns, columns, 3))
 
 
+def skybox_of(model: Any) -> list[np.ndarray] | None:
+    """The images of the skybox, the first one as in MuJoCo; None if there is none."""
+    is_sky = np.asarray(model.tex_type) == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)
+    return images_of(model, int(np.argmax(is_sky))) if is_sky.any() else None
+
+
 def coordinates(
     model: Any, key: tuple, mesh: Outline, coating: Coating, half_sizes: np.ndarray
 ) -> tuple[Outline, np.ndarray, np.ndarray]:
@@ -100,7 +104,7 @@ def coordinates(
         middle = corners.mean(axis=1)
         side = 2 * np.argmax(np.abs(middle), axis=1)
         side += np.take_along_axis(middle, side[:, None] // 2, axis=1)[:, 0] < 0
-        axes = np.array(_CUBE, float)[side]
+        axes = np.array(CUBE, float)[side]
         depth = np.abs(np.take_along_axis(corners, side[:, None, None] // 2, axis=2))
         uv = np.einsum("fkc,fac->fka", corners, axes) / np.where(depth > 0, depth, 1) / 2 + 0.5
     elif coating.kind == "generated":
@@ -151,13 +155,14 @@ def _explicit(kind, detail, mesh, half_sizes, is_endless):
 
 
 def _turns(x, y):
-    """Turns around the z axis of the corners of faces, continuous within a face."""
+    """Turns around the z axis of the corners of faces, from 0 to 1, continuous within a face."""
     turn = np.arctan2(y, x) / (2 * np.pi)
     is_pole = np.hypot(x, y) < 1e-6
     start = np.take_along_axis(turn, np.argmin(is_pole, axis=1)[:, None], axis=1)
     turn = start + (turn - start + 0.5) % 1 - 0.5
     others = np.sum(np.where(is_pole, 0, turn), axis=1, keepdims=True) / np.sum(~is_pole, axis=1, keepdims=True)
-    return np.where(is_pole, others, turn)
+    turn = np.where(is_pole, others, turn)
+    return turn - np.floor(turn.mean(axis=1, keepdims=True))
 
 
 def _cut_at_sides(mesh, directions):
@@ -195,16 +200,3 @@ def _cut(faces, plane):
     # A corner on the plane leaves an empty piece.
     edges = pieces[:, 1:, 3:6] - pieces[:, :1, 3:6]
     return np.concatenate([whole, pieces[np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1) > 0]])
-
-
-def uv_texture(images: list, uv: np.ndarray, material: np.ndarray, wrap: str) -> UVTexture:
-    """A texture with coordinates per corner."""
-    rows, faces = np.unique(uv.reshape(-1, 2).astype(np.float32), axis=0, return_inverse=True)
-    return UVTexture(
-        images=tuple(images),
-        uv=jnp.asarray(rows, jnp.float32).reshape(-1, 2),
-        uv_faces=jnp.asarray(faces.reshape(-1, 3), jnp.int32),
-        material=jnp.asarray(material, jnp.int32),
-        wrap=(wrap,) * len(images),
-        filter="trilinear",
-    )

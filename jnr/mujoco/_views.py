@@ -10,9 +10,10 @@ import numpy as np
 
 from jnr import _checks
 from jnr._camera import Camera, Intrinsics, LookAt, Matrix, Orthographic, Perspective, Pose
-from jnr._lights import AmbientLight, Arriving, DirectionalLight, Light, PointLight
+from jnr._lights import AmbientLight, Arriving, DirectionalLight, Light, PointLight, with_rank
 from jnr._pytree import pytree
 from jnr.mujoco._geoms import far_of, mujoco
+from jnr.mujoco._textures import CUBE
 
 
 @pytree(static=("names", "kinds", "resolutions", "free_kind"))
@@ -72,7 +73,7 @@ def fixed_camera(cameras: Cameras, data: Any, index: Any, image_size: tuple[int,
     """A camera of the model by its index, which may be traced."""
     position, rotation = field(data, "cam_xpos")[index], field(data, "cam_xmat").reshape(-1, 3, 3)[index]
     back = rotation.T
-    top = jnp.concatenate([back, -jnp.sum(back * position, axis=1, keepdims=True)], axis=1)
+    top = jnp.concatenate([back, -jnp.sum(back * position[None], axis=1, keepdims=True)], axis=1)
     pose = Pose(jnp.concatenate([top, jnp.array([[0, 0, 0, 1]], top.dtype)]))
     if isinstance(index, int):
         return Camera(pose, _projection(cameras, index, image_size))
@@ -211,11 +212,11 @@ def _place(lights, i, data):
     if mode == _TRACKCOM:
         return field(data, "subtree_com")[body] + from_center, start_direction
     rotation = field(data, "xmat").reshape(-1, 3, 3)[body]
-    position = field(data, "xpos")[body] + jnp.sum(rotation * own_position, axis=1)
+    position = field(data, "xpos")[body] + jnp.sum(rotation * own_position[None], axis=1)
     if mode in (_TARGETBODY, _TARGETBODYCOM) and target >= 0:
         aim = field(data, "xpos" if mode == _TARGETBODY else "subtree_com")[target] - position
         return position, aim / jnp.linalg.norm(aim)
-    return position, jnp.sum(rotation * own_direction, axis=1)
+    return position, jnp.sum(rotation * own_direction[None], axis=1)
 
 
 @pytree()
@@ -241,9 +242,42 @@ class SpotLight:
         direction, cutoff, exponent = (
             jnp.asarray(value, toward.dtype) for value in (self.direction, self.cutoff, self.exponent)
         )
-        cosine = -jnp.sum(toward * direction, axis=-1, keepdims=True)
+        cosine = -jnp.sum(toward * with_rank(direction, toward.ndim), axis=-1, keepdims=True)
         is_lit = cosine > jnp.cos(jnp.deg2rad(cutoff))
         return Arriving(color * jnp.where(is_lit, jnp.where(is_lit, cosine, 1) ** exponent, 0), toward)
+
+
+def sky_seen(images: tuple[jax.Array, ...], camera: Camera, image_size: tuple[int, int]) -> jax.Array:
+    """The skybox at every pixel of an image, (height, width, 3)."""
+    height, width = image_size
+    view = camera.pose.camera_from_world()
+    clip_from_camera = camera.projection.clip_from_camera(width / height)
+    x, y = np.meshgrid(2 * (np.arange(width) + 0.5) / width - 1, 1 - 2 * (np.arange(height) + 0.5) / height)
+    far = jnp.asarray(
+        np.stack([x, y, np.ones_like(x), np.ones_like(x)], axis=-1).reshape(-1, 4).T, clip_from_camera.dtype
+    )
+    seen = jnp.linalg.solve(clip_from_camera, far)[:3]
+    # MuJoCo's skybox has y upwards.
+    direction = jnp.matmul(view[:3, :3].T.astype(seen.dtype), seen, precision="highest")[jnp.array([0, 2, 1])]
+    direction = direction * jnp.array([[1], [1], [-1]], direction.dtype)
+    axis = jnp.argmax(jnp.abs(direction), axis=0)
+    depth = jnp.take_along_axis(direction, axis[None], axis=0)[0]
+    side = 2 * axis + (depth < 0).astype(axis.dtype)
+    across, down = jnp.einsum("pac,cp->ap", jnp.asarray(CUBE, direction.dtype)[side], direction, precision="highest")
+    sides = jnp.stack(images)
+    size = sides.shape[1]
+    column, row = ((value / jnp.abs(depth) + 1) * (size / 2) - 0.5 for value in (across, down))
+    side = jnp.minimum(side, len(images) - 1)
+
+    def texel(row, column):
+        row, column = (jnp.clip(place, 0, size - 1).astype(jnp.int32) for place in (row, column))
+        return sides[side, row, column]
+
+    top, left = jnp.floor(row), jnp.floor(column)
+    lower, right = (row - top)[:, None].astype(sides.dtype), (column - left)[:, None].astype(sides.dtype)
+    upper_row = texel(top, left) * (1 - right) + texel(top, left + 1) * right
+    lower_row = texel(top + 1, left) * (1 - right) + texel(top + 1, left + 1) * right
+    return (upper_row * (1 - lower) + lower_row * lower).reshape(height, width, 3)
 
 
 def field(data: Any, name: str) -> jax.Array:
