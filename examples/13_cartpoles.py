@@ -67,7 +67,7 @@ COLORS = np.array([(150, 120, 90), (240, 230, 180), (60, 60, 60), (30, 150, 90),
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environments", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=20, help="timed steps; the median counts")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps; the median counts")
     parser.add_argument("--size", type=int, default=64, help="image height and width in pixels")
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()

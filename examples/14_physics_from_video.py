@@ -23,6 +23,7 @@ at more and more of them.
 import argparse
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -204,9 +205,13 @@ def main():
     print("|" + "---|" * 6)
     print(f"| first guess | | {errors(guess, truth)} | |", flush=True)
 
-    search = jax.jit(adam).lower(np.int32(1), video[0], guess[0]).compile()
     blocks = [averages(options.size, block) for block in BLOCKS]
-    refine = jax.jit(partial(least_squares, options.steps)).lower(blocks[0], video[0], guess[0]).compile()
+    programs = [
+        jax.jit(adam).lower(np.int32(1), video[0], guess[0]),
+        jax.jit(partial(least_squares, options.steps)).lower(blocks[0], video[0], guess[0]),
+    ]
+    with ThreadPoolExecutor() as pool:  # compilation takes longest
+        search, refine = pool.map(lambda lowered: lowered.compile(), programs)
 
     def row(name, steps, program, argument, start):
         """Prints what a program makes of each run's start, one run after the other, and returns it."""
