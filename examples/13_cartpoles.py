@@ -44,8 +44,9 @@ XML = """
   </visual>
   <worldbody>
     <camera name="side" pos="0 -3.2 0.7" xyaxes="1 0 0 0 0.2 1" fovy="45"/>
-    <geom name="floor" type="plane" pos="0 0 -1.1" size="6 6 0.1" rgba="0.45 0.5 0.5 1"/>
-    <geom name="wall" type="plane" pos="0 2 0" zaxis="0 -1 0" size="6 6 0.1" rgba="0.85 0.88 0.92 1"/>
+    <!-- The third size of a plane divides it into squares: one square here, the whole plane. -->
+    <geom name="floor" type="plane" pos="0 0 -1.1" size="6 6 12" rgba="0.45 0.5 0.5 1"/>
+    <geom name="wall" type="plane" pos="0 2 0" zaxis="0 -1 0" size="6 6 12" rgba="0.85 0.88 0.92 1"/>
     <geom name="rail" type="capsule" fromto="-1.3 0 0 1.3 0 0" size="0.04" rgba="0.5 0.5 0.55 1"/>
     <body name="cart">
       <joint name="slide" type="slide" axis="1 0 0" stiffness="10" damping="0.5"/>

@@ -52,7 +52,7 @@ XML = """
   </visual>
   <worldbody>
     <camera name="front" pos="0 -3.3 0" xyaxes="1 0 0 0 0 1" fovy="48"/>
-    <geom name="wall" type="plane" pos="0 1 0" zaxis="0 -1 0" size="6 6 0.1" rgba="0.9 0.92 0.95 1"/>
+    <geom name="wall" type="plane" pos="0 1 0" zaxis="0 -1 0" size="6 6 12" rgba="0.9 0.92 0.95 1"/>
     <geom name="hub" type="sphere" size="0.14" rgba="0.4 0.4 0.45 1"/>
     <body name="upper">
       <joint name="shoulder" type="hinge" axis="0 1 0"/>
