@@ -12,6 +12,7 @@ import jnr
 FOLDER = Path(__file__).parent.parent / "examples"
 SMALL = "--steps 2 --size 16 --views 4 --batch 2 --frames 2"
 POSES = "--runs 2 --size 16 --steps 1 --adam-steps 1 --images silhouette --angles 60"
+VIDEO = "--runs 1 --frames 2 --size 16 --adam-steps 1 --steps 1"
 # Name, arguments, printed text, written files (a suffix is appended to the name). In the order of the examples.
 EXAMPLES = [
     ("01_turntable", "--steps 3 --size 32", "3 frames of 2256 faces", ".png .gif"),
@@ -27,6 +28,8 @@ EXAMPLES = [
     ("10_deep_dream", "cube.obj --steps 2 --size 16", "randomly initialized filters", ".png"),
     ("11_cube_resolution", "--steps 2 --size 4 --gradients edge_sweep", "continuous", ".png"),
     ("12_least_squares_pose", f"cube.obj {POSES}", "Adam, then least squares", ".png"),
+    ("13_cartpoles", "--environments 3 --steps 2 --size 16", "| both |", ".png"),
+    ("14_physics_from_video", VIDEO, "then least squares, blocks of 2 x 2", ".png"),
     ("15_hand_eye", "--runs 1 --views 1 --size 32 --steps 1 --adam-steps 1", "joints | per link", ".png"),
 ]
 
