@@ -28,7 +28,7 @@ CART_POLE = """
 <mujoco model="cart-pole">
   <worldbody>
     <camera name="side" pos="0 -4 0.6" xyaxes="1 0 0 0 0.15 1"/>
-    <geom type="plane" pos="0 0 -1.1" size="6 6 0.1"/>
+    <geom type="plane" pos="0 0 -1.1" size="6 6 12"/>
     <geom type="capsule" fromto="-1.7 0 0 1.7 0 0" size="0.04" rgba="0.5 0.5 0.55 1"/>
     <body>
       <joint type="slide" axis="1 0 0" range="-1 1"/>

@@ -71,6 +71,8 @@ SUBSTEPS = 3  # of the physics, per frame
 LOWER, WALL = MODEL.body("lower").id, MODEL.geom("wall").id
 BLOCKS = (8, 2)  # heights and widths in pixels, of least squares
 PHYSICS, EMPTY, SCENE = mjx.put_model(MODEL), mjx.make_data(MODEL), jnr.mujoco.load(MODEL)
+# Half the time of compilation, and programs that are as fast within the noise.
+QUICKLY = {"xla_llvm_disable_expensive_passes": True}
 # Of the unknowns: two angles and two velocities in radians, and the logarithm of the ratio of the masses.
 SPREAD = np.array([1.5, 1.5, 2.0, 2.0, np.log(2)])  # of the truth
 OFFSET = np.array([np.radians(20), np.radians(20), np.radians(90), np.radians(90), np.log(2)])  # of the first guess
@@ -211,7 +213,7 @@ def main():
         jax.jit(partial(least_squares, options.steps)).lower(blocks[0], video[0], guess[0]),
     ]
     with ThreadPoolExecutor() as pool:  # compilation takes longest
-        search, refine = pool.map(lambda lowered: lowered.compile(), programs)
+        search, refine = pool.map(lambda lowered: lowered.compile(QUICKLY), programs)
 
     def row(name, steps, program, argument, start):
         """Prints what a program makes of each run's start, one run after the other, and returns it."""
