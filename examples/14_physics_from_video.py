@@ -71,7 +71,7 @@ SUBSTEPS = 3  # of the physics, per frame
 LOWER, WALL = MODEL.body("lower").id, MODEL.geom("wall").id
 BLOCKS = (8, 2)  # heights and widths in pixels, of least squares
 PHYSICS, EMPTY, SCENE = mjx.put_model(MODEL), mjx.make_data(MODEL), jnr.mujoco.load(MODEL)
-# Half the time of compilation, and programs that are as fast within the noise.
+# Shortens the compilation, which takes most of the time.
 QUICKLY = {"xla_llvm_disable_expensive_passes": True}
 # Of the unknowns: two angles and two velocities in radians, and the logarithm of the ratio of the masses.
 SPREAD = np.array([1.5, 1.5, 2.0, 2.0, np.log(2)])  # of the truth
