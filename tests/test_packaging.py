@@ -55,7 +55,9 @@ def test_each_planted_fault_matches_one_place_of_its_file():
 def test_import_is_fast_and_has_no_side_effects():
     code = """
 import os, sys, time
+start = time.process_time()
 import jax, numpy
+of_jax = time.process_time() - start
 environment, effects = dict(os.environ), []
 
 def watch(event, arguments):
@@ -67,13 +69,14 @@ sys.dont_write_bytecode = True
 sys.addaudithook(watch)
 start = time.process_time()
 import jnr
-print(time.process_time() - start)
+print((time.process_time() - start) / of_jax)
 jnr.render, jnr.io, jnr.shapes
 assert not effects, effects
 assert dict(os.environ) == environment
 """
     runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(3)]
-    assert min(float(run.stdout) for run in runs) < 0.3
+    # Of the time that jax takes, so that the speed of the machine does not matter.
+    assert min(float(run.stdout) for run in runs) < 0.45
 
 
 def test_sdist_builds_a_complete_wheel_even_without_a_compiler(tmp_path):
