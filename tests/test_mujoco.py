@@ -89,7 +89,7 @@ def test_ids_depths_and_colors_are_those_of_mujocos_renderer(case: Case, record_
     ids, depth, rgb = jax.tree.map(np.asarray, render(scene, floats(data)))
     boundary = near_boundary(ids) | near_boundary(expected["ids"])
     same = ids == expected["ids"]
-    record_property("same_ids", same.mean())
+    record_property("same_ids", float(same.mean()))
     assert same.mean() >= 0.995
     assert np.all(same | boundary)
     surface = ~boundary & (ids >= 0)
@@ -98,7 +98,7 @@ def test_ids_depths_and_colors_are_those_of_mujocos_renderer(case: Case, record_
     if rgb is not None:
         # MuJoCo averages four samples and lights vertices; textures are filtered differently.
         difference = np.abs(np.clip(rgb, 0, 1) - expected["rgb"] / 255)[surface]
-        record_property("rgb_difference", difference.mean())
+        record_property("rgb_difference", float(difference.mean()))
         assert difference.mean() < 0.03
         assert np.mean(difference > 0.2) < 0.03
 
