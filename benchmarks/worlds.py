@@ -16,6 +16,7 @@ import os
 import platform
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def measure(name, options):
     @jax.jit
     def draw(scene, *rows):
         def one(*row):
-            seen = scene.render(State(dict(zip(fields, row, strict=True))), camera, image_size=SIZE)
+            seen = scene.render(SimpleNamespace(**dict(zip(fields, row, strict=True))), camera, image_size=SIZE)
             return seen.rgb, seen.depth, seen.instance
 
         return jax.vmap(one)(*rows)
@@ -168,13 +169,6 @@ def measure(name, options):
         print(line, flush=True)
     if servers:
         servers.close()
-
-
-class State:
-    """What jnr reads of an `MjData`."""
-
-    def __init__(self, fields):
-        self.__dict__.update(fields)
 
 
 def main():

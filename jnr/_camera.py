@@ -339,9 +339,8 @@ class Camera:
         translation = jnp.ravel(_checks.as_compute(t, "t"))
         _checks.check_shape(translation, "t", 3)
         # OpenCV's y and z point the other way.
-        flip = jnp.array([1, -1, -1], rotation.dtype)[:, None]
-        top = jnp.concatenate([rotation * flip, translation[:, None].astype(rotation.dtype) * flip], axis=1)
-        pose = Pose(jnp.concatenate([top, jnp.array([[0, 0, 0, 1]], rotation.dtype)]))
+        flip = jnp.array([1, -1, -1], rotation.dtype)
+        pose = Pose(affine(rotation * flip[:, None], translation.astype(rotation.dtype) * flip))
         return Camera(pose, Intrinsics(K, _checks.as_image_size(image_size), distortion, near, far, pixel_center))
 
     @staticmethod
@@ -523,6 +522,14 @@ def _level(elevation):
 
 
 @inline_jit()
+def affine(linear: Float[Array, "*batch 3 3"], translation: Float[Array, "*batch 3"]) -> Float[Array, "*batch 4 4"]:
+    """Matrices that take a homogeneous point p to `linear @ p + translation`."""
+    top = jnp.concatenate([linear, translation[..., None]], axis=-1)
+    last = np.broadcast_to(np.array([0, 0, 0, 1], top.dtype), (*top.shape[:-2], 1, 4))
+    return jnp.concatenate([top, last], axis=-2)
+
+
+@inline_jit()
 def transform(
     matrix: Float[Array, "rows 4"], points: Float[Array | np.ndarray, "points 3"]
 ) -> Float[Array, "points rows"]:
@@ -606,8 +613,7 @@ def _frame(eye, direction, up, *, handedness):
     upward = jnp.cross(side, forward)
     rotation = jnp.stack([side if handedness == "right" else -side, upward, -forward])
     translation = -jnp.matmul(rotation, eye, precision=lax.Precision.HIGHEST)
-    bottom = jnp.array([[0, 0, 0, 1]], rotation.dtype)
-    return jnp.concatenate([jnp.concatenate([rotation, translation[:, None]], axis=1), bottom]), length, is_along
+    return affine(rotation, translation), length, is_along
 
 
 def _cross_or_zero(a, b):

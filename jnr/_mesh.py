@@ -79,15 +79,11 @@ def concatenate(meshes: Sequence[Mesh]) -> Mesh:
         >>> ball = jnr.shapes.icosphere(2)
         >>> two = jnr.concatenate([ball, ball._replace(vertices=ball.vertices + 1)])
     """
-    return concatenate_alike(checked_alike(meshes))
-
-
-def concatenate_alike(meshes: Sequence[Mesh]) -> Mesh:
-    """`concatenate` for meshes from `checked_alike`."""
+    meshes = checked_alike(meshes)
     return Mesh(
         jnp.concatenate([mesh.vertices for mesh in meshes]),
         concatenated_indices([mesh.faces for mesh in meshes], [mesh.vertices.shape[0] for mesh in meshes]),
-        _concatenate_textures([mesh.textures for mesh in meshes], [mesh.faces for mesh in meshes]),
+        concatenate_textures([mesh.textures for mesh in meshes], [mesh.faces for mesh in meshes]),
     )
 
 
@@ -358,7 +354,8 @@ def concatenated_indices(indices: Sequence[jax.Array], counts: Sequence[int]) ->
     return jnp.concatenate(moved)
 
 
-def _concatenate_textures(textures, faces):
+def concatenate_textures(textures: Sequence[Any], faces: Sequence[jax.Array]) -> Any:
+    """The texture of the concatenation of meshes, from their textures of one kind and their faces."""
     if not isinstance(textures[0], UVTexture):
         if textures[0] is None:
             return None

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jnr import _checks
-from jnr._camera import transform
+from jnr._camera import affine, transform
 from jnr._inline_jit import inline_jit
-from jnr._mesh import Mesh, checked_alike, concatenate_alike, concatenated_indices
+from jnr._mesh import Mesh, checked_alike, concatenate_textures, concatenated_indices
 from jnr._pytree import pytree
 from jnr._textures import UVTexture
 
@@ -107,13 +107,6 @@ class Scene:
         """
         matrices = self._check_poses(poses)
         meshes, instances = checked_alike(self.meshes), self._instances
-        # Consecutive instances of one mesh are placed together.
-        runs = [(mesh, len(list(run))) for mesh, run in itertools.groupby(instances)]
-        firsts = np.cumsum([0, *(count for _, count in runs)])
-        vertices = [
-            _placed(matrices[first : first + count], meshes[mesh].vertices)
-            for (mesh, count), first in zip(runs, firsts, strict=False)
-        ]
         faces = [meshes[mesh].faces for mesh in instances]
         num_vertices = [meshes[mesh].vertices.shape[0] for mesh in instances]
         instance = np.repeat(np.arange(len(instances), dtype=np.int32), [len(own) for own in faces])
@@ -126,7 +119,8 @@ class Scene:
             _checks.check_shape(visible, "visible", len(instances))
             whole = jnp.where(jnp.take(visible, instance, axis=0)[:, None], whole, -1)
         textures = self._textures(meshes, num_vertices, [len(own) for own in faces])
-        return PlacedScene(Mesh(jnp.concatenate(vertices), whole, textures), instance)
+        vertices = place_points(self, [mesh.vertices for mesh in meshes], matrices)
+        return PlacedScene(Mesh(vertices, whole, textures), instance)
 
     def _check_poses(self, poses):
         if isinstance(poses, tuple) and len(poses) == 2:
@@ -138,12 +132,12 @@ class Scene:
 
     def _textures(self, meshes, num_vertices, num_faces):
         """Textures of the placed mesh; images and texture coordinates are those of the meshes, not copied."""
-        shared, colors = concatenate_alike(meshes), self._check_colors()
-        mesh_vertices, mesh_faces = ([len(mesh[part]) for mesh in meshes] for part in range(2))
-        if isinstance(shared.textures, UVTexture):
-            texture = shared.textures
+        vertices, faces, textures = zip(*meshes, strict=True)
+        texture, colors = concatenate_textures(textures, faces), self._check_colors()
+        mesh_vertices, mesh_faces = ([len(rows) for rows in every] for every in (vertices, faces))
+        if isinstance(texture, UVTexture):
             if texture.uv_faces is None:
-                texture = dataclasses.replace(texture, uv_faces=shared.faces)
+                texture = dataclasses.replace(texture, uv_faces=concatenated_indices(faces, mesh_vertices))
             of_face = self._rows(mesh_faces)
             per_face = {
                 name: jnp.asarray(getattr(texture, name))[of_face]
@@ -153,13 +147,13 @@ class Scene:
             if colors is not None:
                 per_face["factor"] = self._tinted(per_face.get("factor"), colors, num_faces)
             return dataclasses.replace(texture, **per_face)
-        if shared.textures is None:
+        if texture is None:
             return None if colors is None else self._tinted(None, colors, num_vertices)
-        is_per_vertex = shared.textures.ndim == 2
-        textures = shared.textures[self._rows(mesh_vertices if is_per_vertex else mesh_faces)]
+        is_per_vertex = texture.ndim == 2
+        texture = texture[self._rows(mesh_vertices if is_per_vertex else mesh_faces)]
         if colors is None:
-            return textures
-        return self._tinted(textures, colors, num_vertices if is_per_vertex else num_faces)
+            return texture
+        return self._tinted(texture, colors, num_vertices if is_per_vertex else num_faces)
 
     def _check_colors(self):
         if self.colors is None:
@@ -185,6 +179,19 @@ class Scene:
         if rows is None:
             return each
         return rows * each.reshape(len(each), *(1,) * (rows.ndim - 2), -1)
+
+
+def place_points(scene: Scene, points: Sequence[jax.Array], matrices: jax.Array) -> jax.Array:
+    """The points that belong to each instance's mesh at its pose, one instance after the other."""
+    # Consecutive instances of one mesh are placed together.
+    runs = [(mesh, len(list(run))) for mesh, run in itertools.groupby(scene._instances)]
+    firsts = np.cumsum([0, *(count for _, count in runs)])
+    return jnp.concatenate(
+        [
+            _placed(matrices[first : first + count], points[mesh])
+            for (mesh, count), first in zip(runs, firsts, strict=False)
+        ]
+    )
 
 
 @inline_jit()
@@ -239,11 +246,9 @@ def _matrices(positions, quaternions):
     w, x, y, z = jnp.moveaxis(quaternions, -1, 0)
     scale = jnp.where(is_zero, 0, 2 / jnp.where(is_zero, 1, square))
     one = jnp.ones_like(w)
-    zero = jnp.zeros_like(w)
     rotation = [
         [one - scale * (y * y + z * z), scale * (x * y - w * z), scale * (x * z + w * y)],
         [scale * (x * y + w * z), one - scale * (x * x + z * z), scale * (y * z - w * x)],
         [scale * (x * z - w * y), scale * (y * z + w * x), one - scale * (x * x + y * y)],
     ]
-    rows = [jnp.stack([*row, positions[..., i]], axis=-1) for i, row in enumerate(rotation)]
-    return jnp.stack([*rows, jnp.stack([zero, zero, zero, one], axis=-1)], axis=-2)
+    return affine(jnp.stack([jnp.stack(row, axis=-1) for row in rotation], axis=-2), positions)

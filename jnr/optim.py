@@ -30,12 +30,12 @@ else:
 
 
 class AdamState(NamedTuple):
-    """State of `zero_skipping_adam`.
+    """State of `zero_skipping_adam` and `uniform_adam`.
 
     Attributes:
         count: Number of steps taken.
         first: Running mean of the gradients.
-        second: Running mean of the squared gradients.
+        second: Running mean of the squared gradients, summed over each vector with `uniform_adam(per="vector")`.
     """
 
     count: Int[Array, ""]
@@ -323,20 +323,6 @@ def _cotangents(vertices, faces, num_vertices, edges):
     return sums
 
 
-class UniformAdamState(NamedTuple):
-    """State of `uniform_adam`.
-
-    Attributes:
-        count: Number of steps taken.
-        first: Running mean of the gradients.
-        second: Running mean of the squared gradients, summed over each vector with `per="vector"`.
-    """
-
-    count: Int[Array, ""]
-    first: PyTree
-    second: PyTree
-
-
 def uniform_adam(
     learning_rate: float | Callable = 1e-3,
     b1: float | Array = 0.9,
@@ -360,7 +346,7 @@ def uniform_adam(
         per: `"array"` for the optimizer of large steps, or `"vector"`.
 
     Returns:
-        An `optax.GradientTransformation`. Its state is a tuple whose first entry is a `UniformAdamState`.
+        An `optax.GradientTransformation`. Its state is a tuple whose first entry is a `AdamState`.
 
     Raises:
         ImportError: If optax is missing.
@@ -383,7 +369,7 @@ def uniform_adam(
 
     def init(params):
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return UniformAdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(square, zeros))
+        return AdamState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(square, zeros))
 
     def update(updates, state, params=None):
         del params
@@ -400,7 +386,7 @@ def uniform_adam(
             root = jnp.sqrt(largest / _one_minus_power(b2, count).astype(v.dtype))
             return m / _one_minus_power(b1, count).astype(m.dtype) / (root + _cast(eps, m))
 
-        return jax.tree.map(step_of, first, second), UniformAdamState(count, first, second)
+        return jax.tree.map(step_of, first, second), AdamState(count, first, second)
 
     return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(learning_rate))
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.validation
 WITHOUT_CALLS = {
     "Arriving", "Flow", "Fragments", "Light", "Mesh", "PlacedScene", "Rendering", "Shader", "Subdivision", "Surface",
     "SurfaceSamples", "applications.Fit", "gradients.Gradient", "load", "losses.unique_edges", "mujoco.ModelScene",
-    "optim.AdamState", "optim.LargeSteps", "optim.UniformAdamState", "optim.adam", "save",
+    "optim.AdamState", "optim.LargeSteps", "optim.adam", "save",
 }  # fmt: skip
 
 WRONG = {

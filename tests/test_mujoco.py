@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
 from mujoco import mjx
 from mujoco_models import CAMERAS, OWN, PACKAGED, Case, golden, load, state
+from programs import equations
 
 import jnr
 import jnr.mujoco
@@ -57,13 +57,6 @@ def xml(body, **parts):
         f"<mujoco>{parts.get('head', '')}<asset>{parts.get('asset', '')}</asset><worldbody>{body}</worldbody>"
         f"{parts.get('tail', '')}</mujoco>"
     )
-
-
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from equations(inner)
 
 
 def near_boundary(ids):

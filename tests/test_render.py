@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from programs import equations
 
 import jnr
 
@@ -429,22 +430,13 @@ def test_unused_outputs_cost_nothing_under_jit():
 def test_edge_sweep_of_one_output_receives_only_its_channels():
     def channels(pick):
         jaxpr = jax.make_jaxpr(jax.grad(lambda v: sum(jnp.sum(o) for o in pick(render(v, BALL.faces, COLORS)))))
-        found = [e for e in walk(jaxpr(BALL.vertices).jaxpr) if e.primitive.name == "jnr_edge_sweep_bwd"]
+        found = [e for e in equations(jaxpr(BALL.vertices).jaxpr) if e.primitive.name == "jnr_edge_sweep_bwd"]
         return [e.invars[0].aval.shape[-1] for e in found]
 
     assert channels(lambda rendering: [rendering.alpha]) == [1]
     assert channels(lambda rendering: [rendering.rgb]) == [3]
     assert channels(lambda rendering: [rendering.rgb, rendering.alpha]) == [4]
     assert channels(lambda rendering: [rendering.depth]) == []
-
-
-def walk(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for parameter in equation.params.values():
-            inner = getattr(parameter, "jaxpr", parameter)
-            if hasattr(inner, "eqns"):
-                yield from walk(inner)
 
 
 def awkward_mesh(finite):
@@ -852,8 +844,8 @@ def gradient_options(gradient, **options):
     def loss(vertices):
         return jnp.sum(render_silhouette(vertices, BALL.faces, gradient=gradient, **options))
 
-    equations = walk(jax.make_jaxpr(jax.grad(loss))(BALL.vertices).jaxpr)
-    (sweep,) = (e for e in equations if e.primitive.name == "jnr_edge_sweep_bwd")
+    program = equations(jax.make_jaxpr(jax.grad(loss))(BALL.vertices).jaxpr)
+    (sweep,) = (e for e in program if e.primitive.name == "jnr_edge_sweep_bwd")
     return sweep.params
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
+from programs import equations
 
 import jnr
 
@@ -245,13 +245,6 @@ def test_instances_that_are_left_out_leave_the_picture_of_the_others():
     assert bool(jnp.any(jnp.abs(picture(visible) - picture(jnp.ones(25, bool))) > 0.1))
     np.testing.assert_array_equal(picture(jnp.zeros(25, bool)), 0)
     assert picture._cache_size() == 1
-
-
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from equations(inner)
 
 
 @pytest.mark.parametrize("count", [1, 9])

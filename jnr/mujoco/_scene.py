@@ -14,12 +14,12 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jnr import _checks
-from jnr._camera import Camera
+from jnr._camera import Camera, affine
 from jnr._lights import Light
 from jnr._mesh import Mesh
 from jnr._pytree import pytree
 from jnr._render import Rendering, render
-from jnr._scene import PlacedScene, Scene
+from jnr._scene import PlacedScene, Scene, place_points
 from jnr._textures import UVTexture, one_or_per_image
 from jnr.mujoco import _geoms, _textures, _views
 from jnr.mujoco._geoms import mujoco
@@ -81,7 +81,7 @@ class ModelScene:
         scales = jnp.asarray(self.scales, positions.dtype)
         if camera is not None:
             positions = positions + self._following(positions, rotations, self.camera(data, camera))
-        return _affine(rotations * scales[:, None], positions)
+        return affine(rotations * scales[:, None], positions)
 
     def _frames(self, data):
         positions, rotations = _views.field(data, "geom_xpos"), _views.field(data, "geom_xmat")
@@ -138,9 +138,8 @@ class ModelScene:
             data: A state of one environment.
         """
         rotations, positions = self._frames(data)
-        matrices = _affine(rotations / jnp.asarray(self.scales, positions.dtype)[:, None], jnp.zeros_like(positions))
-        meshes = [Mesh(normals, mesh.faces) for normals, mesh in zip(self.normals, self.scene.meshes, strict=True)]
-        return Scene(meshes, self.scene.instances).place(matrices).mesh.vertices
+        matrices = affine(rotations / jnp.asarray(self.scales, positions.dtype)[:, None], jnp.zeros_like(positions))
+        return place_points(self.scene, self.normals, matrices)
 
     def camera(
         self, data: Any, camera: int | str | Camera | Any = -1, *, image_size: int | tuple[int, int] | None = None
@@ -417,12 +416,6 @@ class _Builder:
             self.images += images
             self.wraps += ["clamp" if coating.kind == "cube" else "repeat"] * len(images)
         return self.first_images[texture], len(images)
-
-
-def _affine(matrices, positions):
-    top = jnp.concatenate([matrices, positions[..., None]], axis=2)
-    last = jnp.broadcast_to(jnp.array([[[0, 0, 0, 1]]], top.dtype), (len(top), 1, 4))
-    return jnp.concatenate([top, last], axis=1)
 
 
 def _resolution(model, resolution):

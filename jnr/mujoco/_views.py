@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnr import _checks
-from jnr._camera import Camera, Intrinsics, LookAt, Matrix, Orthographic, Perspective, Pose
+from jnr._camera import Camera, Intrinsics, LookAt, Matrix, Orthographic, Perspective, Pose, affine
 from jnr._lights import AmbientLight, Arriving, DirectionalLight, Light, PointLight, with_rank
 from jnr._pytree import pytree
 from jnr.mujoco._geoms import far_of, mujoco
@@ -73,8 +73,7 @@ def fixed_camera(cameras: Cameras, data: Any, index: Any, image_size: tuple[int,
     """A camera of the model by its index, which may be traced."""
     position, rotation = field(data, "cam_xpos")[index], field(data, "cam_xmat").reshape(-1, 3, 3)[index]
     back = rotation.T
-    top = jnp.concatenate([back, -jnp.sum(back * position[None], axis=1, keepdims=True)], axis=1)
-    pose = Pose(jnp.concatenate([top, jnp.array([[0, 0, 0, 1]], top.dtype)]))
+    pose = Pose(affine(back, -jnp.sum(back * position[None], axis=1)))
     if isinstance(index, int):
         return Camera(pose, _projection(cameras, index, image_size))
     aspect = image_size[1] / image_size[0]

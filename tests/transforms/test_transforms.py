@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from programs import equations
 
 import jnr
 
@@ -31,16 +32,7 @@ def _loss(vertices, textures=None, eye=(0.3, 0.4, 2.5), faces=SPHERE.faces):
 
 def _calls(jaxpr, name):
     """Returns the equations of a primitive in a jaxpr, including nested ones."""
-    found = []
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == name:
-            found.append(equation)
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "jaxpr")):
-            if hasattr(inner, "jaxpr"):
-                found += _calls(inner.jaxpr, name)
-            elif hasattr(inner, "eqns"):
-                found += _calls(inner, name)
-    return found
+    return [equation for equation in equations(jaxpr) if equation.primitive.name == name]
 
 
 def _step_jaxpr(function, *args):
